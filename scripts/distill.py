@@ -1,0 +1,34 @@
+"""Distil a student from a teacher checkpoint.
+
+    accelerate launch scripts/distill.py --config scripts/recipes/distill_cpu.yaml --data_root DNS_FOLDER --teacher runs/teacher_cpu
+
+The same command continues an interrupted run. Options after the recipe override it; `--help` lists all.
+"""
+
+import sys
+
+from transformers import set_seed
+
+from mvat_hf.losses import build_method
+from mvat_hf.models.manner import MannerModel
+from mvat_hf.recipe import DataArguments, DistillationArguments, ModelArguments, RecipeError, parse_recipe, prepare, run
+from mvat_hf.trainer import DistillationTrainer, EnhancementArguments
+
+
+def main() -> None:
+    recipe = parse_recipe([EnhancementArguments, ModelArguments, DataArguments, DistillationArguments])
+    args, model, data, distillation = recipe
+    if not distillation.teacher:
+        raise RecipeError("teacher is not set, expected a checkpoint folder or Hub id")
+    teacher = MannerModel.from_pretrained(distillation.teacher)
+    set_seed(args.seed)
+    student = prepare(model.build(), args, data)
+    method = build_method(distillation.method)
+    run(DistillationTrainer(teacher=teacher, method=method, beta=distillation.beta, **student), recipe)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,27 @@
+"""Train a teacher or a baseline on noisy and clean speech.
+
+    accelerate launch scripts/train.py --config scripts/recipes/teacher_cpu.yaml --data_root DNS_FOLDER
+
+The same command continues an interrupted run. Options after the recipe override it; `--help` lists all.
+"""
+
+import sys
+
+from transformers import set_seed
+
+from mvat_hf.recipe import DataArguments, ModelArguments, parse_recipe, prepare, run
+from mvat_hf.trainer import EnhancementArguments, EnhancementTrainer
+
+
+def main() -> None:
+    recipe = parse_recipe([EnhancementArguments, ModelArguments, DataArguments])
+    args, model, data = recipe
+    set_seed(args.seed)
+    run(EnhancementTrainer(**prepare(model.build(), args, data)), recipe)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,30 @@
+"""Losses, all of (batch, …) tensors to a scalar.
+
+`enhancement_loss`: L_SE, the loss of `MannerModel(labels=…)`; `attention_transfer`: the maps and distances of AT and
+MV-AT as pure functions; `distillation`: the methods a student can be distilled by.
+"""
+
+from ..models.manner.loss_manner import enhancement_loss
+from .attention_transfer import attention_distance, attention_map, attention_transfer, multi_view_attention_transfer
+from .distillation import (
+    METHODS,
+    AttentionTransfer,
+    DistillationMethod,
+    MultiViewAttentionTransfer,
+    OutputDistillation,
+    build_method,
+)
+
+__all__ = [
+    "METHODS",
+    "AttentionTransfer",
+    "DistillationMethod",
+    "MultiViewAttentionTransfer",
+    "OutputDistillation",
+    "attention_distance",
+    "attention_map",
+    "attention_transfer",
+    "build_method",
+    "enhancement_loss",
+    "multi_view_attention_transfer",
+]

@@ -1,0 +1,122 @@
+"""Configuration of MANNER and the presets of the MV-AT study.
+
+Shapes in this package: audio is (batch, time) at `sampling_rate` Hz, features are (batch, channels, frames).
+Sources: MANNER (Park et al., ICASSP 2022, arXiv 2203.02181); MV-AT (Shin et al., Interspeech 2022, arXiv 2208.10367).
+"""
+
+import math
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+# hidden_size, depth and attention_levels of each preset; only the first four names are the papers' own.
+PRESETS: dict[str, dict] = {
+    "manner-b": {"hidden_size": 60, "depth": 4, "attention_levels": "all"},
+    "manner-l": {"hidden_size": 120, "depth": 4, "attention_levels": "all"},
+    "manner-s": {"hidden_size": 60, "depth": 4, "attention_levels": "deepest"},
+    "manner-s-8.1gf": {"hidden_size": 30, "depth": 3, "attention_levels": "deepest"},
+    "manner-s-20.3gf": {"hidden_size": 48, "depth": 3, "attention_levels": "deepest"},
+    "manner-s-5.3gf": {"hidden_size": 24, "depth": 3, "attention_levels": "deepest"},
+    "manner-s-2.2gf": {"hidden_size": 15, "depth": 3, "attention_levels": "deepest"},
+}
+
+
+@strict
+class MannerConfig(PreTrainedConfig):
+    """
+    Everything that tells one MANNER from another; every preset is one class with other values.
+
+    Args:
+        hidden_size: channels N after the input layer, and of the mask.
+        depth: number of U-Net levels; level l works on N * growth**l channels.
+        attention_levels: levels whose encoder and decoder carry multi-view attention: "all", "deepest", "none"
+            or a list of levels, 0 being the shallowest.
+        kernel_size, stride: of the down- and up-sampling convolutions, in frames of their level.
+        growth: channel factor from one level to the next.
+        num_heads: heads of the global view; each is `segment_len * num_heads` wide.
+        segment_len: chunk length of the global and local views, in frames; the hop is half of it.
+        sampling_rate: of the audio the model works on, in Hz.
+        initializer_scale: target of the weight rescaling after PyTorch's default initialisation.
+
+    Raises:
+        An error of huggingface_hub's strict dataclasses that names the field, for a wrong type or a value out of range.
+    """
+
+    model_type = "manner"
+
+    hidden_size: int = 60
+    depth: int = 4
+    attention_levels: str | list[int] | tuple[int, ...] = "all"
+    kernel_size: int = 8
+    stride: int = 4
+    growth: int = 2
+    num_heads: int = 1
+    segment_len: int = 64
+    sampling_rate: int = 16000
+    initializer_scale: float | int = 0.1
+
+    def validate_sizes(self):
+        """Every size is a count of something: at least one."""
+        for name in ("hidden_size", "depth", "kernel_size", "stride", "growth", "num_heads", "sampling_rate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.kernel_size < self.stride:
+            raise ValueError(f"kernel_size must not be below stride ({self.stride}), got {self.kernel_size}")
+        if self.segment_len < 2 or self.segment_len % 2:
+            raise ValueError(f"segment_len must be an even number of at least 2, got {self.segment_len}")
+        if self.initializer_scale <= 0:
+            raise ValueError(f"initializer_scale must be above 0, got {self.initializer_scale}")
+
+    def validate_attention_levels(self):
+        """Attention stands on levels that exist, and its three branches need at least two channels each."""
+        levels = self.attention_levels
+        if isinstance(levels, str):
+            if levels not in ("all", "deepest", "none"):
+                raise ValueError(f'attention_levels must be "all", "deepest", "none" or a list of levels, got "{levels}"')
+        else:
+            wrong = [level for level in levels if not 0 <= level < self.depth]
+            if wrong or len(set(levels)) != len(levels):
+                raise ValueError(
+                    f"attention_levels must be distinct levels from 0 to {self.depth - 1} (depth {self.depth}), got {list(levels)}"
+                )
+        for level in self.attended_levels:
+            if self.level_channels(level) < 6:
+                raise ValueError(
+                    f"multi-view attention needs at least 6 channels, level {level} has {self.level_channels(level)}: "
+                    f"raise hidden_size ({self.hidden_size}) or leave that level out of attention_levels"
+                )
+
+    @property
+    def attended_levels(self) -> tuple[int, ...]:
+        """Levels with multi-view attention, ascending."""
+        if isinstance(self.attention_levels, str):
+            named = {"all": range(self.depth), "deepest": [self.depth - 1], "none": []}
+            return tuple(named[self.attention_levels])
+        return tuple(sorted(self.attention_levels))
+
+    def level_channels(self, level: int) -> int:
+        """Channels that enter encoder level `level` and leave its decoder: hidden_size * growth**level."""
+        return self.hidden_size * self.growth**level
+
+    def padded_length(self, length: int) -> int:
+        """Shortest length of at least `length` samples that the U-Net's convolutions reproduce exactly."""
+        frames = length
+        for _ in range(self.depth):
+            frames = max(math.ceil((frames - self.kernel_size) / self.stride) + 1, 1)
+        for _ in range(self.depth):
+            frames = (frames - 1) * self.stride + self.kernel_size
+        return frames
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides) -> "MannerConfig":
+        """The configuration of a named preset (see `PRESETS`), with `overrides` on top.
+
+        Raises:
+            ValueError: unknown preset; the message lists the known ones.
+        """
+        if name not in PRESETS:
+            raise ValueError(f'unknown preset "{name}"; expected one of: {", ".join(PRESETS)}')
+        return cls(**{**PRESETS[name], **overrides})
+
+
+__all__ = ["PRESETS", "MannerConfig"]

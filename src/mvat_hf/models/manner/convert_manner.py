@@ -1,0 +1,151 @@
+"""Upstream MANNER checkpoints (`manner_small.pth`, `manner_base.pth`, `manner_large.pth`, …) as `MannerModel`.
+
+The configuration is worked out from the weights; every key must be accounted for, in both directions.
+"""
+
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .configuration_manner import MannerConfig
+from .modeling_manner import MannerModel
+
+# Upstream key -> ours, by prefix; applied in turn after the decoder's order is turned into levels.
+KEY_MAP = (
+    (r"^manner_block\.", ""),
+    (r"^in_conv\.0\.", "input."),
+    (r"^in_conv\.1\.", "input_norm."),
+    (r"^out_conv\.0\.", "output."),
+    (r"^linear\.0\.", "bottleneck."),
+    (r"^mask_gate\.output\.0\.", "mask.content."),
+    (r"^mask_gate\.output_gate\.0\.", "mask.gate."),
+    (r"^mask_gate\.mask\.0\.", "mask.out."),
+    (r"\.(down|up)_conv\.0\.", r".\1."),
+    (r"\.(down|up)_conv\.1\.", r".\1_norm."),
+    (r"\.conv_block\.point_conv1\.0\.conv\.", ".residual.expand."),
+    (r"\.conv_block\.point_conv1\.1\.", ".residual.expand_norm."),
+    (r"\.conv_block\.point_conv2\.0\.conv\.", ".residual.project."),
+    (r"\.conv_block\.point_conv2\.1\.", ".residual.project_norm."),
+    (r"\.depth_conv\.0\.conv\.", ".depthwise.conv."),
+    (r"\.depth_conv\.1\.", ".depthwise.norm."),
+    (r"\.conv_block\.conv\.(conv|bn)\.", r".residual.out.\1."),
+    (r"\.conv_block\.", ".residual."),
+    (r"\.attn_block\.in_branch(\d)\.", r".attention.branches.\1."),
+    (r"\.attn_block\.out_branch(\d)\.", r".attention.refine.\1."),
+    (r"\.attn_block\.channel_attn\.fc\.", ".attention.channel_view.mlp."),
+    (r"\.attn_block\.global_attn\.w_qs\.", ".attention.global_view.query."),
+    (r"\.attn_block\.global_attn\.w_ks\.", ".attention.global_view.key."),
+    (r"\.attn_block\.global_attn\.w_vs\.", ".attention.global_view.value."),
+    (r"\.attn_block\.global_attn\.fc\.", ".attention.global_view.out."),
+    (r"\.attn_block\.local_attn\.conv\.", ".attention.local_view.weight."),
+    (r"\.attn_block\.local_attn\.", ".attention.local_view."),
+    (r"\.attn_block\.output_tanh\.0\.", ".attention.gate.content."),
+    (r"\.attn_block\.output_sigmoid\.0\.", ".attention.gate.gate."),
+    (r"\.attn_block\.gate_conv\.0\.", ".attention.gate.out."),
+    (r"\.attn_block\.conv\.", ".attention.join."),
+    (r"\.attn_block\.", ".attention."),
+    (r"\.bn\.", ".norm."),
+)
+
+
+def read_upstream(path: str | Path) -> dict[str, Tensor]:
+    """The state dict of an upstream checkpoint file, read with `weights_only=True`.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not a checkpoint of upstream's form.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such checkpoint file: {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} is not a PyTorch checkpoint that can be read safely: {reason}") from error
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: expected a dict of tensors or one under 'state_dict', as upstream saves it")
+    return {key.removeprefix("module."): value for key, value in state.items()}  # DataParallel's prefix
+
+
+def infer_config(state: dict[str, Tensor], stride: int = 4) -> MannerConfig:
+    """The configuration whose model holds the upstream `state`; only `stride` cannot be read off the weights.
+
+    Raises:
+        ValueError: the weights are not those of an upstream MANNER.
+    """
+    block = "manner_block."
+    try:
+        hidden_size = state[f"{block}in_conv.0.weight"].shape[0]
+        down = state[f"{block}encoder.0.down_conv.0.weight"]
+        deepest = state[f"{block}linear.0.weight"].shape[0]
+        wide = state[f"{block}encoder.0.conv_block.conv.conv.weight"].shape[0]
+    except KeyError as error:
+        raise ValueError(f"not an upstream MANNER checkpoint: it has no {error}") from error
+    depth = 1 + max(int(found[1]) for key in state if (found := re.match(rf"{block}encoder\.(\d+)\.", key)))
+    attended = {
+        int(found[1]) for key in state if (found := re.match(rf"{block}encoder\.(\d+)\.attn_block\.", key))
+    }
+    growth = wide // hidden_size
+    if hidden_size * growth**depth != deepest:
+        raise ValueError(
+            f"not an upstream MANNER checkpoint: hidden {hidden_size}, growth {growth} and depth {depth} "
+            f"give {hidden_size * growth**depth} channels at the bottleneck, it has {deepest}"
+        )
+    named = {tuple(range(depth)): "all", (depth - 1,): "deepest", (): "none"}
+    levels = tuple(sorted(attended))
+    segment_len, heads = 64, 1
+    if levels:
+        width, segment_len = state[f"{block}encoder.{levels[0]}.attn_block.global_attn.w_qs.weight"].shape
+        heads = round((width / segment_len) ** 0.5)
+    return MannerConfig(
+        hidden_size=hidden_size,
+        depth=depth,
+        attention_levels=named.get(levels, list(levels)),
+        kernel_size=down.shape[-1],
+        stride=stride,
+        growth=growth,
+        num_heads=heads,
+        segment_len=segment_len,
+    )
+
+
+def rename_keys(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """Upstream's state dict under our names; a key that the map does not know keeps a name no model has."""
+    renamed = {}
+    for key, value in state.items():
+        # upstream counts the decoder from the deepest level, we from the shallowest
+        name = re.sub(r"(?<=\bdecoder\.)\d+", lambda found: str(depth - 1 - int(found[0])), key)
+        for pattern, replacement in KEY_MAP:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
+
+
+def convert_checkpoint(path: str | Path, stride: int = 4) -> MannerModel:
+    """An upstream checkpoint file as `MannerModel` in evaluation mode.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_upstream` and `infer_config`; also for keys that are missing, left
+        over or of another shape, which the message names.
+    """
+    state = read_upstream(path)
+    config = infer_config(state, stride)
+    model = MannerModel(config)
+    wanted, given = model.state_dict(), rename_keys(state, config.depth)
+    missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"{path}: {len(missing)} weights are missing {missing[:3]}, {len(unknown)} are not known {unknown[:3]}"
+        )
+    for name, value in given.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(f"{path}: {name} is {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
+    model.load_state_dict(given)
+    return model.eval()
+
+
+__all__ = ["convert_checkpoint", "infer_config", "read_upstream"]

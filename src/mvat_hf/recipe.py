@@ -1,0 +1,234 @@
+"""Recipes: YAML files of options, overridden on the command line, and what they describe (models, data, runs).
+
+`scripts/train.py` and `scripts/distill.py` only wire these parts.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import HfArgumentParser
+from transformers.trainer_utils import get_last_checkpoint
+
+from .data.collator import SegmentCollator
+from .data.dns import load_dns
+from .data.mixing import MixingOptions
+from .data.valentini import load_valentini
+from .figures import training_curve
+from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
+from .records import environment, write_json
+from .trainer import EnhancementArguments, EnhancementTrainer
+
+
+class RecipeError(ValueError):
+    """A recipe or command line that cannot be run; the message says what was got and expected."""
+
+
+@dataclass
+class ModelArguments:
+    """The model to train."""
+
+    preset: str = field(default="manner-s-8.1gf", metadata={"help": "Preset to start from (see `mvat info`)."})
+    hidden_size: int | None = field(default=None, metadata={"help": "Overrides the preset's width."})
+    depth: int | None = field(default=None, metadata={"help": "Overrides the preset's number of levels."})
+    attention_levels: str | None = field(
+        default=None, metadata={"help": 'Overrides the preset: "all", "deepest", "none", or levels such as "1,2".'}
+    )
+    init_from: str | None = field(default=None, metadata={"help": "Checkpoint to start from instead: folder or Hub id."})
+
+    def build(self) -> MannerModel:
+        """A new model of the preset with its overrides, or the checkpoint `init_from`."""
+        if self.init_from is not None:
+            return MannerModel.from_pretrained(self.init_from)
+        overrides: dict[str, Any] = {
+            name: getattr(self, name) for name in ("hidden_size", "depth") if getattr(self, name) is not None
+        }
+        if self.attention_levels is not None:
+            named = self.attention_levels in ("all", "deepest", "none")
+            overrides["attention_levels"] = (
+                self.attention_levels if named else [int(level) for level in self.attention_levels.split(",")]
+            )
+        return MannerModel(MannerConfig.from_preset(self.preset, **overrides))
+
+
+@dataclass
+class DataArguments:
+    """The data to train and validate on."""
+
+    dataset: str = field(default="dns", metadata={"help": "dns or valentini."})
+    data_root: str = field(default="", metadata={"help": "Folder of the data set, as its loader describes it."})
+    segment_seconds: float = field(default=4.0, metadata={"help": "Length of a training crop."})
+    snr_low: float = field(default=0.0, metadata={"help": "dns: lowest SNR of a training mixture, dB."})
+    snr_high: float = field(default=40.0, metadata={"help": "dns: highest SNR of a training mixture, dB."})
+    level_low: float = field(default=-35.0, metadata={"help": "dns: lowest level of a training mixture, dBFS."})
+    level_high: float = field(default=-15.0, metadata={"help": "dns: highest level of a training mixture, dBFS."})
+    validation_files: int | None = field(default=None, metadata={"help": "Validate on the first so many files only."})
+
+    def load(self, seed: int, mixtures: int | None, sampling_rate: int):
+        """(training, validation) data sets; `mixtures` is the size of an epoch of mixed data."""
+        loaders = {"dns": self._load_dns, "valentini": self._load_valentini}
+        if self.dataset not in loaders:
+            raise RecipeError(f'dataset must be one of {", ".join(loaders)}, got "{self.dataset}"')
+        if not self.data_root:
+            raise RecipeError("data_root is not set, expected the folder of the data set")
+        train, validation = loaders[self.dataset](seed, mixtures, sampling_rate)
+        if self.validation_files is not None:
+            validation = validation.select(range(min(self.validation_files, len(validation))))
+        return train, validation
+
+    def _load_dns(self, seed: int, mixtures: int | None, sampling_rate: int):
+        training = MixingOptions(
+            self.segment_seconds, (self.snr_low, self.snr_high), (self.level_low, self.level_high)
+        )
+        common = {"mixing": training, "sampling_rate": sampling_rate}
+        train = load_dns(self.data_root, "train", size=mixtures, seed=seed, **common)
+        return train, load_dns(self.data_root, "validation", **common)
+
+    def _load_valentini(self, seed: int, mixtures: int | None, sampling_rate: int):
+        splits = ("train", "validation")
+        return tuple(load_valentini(self.data_root, split, sampling_rate=sampling_rate) for split in splits)
+
+
+@dataclass
+class DistillationArguments:
+    """The teacher and what is transferred from it."""
+
+    teacher: str = field(default="", metadata={"help": "Teacher checkpoint: folder or Hub id."})
+    method: str = field(default="mvat", metadata={"help": "none, output, at or mvat."})
+    beta: float = field(default=0.1, metadata={"help": "Weight of the method's term; 0 is plain training."})
+
+
+def parse_recipe(kinds: Sequence[type], arguments: Sequence[str] | None = None) -> list[Any]:
+    """
+    Instances of the dataclasses `kinds` from `--config RECIPE.yaml` and the options that follow it, which win.
+
+    Raises:
+        RecipeError: the file is missing or not a mapping, or a key belongs to none of `kinds`.
+    """
+    parser = HfArgumentParser(list(kinds), description=f"Options of {Path(sys.argv[0]).name}")
+    parser.add_argument("--config", help="YAML file of options; the command line overrides it")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    path, known = config_of(arguments), {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    if path is not None:
+        recipe = read_recipe(path)
+        unknown = sorted(recipe.keys() - known)
+        if unknown:
+            raise RecipeError(f"{path}: unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}; see --help for all")
+        parser.set_defaults(**recipe)
+    *parsed, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    return parsed
+
+
+def config_of(arguments: Sequence[str]) -> str | None:
+    """The value of `--config` among `arguments`."""
+    for index, argument in enumerate(arguments):
+        if argument == "--config" and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if argument.startswith("--config="):
+            return argument.removeprefix("--config=")
+    return None
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """A YAML file as a mapping of options; RecipeError if it is missing or something else."""
+    if not Path(path).is_file():
+        raise RecipeError(f"no such recipe: {path}")
+    try:
+        recipe = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise RecipeError(f"{path} must hold a mapping of options, got {type(recipe).__name__}")
+    return recipe
+
+
+def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments) -> dict[str, Any]:
+    """Keyword arguments of the trainers: data sets, collator and feature extractor.
+
+    With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
+    """
+    if args.device.type == "cpu" and args.world_size == 1:
+        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process on the CPU one thread
+    rate = model.config.sampling_rate
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    train, validation = data.load(args.data_seed or args.seed, batch * args.max_steps if args.max_steps > 0 else None, rate)
+    return {
+        "model": model,
+        "args": args,
+        "train_dataset": train,
+        "eval_dataset": validation,
+        "data_collator": SegmentCollator(data.segment_seconds, rate, args.seed),
+        "processing_class": MannerFeatureExtractor(sampling_rate=rate),
+    }
+
+
+def run(trainer: EnhancementTrainer, recipe: Sequence[Any]) -> None:
+    """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
+
+    Raises:
+        RecipeError: the output folder holds a run of another recipe.
+    """
+    args, folder = trainer.args, Path(trainer.args.output_dir)
+    described = describe(recipe)
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if last is not None and (folder / "recipe.yaml").is_file():
+        previous = read_recipe(folder / "recipe.yaml")
+        changed = sorted(name for name in described.keys() | previous.keys() if described.get(name) != previous.get(name))
+        if changed:
+            raise RecipeError(f"{folder} holds a run of another recipe ({', '.join(changed)}): choose another output_dir")
+        print(f"continuing from {last}")
+    if trainer.is_world_process_zero():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(described))
+    trainer.train(resume_from_checkpoint=last)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        training_curve(trainer.state.log_history, folder / "training_curve.png")
+        write_json(folder / "results.json", training_record(trainer, described))
+    trainer.accelerator.wait_for_everyone()
+    print(f"saved {folder}") if args.process_index == 0 else None
+
+
+# where and how fast a run goes, not what it computes
+NOT_PART_OF_A_RECIPE = {
+    "output_dir", "local_rank", "logging_steps", "disable_tqdm", "scoring_processes", "dataloader_num_workers",
+    "resume_from_checkpoint", "hub_token", "report_to", "run_name", "logging_first_step", "log_level", "save_total_limit",
+    "deepspeed_plugin", "_n_gpu", "distributed_state",
+}  # fmt: skip
+
+
+def describe(recipe: Sequence[Any]) -> dict[str, Any]:
+    """The options of a run that differ from their defaults and bear on its result, as plain values."""
+    described: dict[str, Any] = {}
+    for part in recipe:
+        defaults = {field.name: field for field in dataclasses.fields(part)}
+        values = part.to_dict() if isinstance(part, EnhancementArguments) else dataclasses.asdict(part)
+        for name, value in values.items():
+            known = name in defaults and name not in NOT_PART_OF_A_RECIPE
+            if known and isinstance(value, (str, int, float, bool)) and value != defaults[name].default:
+                described[name] = value
+    return described
+
+
+def training_record(trainer: EnhancementTrainer, described: dict[str, Any]) -> dict[str, Any]:
+    """What a run measured on its validation data, with its recipe and environment."""
+    state = trainer.state
+    validations = [entry for entry in state.log_history if "eval_pesq" in entry]
+    chosen = next((entry for entry in validations if entry["eval_pesq"] == state.best_metric), None)
+    return {
+        "kind": "training",
+        "recipe": described,
+        "seed": trainer.args.seed,
+        "steps": state.global_step,
+        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "validation_files": len(trainer.eval_dataset),
+        "chosen": chosen,
+        "validations": validations,
+        "environment": environment(),
+    }

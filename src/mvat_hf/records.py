@@ -1,0 +1,71 @@
+"""Run records (`results.json`): what was measured, on what, by which code and machine. Written by code, never by hand."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "mvat_hf", "torch", "transformers", "datasets", "accelerate", "numpy", "soundfile", "soxr", "pesq", "pystoi",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Commit, package versions and machine of this process."""
+    import torch
+
+    return {
+        "commit": current_commit(),
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor_name(),
+            "cores": os.cpu_count(),
+            "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        },
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of `PACKAGES`; "not installed" where there is none."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def current_commit() -> str | None:
+    """Commit of the checkout this package runs from, "+" behind it with uncommitted changes; None outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes.stdout.strip() else "")
+
+
+def processor_name() -> str:
+    """Marketing name of the CPU where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write `content` under a temporary name and rename it: a reader sees the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)
+    return path

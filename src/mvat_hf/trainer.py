@@ -1,0 +1,168 @@
+"""Trainers: `EnhancementTrainer` for a teacher or a baseline, `DistillationTrainer` for a student.
+
+Both are transformers' Trainer with this task's loss, logging and validation; the losses themselves are in `losses/`.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from .data.collator import SegmentCollator
+from .losses import DistillationMethod
+from .metrics.scoring import FileScore, ScoringPool, mean_scores
+from .models.manner import MannerModel, MannerOutput
+
+
+@dataclass
+class EnhancementArguments(TrainingArguments):
+    """TrainingArguments with this task's defaults: validate and save by steps, keep the checkpoint of the best PESQ."""
+
+    output_dir: str = field(default="runs/default", metadata={"help": "Folder of checkpoints, curves and results."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the items are not tensors."})
+    eval_strategy: str = field(default="steps", metadata={"help": "When to validate: no, steps or epoch."})
+    save_strategy: str = field(default="steps", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept: the best and the last."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best validated checkpoint."})
+    metric_for_best_model: str | None = field(default="pesq", metadata={"help": "pesq, stoi or si_sdr of validation."})
+    greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
+    logging_steps: float = field(default=25, metadata={"help": "Steps between two lines of losses."})
+    report_to: None | str | list[str] = field(default="none", metadata={"help": "Logging services, none by default."})
+    disable_tqdm: bool | None = field(
+        default_factory=lambda: not sys.stderr.isatty(), metadata={"help": "No progress bar; so off a terminal."}
+    )
+    dataloader_num_workers: int = field(default=1, metadata={"help": "Processes that read and mix audio."})
+    scoring_processes: int | None = field(
+        default=None, metadata={"help": "Processes that compute PESQ and STOI; one per core by default."}
+    )
+
+
+class CropAnew(TrainerCallback):
+    """Tells the collator the epoch, so that every epoch crops at other places and a resumed one at the same."""
+
+    def __init__(self, collator: SegmentCollator):
+        self.collator = collator
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.collator.epoch = int(state.epoch or 0)
+
+
+class EnhancementTrainer(Trainer):
+    """
+    Trains on L_SE (`MannerModel(labels=…)`), logs its terms, validates by PESQ, STOI and SI-SDR on whole files.
+
+    Args:
+        model: the model to train.
+        args: `EnhancementArguments`.
+        train_dataset, eval_dataset: items {"id", "clean", "noisy"}, as `load_valentini` and `load_dns` give.
+        data_collator: a `SegmentCollator`.
+        kwargs: as of transformers' Trainer.
+    """
+
+    def __init__(self, model: MannerModel, args: EnhancementArguments, data_collator: SegmentCollator, **kwargs):
+        super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
+        self.add_callback(CropAnew(data_collator))
+        self.logged_terms: dict[str, torch.Tensor] = {}
+        self.logged_batches = 0
+
+    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
+        outputs: MannerOutput = model(**inputs)
+        loss = self.total_loss(model, inputs, outputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
+        """The scalar to minimise."""
+        self.note_terms(outputs.loss_components)
+        return outputs.loss
+
+    def note_terms(self, terms: dict[str, torch.Tensor]) -> None:
+        """Add this batch's loss terms to the running sums, on the device."""
+        for name, value in terms.items():
+            self.logged_terms[name] = self.logged_terms.get(name, 0) + value.detach()
+        self.logged_batches += 1
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self.logged_batches:
+            logs |= {name: (total / self.logged_batches).item() for name, total in self.logged_terms.items()}
+            self.logged_terms, self.logged_batches = {}, 0
+        super().log(logs, start_time)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Mean PESQ, STOI and SI-SDR over whole files, in float32, each rank its share; unscorable files are counted."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        scores = self.score(dataset)
+        metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": mean for name, mean in mean_scores(scores).items()}
+        metrics[f"{metric_key_prefix}_unscorable"] = sum(score.failure is not None for score in scores)
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def score(self, dataset) -> list[FileScore]:
+        """Scores of every file of `dataset`, on every rank, in the order of the files."""
+        model, rate = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False), self.model.config.sampling_rate
+        was_training = model.training
+        model.eval()
+        rank, world = self.args.process_index, self.args.world_size
+        mine = range(rank, len(dataset), world)
+        with ScoringPool(self.args.scoring_processes) as pool:
+            pending = []
+            for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
+                item = dataset[index]
+                noisy = torch.from_numpy(item["noisy"])[None].to(self.args.device)
+                enhanced = model(noisy).audio_values[0].cpu().numpy()
+                pending.append((index, pool.submit(item["id"], item["clean"], enhanced, rate)))
+            scored = [(index, future.result()) for index, future in pending]
+        model.train(was_training)
+        if world > 1:
+            scored = gather_object(scored)
+        return [score for _, score in sorted(scored, key=lambda pair: pair[0])]
+
+
+class DistillationTrainer(EnhancementTrainer):
+    """
+    Trains a student on L_SE + beta x the method's distance to a frozen teacher.
+
+    Args:
+        teacher: any `MannerModel`; it is frozen, and never saved or optimised.
+        method: what to transfer (`losses.build_method`); None, or a `beta` of 0, is plain training to the bit.
+        beta: weight of the method's term.
+
+    Raises:
+        ValueError: the method cannot work between this teacher and student, or beta is negative.
+    """
+
+    def __init__(self, model: MannerModel, teacher: MannerModel, method: DistillationMethod | None, beta: float, **kwargs):
+        if beta < 0:
+            raise ValueError(f"beta must be at least 0, got {beta}")
+        self.method = method if beta > 0 else None
+        self.beta = beta
+        if self.method is not None:
+            self.method.check(model.config, teacher.config)
+        super().__init__(model=model, **kwargs)
+        self.teacher = teacher.requires_grad_(False).eval()
+        if self.method is not None:
+            self.teacher = self.accelerator.prepare_model(self.teacher, evaluation_mode=True)
+
+    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
+        options: dict[str, Any] = {} if self.method is None else self.method.forward_options
+        return super().compute_loss(model, {**inputs, **options}, return_outputs, num_items_in_batch)
+
+    def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
+        if self.method is None:
+            return super().total_loss(model, inputs, outputs)
+        with torch.no_grad():
+            taught = self.teacher(inputs["input_values"], **self.method.forward_options)
+        distance = self.method(outputs, taught)
+        self.note_terms({**outputs.loss_components, "enhancement": outputs.loss, "distillation": distance})
+        return outputs.loss + self.beta * distance
+
+
+
+__all__ = ["DistillationTrainer", "EnhancementArguments", "EnhancementTrainer"]
