@@ -1,0 +1,57 @@
+"""Efficient speech enhancement: MANNER and its students, distilled with multi-view attention transfer (MV-AT).
+
+Importing the package registers its classes with transformers' Auto classes. What is where:
+`models.manner` the model, its configuration, feature extractor and the conversion of upstream checkpoints;
+`enhance` cleans recordings; `complexity` counts cost; `metrics` and `evaluation` measure; `data` loads the corpora;
+`losses` and `trainer` train and distil; `recipe` reads the YAML recipes of `scripts/`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
+
+if TYPE_CHECKING:
+    from . import metrics
+    from .complexity import complexity
+    from .data.dns import load_dns
+    from .data.valentini import load_valentini
+    from .inference import enhance
+    from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
+
+__version__ = "0.1.0"
+
+# resolved on first use: scoring, data and training pull in libraries that enhancing does not need
+_LAZY = {
+    "DistillationTrainer": "trainer",
+    "EnhancementArguments": "trainer",
+    "EnhancementTrainer": "trainer",
+    "complexity": "complexity",
+    "enhance": "inference",
+    "load_dns": "data.dns",
+    "load_valentini": "data.valentini",
+    "metrics": "metrics",
+}
+
+__all__ = [
+    "DistillationTrainer",
+    "EnhancementArguments",
+    "EnhancementTrainer",
+    "MannerConfig",
+    "MannerFeatureExtractor",
+    "MannerModel",
+    "complexity",
+    "enhance",
+    "load_dns",
+    "load_valentini",
+    "metrics",
+]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_LAZY[name]}", __name__)
+    value = module if name == "metrics" else getattr(module, name)
+    globals()[name] = value
+    return value

@@ -40,7 +40,7 @@ class ModelArguments:
     attention_levels: str | None = field(
         default=None, metadata={"help": 'Overrides the preset: "all", "deepest", "none", or levels such as "1,2".'}
     )
-    init_from: str | None = field(default=None, metadata={"help": "Checkpoint to start from instead: folder or Hub id."})
+    init_from: str | None = field(default=None, metadata={"help": "Checkpoint to start from instead: folder or id."})
 
     def build(self) -> MannerModel:
         """A new model of the preset with its overrides, or the checkpoint `init_from`."""
@@ -83,12 +83,11 @@ class DataArguments:
         return train, validation
 
     def _load_dns(self, seed: int, mixtures: int | None, sampling_rate: int):
-        training = MixingOptions(
-            self.segment_seconds, (self.snr_low, self.snr_high), (self.level_low, self.level_high)
+        training = MixingOptions(self.segment_seconds, (self.snr_low, self.snr_high), (self.level_low, self.level_high))
+        train = load_dns(
+            self.data_root, "train", size=mixtures, seed=seed, mixing=training, sampling_rate=sampling_rate
         )
-        common = {"mixing": training, "sampling_rate": sampling_rate}
-        train = load_dns(self.data_root, "train", size=mixtures, seed=seed, **common)
-        return train, load_dns(self.data_root, "validation", **common)
+        return train, load_dns(self.data_root, "validation", mixing=training, sampling_rate=sampling_rate)
 
     def _load_valentini(self, seed: int, mixtures: int | None, sampling_rate: int):
         splits = ("train", "validation")
@@ -104,7 +103,7 @@ class DistillationArguments:
     beta: float = field(default=0.1, metadata={"help": "Weight of the method's term; 0 is plain training."})
 
 
-def parse_recipe(kinds: Sequence[type], arguments: Sequence[str] | None = None) -> list[Any]:
+def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -> list[Any]:
     """
     Instances of the dataclasses `kinds` from `--config RECIPE.yaml` and the options that follow it, which win.
 
@@ -157,7 +156,8 @@ def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments)
         torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process on the CPU one thread
     rate = model.config.sampling_rate
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    train, validation = data.load(args.data_seed or args.seed, batch * args.max_steps if args.max_steps > 0 else None, rate)
+    mixtures = batch * args.max_steps if args.max_steps > 0 else None
+    train, validation = data.load(args.data_seed or args.seed, mixtures, rate)
     return {
         "model": model,
         "args": args,
@@ -174,14 +174,15 @@ def run(trainer: EnhancementTrainer, recipe: Sequence[Any]) -> None:
     Raises:
         RecipeError: the output folder holds a run of another recipe.
     """
-    args, folder = trainer.args, Path(trainer.args.output_dir)
+    folder = Path(str(trainer.args.output_dir))
     described = describe(recipe)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if last is not None and (folder / "recipe.yaml").is_file():
         previous = read_recipe(folder / "recipe.yaml")
-        changed = sorted(name for name in described.keys() | previous.keys() if described.get(name) != previous.get(name))
+        names = described.keys() | previous.keys()
+        changed = sorted(name for name in names if described.get(name) != previous.get(name))
         if changed:
-            raise RecipeError(f"{folder} holds a run of another recipe ({', '.join(changed)}): choose another output_dir")
+            raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")
         print(f"continuing from {last}")
     if trainer.is_world_process_zero():
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,15 +192,15 @@ def run(trainer: EnhancementTrainer, recipe: Sequence[Any]) -> None:
     if trainer.is_world_process_zero():
         training_curve(trainer.state.log_history, folder / "training_curve.png")
         write_json(folder / "results.json", training_record(trainer, described))
+        print(f"saved {folder}")
     trainer.accelerator.wait_for_everyone()
-    print(f"saved {folder}") if args.process_index == 0 else None
 
 
 # where and how fast a run goes, not what it computes
 NOT_PART_OF_A_RECIPE = {
     "output_dir", "local_rank", "logging_steps", "disable_tqdm", "scoring_processes", "dataloader_num_workers",
-    "resume_from_checkpoint", "hub_token", "report_to", "run_name", "logging_first_step", "log_level", "save_total_limit",
-    "deepspeed_plugin", "_n_gpu", "distributed_state",
+    "resume_from_checkpoint", "hub_token", "report_to", "run_name", "logging_first_step", "log_level",
+    "save_total_limit",
 }  # fmt: skip
 
 
@@ -219,6 +220,8 @@ def describe(recipe: Sequence[Any]) -> dict[str, Any]:
 def training_record(trainer: EnhancementTrainer, described: dict[str, Any]) -> dict[str, Any]:
     """What a run measured on its validation data, with its recipe and environment."""
     state = trainer.state
+    model: Any = trainer.model
+    validation: Any = trainer.eval_dataset
     validations = [entry for entry in state.log_history if "eval_pesq" in entry]
     chosen = next((entry for entry in validations if entry["eval_pesq"] == state.best_metric), None)
     return {
@@ -226,8 +229,9 @@ def training_record(trainer: EnhancementTrainer, described: dict[str, Any]) -> d
         "recipe": described,
         "seed": trainer.args.seed,
         "steps": state.global_step,
-        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
-        "validation_files": len(trainer.eval_dataset),
+        "parameters": model.num_parameters(),
+        "training_data": trainer.train_dataset.format["format_kwargs"]["transform"].describe(),
+        "validation_files": len(validation),
         "chosen": chosen,
         "validations": validations,
         "environment": environment(),

@@ -1,12 +1,16 @@
-"""Run records (`results.json`): what was measured, on what, by which code and machine. Written by code, never by hand."""
+"""Run records (`results.json`): what was measured, on what, by which code and machine; never written by hand."""
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PACKAGES = (
     "mvat_hf", "torch", "transformers", "datasets", "accelerate", "numpy", "soundfile", "soxr", "pesq", "pystoi",
@@ -41,7 +45,7 @@ def package_versions() -> dict[str, str]:
 
 
 def current_commit() -> str | None:
-    """Commit of the checkout this package runs from, "+" behind it with uncommitted changes; None outside a checkout."""
+    """Commit of the checkout this package runs from, with a "+" if it has uncommitted changes; None outside one."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -59,6 +63,15 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown"
+
+
+def weights_hash(model: "nn.Module") -> str:
+    """SHA-256 over the names and bytes of a model's weights and buffers, sorted by name; devices do not matter."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_json(path: str | Path, content: Any) -> Path:

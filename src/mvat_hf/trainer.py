@@ -33,14 +33,16 @@ class EnhancementArguments(TrainingArguments):
     greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     logging_steps: float = field(default=25, metadata={"help": "Steps between two lines of losses."})
-    report_to: None | str | list[str] = field(default="none", metadata={"help": "Logging services, none by default."})
-    disable_tqdm: bool | None = field(
-        default_factory=lambda: not sys.stderr.isatty(), metadata={"help": "No progress bar; so off a terminal."}
-    )
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "Logging services, none by default."})
     dataloader_num_workers: int = field(default=1, metadata={"help": "Processes that read and mix audio."})
     scoring_processes: int | None = field(
         default=None, metadata={"help": "Processes that compute PESQ and STOI; one per core by default."}
     )
+
+    def __post_init__(self):
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not sys.stderr.isatty()
+        super().__post_init__()
 
 
 class CropAnew(TrainerCallback):
@@ -65,6 +67,8 @@ class EnhancementTrainer(Trainer):
         kwargs: as of transformers' Trainer.
     """
 
+    args: EnhancementArguments
+
     def __init__(self, model: MannerModel, args: EnhancementArguments, data_collator: SegmentCollator, **kwargs):
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(CropAnew(data_collator))
@@ -78,8 +82,8 @@ class EnhancementTrainer(Trainer):
 
     def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
         """The scalar to minimise."""
-        self.note_terms(outputs.loss_components)
-        return outputs.loss
+        self.note_terms(outputs["loss_components"])
+        return outputs["loss"]
 
     def note_terms(self, terms: dict[str, torch.Tensor]) -> None:
         """Add this batch's loss terms to the running sums, on the device."""
@@ -94,7 +98,7 @@ class EnhancementTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Mean PESQ, STOI and SI-SDR over whole files, in float32, each rank its share; unscorable files are counted."""
+        """Mean PESQ, STOI and SI-SDR over whole files, in float32; unscorable files are counted."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         scores = self.score(dataset)
         metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": mean for name, mean in mean_scores(scores).items()}
@@ -105,9 +109,9 @@ class EnhancementTrainer(Trainer):
 
     @torch.no_grad()
     def score(self, dataset) -> list[FileScore]:
-        """Scores of every file of `dataset`, on every rank, in the order of the files."""
-        model, rate = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False), self.model.config.sampling_rate
-        was_training = model.training
+        """Scores of every file of `dataset` in its order, on every rank; each rank enhances and scores its share."""
+        model: MannerModel = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        was_training, rate = model.training, model.config.sampling_rate
         model.eval()
         rank, world = self.args.process_index, self.args.world_size
         mine = range(rank, len(dataset), world)
@@ -138,7 +142,9 @@ class DistillationTrainer(EnhancementTrainer):
         ValueError: the method cannot work between this teacher and student, or beta is negative.
     """
 
-    def __init__(self, model: MannerModel, teacher: MannerModel, method: DistillationMethod | None, beta: float, **kwargs):
+    def __init__(
+        self, model: MannerModel, teacher: MannerModel, method: DistillationMethod | None, beta: float, **kwargs
+    ):
         if beta < 0:
             raise ValueError(f"beta must be at least 0, got {beta}")
         self.method = method if beta > 0 else None
@@ -160,9 +166,9 @@ class DistillationTrainer(EnhancementTrainer):
         with torch.no_grad():
             taught = self.teacher(inputs["input_values"], **self.method.forward_options)
         distance = self.method(outputs, taught)
-        self.note_terms({**outputs.loss_components, "enhancement": outputs.loss, "distillation": distance})
-        return outputs.loss + self.beta * distance
-
+        enhancement = outputs["loss"]
+        self.note_terms({**outputs["loss_components"], "enhancement": enhancement, "distillation": distance})
+        return enhancement + self.beta * distance
 
 
 __all__ = ["DistillationTrainer", "EnhancementArguments", "EnhancementTrainer"]

@@ -1,5 +1,6 @@
 """Reading, checking and resampling audio. Audio here is float32 (channels, time) in [-1, 1]."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,12 @@ def read_mono(path: str | Path, sampling_rate: int) -> np.ndarray:
 def find_audio(folder: str | Path) -> list[Path]:
     """Audio files anywhere below `folder`, sorted; told by their suffix."""
     return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+
+
+def describe_files(files: Sequence[Path]) -> dict:
+    """How many files, their length in hours, and in how many folders (speakers, noise types) they lie."""
+    seconds = 0.0
+    for path in files:
+        with open_audio(path) as file:
+            seconds += file.frames / file.samplerate
+    return {"files": len(files), "hours": seconds / 3600, "folders": len({path.parent for path in files})}

@@ -1,4 +1,4 @@
-"""The DNS Challenge data of Interspeech 2020, as its users have it on disk: test sets by fileid, training mixed on the fly."""
+"""The DNS Challenge data of Interspeech 2020 as its users have it on disk: test sets, and training mixed on the fly."""
 
 import re
 from collections.abc import Sequence
@@ -56,7 +56,8 @@ def load_dns(
     clean, held_out_clean = split_speech(data)
     noise, held_out_noise = hold_out(files_below(data / "noise"), data / "noise")
     if split == "validation":
-        return mixtures(Mixer(held_out_clean, held_out_noise, replace(options, seconds=None)), size or len(held_out_clean))
+        whole_files = replace(options, seconds=None)
+        return mixtures(Mixer(held_out_clean, held_out_noise, whole_files), size or len(held_out_clean))
     return mixtures(Mixer(clean, noise, options, seed), size or 10 * len(clean))
 
 
@@ -68,7 +69,7 @@ def mixtures(mixer: Mixer, size: int) -> "Dataset":
 
 
 def fileid(path: Path) -> str:
-    """"fileid_133" of `clnsp104_…_fileid_133.flac`; DataError where there is none."""
+    """ "fileid_133" of `clnsp104_…_fileid_133.flac`; DataError where there is none."""
     found = re.search(r"fileid_\d+", path.stem)
     if found is None:
         raise DataError(f"{path} has no fileid_N in its name, expected one as in the DNS test sets")
@@ -102,4 +103,5 @@ def hold_out(files: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path
         raise DataError(f"{folder} has {len(names)} group or file, expected at least 2 to hold some out for validation")
     chosen = np.random.default_rng(0).permutation(len(names))[: max(1, round(HELD_OUT_SHARE * len(names)))]
     held_out = {names[index] for index in chosen}
-    return [path for path in files if groups[path] not in held_out], [path for path in files if groups[path] in held_out]
+    kept = [path for path in files if groups[path] not in held_out]
+    return kept, [path for path in files if groups[path] in held_out]

@@ -1,6 +1,6 @@
 """Noisy speech made on the fly, after the synthesiser of the DNS Challenge (Reddy et al., Interspeech 2020).
 
-Every mixture is a function of (seed, index) alone: the order, the worker or the machine that asks for it does not matter.
+A mixture depends on (seed, index) alone: the order, worker or machine that asks for it does not matter.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .audio import AudioError, open_audio, read_mono, resample
+from .audio import AudioError, describe_files, open_audio, read_mono, resample
 
 EPS = 1e-12
 PEAK = 0.99  # of the noisy mixture: above it, the pair is scaled down together
@@ -112,6 +112,10 @@ class Mixer:
             "clean": [clean for clean, _ in pairs],
             "noisy": [noisy for _, noisy in pairs],
         }
+
+    def describe(self) -> dict[str, dict]:
+        """Files, hours and folders of the speech and of the noise, for the record of a run."""
+        return {"speech": describe_files(self.clean), "noise": describe_files(self.noise)}
 
     def mixture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(clean, noisy) of an index, each (time,) float32."""

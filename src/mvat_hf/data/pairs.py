@@ -1,11 +1,11 @@
 """Pairs of clean and noisy recordings, matched by name, as a `datasets.Dataset` that decodes on access."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .audio import find_audio, read_mono
+from .audio import describe_files, find_audio, read_mono
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,7 +68,12 @@ def match_pairs(clean: Path, noisy: Path, key: Callable[[Path], str] | None = No
 class DecodePairs:
     """Batch transform: paths to float32 arrays "clean" and "noisy", each (time,), at `sampling_rate` Hz."""
 
+    pairs: Sequence[Pair]
     sampling_rate: int
+
+    def describe(self) -> dict[str, dict]:
+        """Files, hours and folders of the clean speech, for the record of a run."""
+        return {"pairs": describe_files([pair.clean for pair in self.pairs])}
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         clean = [read_mono(path, self.sampling_rate) for path in batch["clean_path"]]
@@ -89,7 +94,7 @@ def pairs_dataset(pairs: Iterable[Pair], sampling_rate: int) -> "Dataset":
         "clean_path": [str(pair.clean) for pair in pairs],
         "noisy_path": [str(pair.noisy) for pair in pairs],
     }
-    return Dataset.from_dict(columns).with_transform(DecodePairs(sampling_rate))
+    return Dataset.from_dict(columns).with_transform(DecodePairs(pairs, sampling_rate))
 
 
 def load_pairs(clean: str | Path, noisy: str | Path, *, sampling_rate: int = 16000) -> "Dataset":

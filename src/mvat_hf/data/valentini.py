@@ -1,4 +1,4 @@
-"""Valentini-Botinhao et al.'s noisy speech corpus (VoiceBank-DEMAND, Edinburgh DataShare 2791), as its users have it on disk."""
+"""The noisy speech corpus of Valentini-Botinhao et al. (VoiceBank-DEMAND, Edinburgh DataShare 2791) on disk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,5 +49,5 @@ def load_valentini(
 
 
 def speaker_of(pair: Pair) -> str:
-    """"p226" of `p226_001.wav`."""
+    """ "p226" of `p226_001.wav`."""
     return pair.clean.name.split("_")[0]

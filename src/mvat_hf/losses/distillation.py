@@ -1,8 +1,10 @@
 """The seam where a distillation method plugs in.
 
-A method is a module that reads both models' outputs and returns one scalar; `forward_options` says what it needs them to
-return. To add one: write its module here or beside, and name it in `METHODS`. Nothing else changes.
+A method is a module that reads both models' outputs and returns one scalar; `forward_options` says what it needs them
+to return. To add one: write its module here or beside, and name it in `METHODS`. Nothing else changes.
 """
+
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,13 +17,14 @@ from .attention_transfer import VIEWS, attention_transfer, multi_view_attention_
 class DistillationMethod(nn.Module):
     """What the student's loss gains from the teacher: forward(student, teacher) gives a scalar."""
 
-    forward_options: dict[str, bool] = {}  # for the forward pass of both models
+    forward_options: ClassVar[dict[str, bool]] = {}  # for the forward pass of both models
 
     def check(self, student: MannerConfig, teacher: MannerConfig) -> None:
         """Raise ValueError where the method cannot work between these two."""
         if student.sampling_rate != teacher.sampling_rate:
             raise ValueError(
-                f"teacher and student must share a sampling rate, got {teacher.sampling_rate} and {student.sampling_rate} Hz"
+                "teacher and student must share a sampling rate, "
+                f"got {teacher.sampling_rate} and {student.sampling_rate} Hz"
             )
 
     def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
@@ -32,7 +35,7 @@ class OutputDistillation(DistillationMethod):
     """Mean absolute distance to the teacher's waveform."""
 
     def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
-        return F.l1_loss(student.audio_values, teacher.audio_values.detach())
+        return F.l1_loss(student["audio_values"], teacher["audio_values"].detach())
 
 
 class LevelMatching(DistillationMethod):
@@ -55,16 +58,16 @@ class LevelMatching(DistillationMethod):
 class AttentionTransfer(LevelMatching):
     """Attention transfer on the output of every shared U-Net level (one view)."""
 
-    forward_options = {"output_hidden_states": True}
+    forward_options: ClassVar[dict[str, bool]] = {"output_hidden_states": True}
 
     def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
-        return attention_transfer(student.hidden_states, teacher.hidden_states, self.p)
+        return attention_transfer(student["hidden_states"], teacher["hidden_states"], self.p)
 
 
 class MultiViewAttentionTransfer(LevelMatching):
     """MV-AT: attention transfer on the three views of every shared attention block."""
 
-    forward_options = {"output_view_features": True}
+    forward_options: ClassVar[dict[str, bool]] = {"output_view_features": True}
 
     def __init__(self, p: float = 2, views: tuple[str, ...] = VIEWS):
         super().__init__(p)
@@ -72,10 +75,11 @@ class MultiViewAttentionTransfer(LevelMatching):
 
     def check(self, student: MannerConfig, teacher: MannerConfig) -> None:
         super().check(student, teacher)
-        shared_blocks(*({f"encoder.{level}": None for level in config.attended_levels} for config in (student, teacher)))
+        blocks = [{f"encoder.{level}": level for level in config.attended_levels} for config in (student, teacher)]
+        shared_blocks(*blocks)
 
     def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
-        return multi_view_attention_transfer(student.view_features, teacher.view_features, self.p, self.views)
+        return multi_view_attention_transfer(student["view_features"], teacher["view_features"], self.p, self.views)
 
 
 METHODS: dict[str, type[DistillationMethod] | None] = {

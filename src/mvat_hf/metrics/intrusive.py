@@ -32,7 +32,8 @@ def pesq(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int, mode: 
 
     rates = {"wb": (16000,), "nb": (8000, 16000)}
     if mode not in rates or sampling_rate not in rates[mode]:
-        raise ValueError(f'PESQ is defined for "wb" at 16000 Hz and "nb" at 8000 or 16000 Hz, got "{mode}" at {sampling_rate} Hz')
+        got = f'"{mode}" at {sampling_rate} Hz'
+        raise ValueError(f'PESQ is defined for "wb" at 16000 Hz and "nb" at 8000 or 16000 Hz, got {got}')
     reference, degraded = check_pair(reference, degraded)
     try:
         return float(package.pesq(sampling_rate, reference, degraded, mode))

@@ -1,4 +1,4 @@
-"""MANNER as transformers classes. The files of this folder import only each other: they travel to the Hub as remote code."""
+"""MANNER as transformers classes. The files import only each other: they travel to the Hub as remote code."""
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 

@@ -9,6 +9,8 @@ import math
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .snapshot_manner import SnapshotFallback
+
 # hidden_size, depth and attention_levels of each preset; only the first four names are the papers' own.
 PRESETS: dict[str, dict] = {
     "manner-b": {"hidden_size": 60, "depth": 4, "attention_levels": "all"},
@@ -22,7 +24,7 @@ PRESETS: dict[str, dict] = {
 
 
 @strict
-class MannerConfig(PreTrainedConfig):
+class MannerConfig(SnapshotFallback, PreTrainedConfig):
     """
     Everything that tells one MANNER from another; every preset is one class with other values.
 
@@ -72,12 +74,14 @@ class MannerConfig(PreTrainedConfig):
         levels = self.attention_levels
         if isinstance(levels, str):
             if levels not in ("all", "deepest", "none"):
-                raise ValueError(f'attention_levels must be "all", "deepest", "none" or a list of levels, got "{levels}"')
+                expected = '"all", "deepest", "none" or a list of levels'
+                raise ValueError(f'attention_levels must be {expected}, got "{levels}"')
         else:
             wrong = [level for level in levels if not 0 <= level < self.depth]
             if wrong or len(set(levels)) != len(levels):
                 raise ValueError(
-                    f"attention_levels must be distinct levels from 0 to {self.depth - 1} (depth {self.depth}), got {list(levels)}"
+                    f"attention_levels must be distinct levels from 0 to {self.depth - 1} (depth {self.depth}), "
+                    f"got {list(levels)}"
                 )
         for level in self.attended_levels:
             if self.level_channels(level) < 6:

@@ -63,8 +63,7 @@ def read_upstream(path: str | Path) -> dict[str, Tensor]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} is not a PyTorch checkpoint that can be read safely: {reason}") from error
+        raise ValueError(f"{path} is not a PyTorch checkpoint of tensors alone (weights_only=True)") from error
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: expected a dict of tensors or one under 'state_dict', as upstream saves it")
@@ -86,9 +85,7 @@ def infer_config(state: dict[str, Tensor], stride: int = 4) -> MannerConfig:
     except KeyError as error:
         raise ValueError(f"not an upstream MANNER checkpoint: it has no {error}") from error
     depth = 1 + max(int(found[1]) for key in state if (found := re.match(rf"{block}encoder\.(\d+)\.", key)))
-    attended = {
-        int(found[1]) for key in state if (found := re.match(rf"{block}encoder\.(\d+)\.attn_block\.", key))
-    }
+    attended = {int(found[1]) for key in state if (found := re.match(rf"{block}encoder\.(\d+)\.attn_block\.", key))}
     growth = wide // hidden_size
     if hidden_size * growth**depth != deepest:
         raise ValueError(

@@ -1,12 +1,16 @@
 """Feature extractor of MANNER: checks the audio and its sampling rate, and batches it."""
 
+from typing import ClassVar
+
 import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
 
+from .snapshot_manner import SnapshotFallback
 
-class MannerFeatureExtractor(SequenceFeatureExtractor):
+
+class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
     """
-    Raw audio in, `input_values` (B, T) float32 out. MANNER normalises inside the model, so this only checks and batches.
+    Raw audio in, `input_values` (B, T) float32 out; MANNER normalises inside the model.
 
     Args:
         sampling_rate: rate of the audio that the model works on, in Hz.
@@ -17,7 +21,7 @@ class MannerFeatureExtractor(SequenceFeatureExtractor):
         (1, 16000)
     """
 
-    model_input_names = ["input_values"]
+    model_input_names: ClassVar[list[str]] = ["input_values"]
 
     def __init__(self, feature_size: int = 1, sampling_rate: int = 16000, padding_value: float = 0.0, **kwargs):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
@@ -51,7 +55,7 @@ class MannerFeatureExtractor(SequenceFeatureExtractor):
                 raise ValueError("expected finite samples, got NaN or infinity")
         lengths = [len(recording) for recording in recordings]
         if len(set(lengths)) > 1 and not padding:
-            raise ValueError(f"expected recordings of one length, got {lengths}: batch them by length or set padding=True")
+            raise ValueError(f"expected recordings of one length, got {lengths}: batch by length or set padding=True")
         batch = np.full((len(recordings), max(lengths)), self.padding_value, dtype=np.float32)
         for row, recording in zip(batch, recordings, strict=True):
             row[: len(recording)] = recording

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from .configuration_manner import MannerConfig
 from .loss_manner import enhancement_loss
+from .snapshot_manner import SnapshotFallback
 
 BLOCK_BN_MOMENTUM = 0.01  # batch norms of ConvNorm; every other one keeps PyTorch's 0.1
 DEPTHWISE_KERNEL = 31
@@ -24,9 +25,9 @@ DEPTHWISE_KERNEL = 31
 class MannerViewFeatures(ModelOutput):
     """The three views of one attention block, each (B, C // 3, L); what MV-AT transfers."""
 
-    channel_view: torch.FloatTensor | None = None
-    global_view: torch.FloatTensor | None = None
-    local_view: torch.FloatTensor | None = None
+    channel_view: Tensor | None = None
+    global_view: Tensor | None = None
+    local_view: Tensor | None = None
 
 
 @dataclass
@@ -39,11 +40,11 @@ class MannerOutput(ModelOutput):
     hidden_states: output (B, C, L) of each U-Net level under the same keys, on request.
     """
 
-    loss: torch.FloatTensor | None = None
-    audio_values: torch.FloatTensor | None = None
-    loss_components: dict[str, torch.FloatTensor] | None = None
+    loss: Tensor | None = None
+    audio_values: Tensor | None = None
+    loss_components: dict[str, Tensor] | None = None
     view_features: dict[str, MannerViewFeatures] | None = None
-    hidden_states: dict[str, torch.FloatTensor] | None = None
+    hidden_states: dict[str, Tensor] | None = None
 
 
 class PointwiseConv(nn.Conv1d):
@@ -74,13 +75,24 @@ class ConvNorm(nn.Sequential):
             self.relu = nn.ReLU()
 
 
-class DepthwiseConv(nn.Sequential):
+class DepthwiseConv(nn.Conv1d):
+    """Depthwise convolution that keeps the length, laid out channels-last: several times the speed of `conv1d`."""
+
+    def __init__(self, channels: int, kernel_size: int):
+        super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        # (B, C, L) -> (B, C, 1, L), channels last in memory -> (B, C, L)
+        image = hidden.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(image, self.weight.unsqueeze(2), padding=(0, self.padding[0]), groups=self.groups).squeeze(2)
+
+
+class DepthwiseNorm(nn.Sequential):
     """Depthwise convolution without bias, batch norm, SiLU; the length is kept."""
 
     def __init__(self, channels: int):
         super().__init__()
-        padding = DEPTHWISE_KERNEL // 2
-        self.conv = nn.Conv1d(channels, channels, DEPTHWISE_KERNEL, padding=padding, groups=channels, bias=False)
+        self.conv = DepthwiseConv(channels, DEPTHWISE_KERNEL)
         self.norm = nn.BatchNorm1d(channels)
         self.activation = nn.SiLU()
 
@@ -105,7 +117,7 @@ class ResidualConv(nn.Module):
         super().__init__()
         self.expand = PointwiseConv(in_channels, 2 * in_channels)
         self.expand_norm = nn.BatchNorm1d(2 * in_channels)
-        self.depthwise = DepthwiseConv(in_channels)
+        self.depthwise = DepthwiseNorm(in_channels)
         self.project = PointwiseConv(in_channels, out_channels)
         self.project_norm = nn.BatchNorm1d(out_channels)
         self.out = ConvNorm(out_channels, out_channels, 1, relu=False)
@@ -173,7 +185,7 @@ class LocalView(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.depthwise = DepthwiseConv(channels)
+        self.depthwise = DepthwiseNorm(channels)
         self.weight = ConvNorm(2, 1, 7, relu=False)
 
     def forward(self, chunks: Tensor) -> Tensor:
@@ -252,13 +264,31 @@ class DecoderLevel(MannerLevel):
         return self.attend(F.relu(self.up_norm(self.up(hidden))))
 
 
-class MannerPreTrainedModel(PreTrainedModel):
+class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
     """Weight initialisation and loading shared by MANNER models."""
 
+    config: MannerConfig
     config_class = MannerConfig
     base_model_prefix = "manner"
     main_input_name = "input_values"
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer averages it over accumulation steps
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+        """As in transformers (evaluation mode), but safetensors only, and every weight must come from the checkpoint.
+
+        Raises:
+            OSError: nothing to load under that name, or weights are missing from it.
+        """
+        kwargs.setdefault("use_safetensors", True)
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        if info["missing_keys"]:
+            missing = sorted(info["missing_keys"])
+            raise OSError(
+                f"{pretrained_model_name_or_path} lacks {len(missing)} weights of this model, expected all: "
+                f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
+            )
+        return (model, info) if output_loading_info else model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -266,7 +296,7 @@ class MannerPreTrainedModel(PreTrainedModel):
         own = list(module.parameters(recurse=False))
         if not own or any(getattr(parameter, "_is_hf_initialized", False) for parameter in own):
             return
-        module.reset_parameters()
+        module.reset_parameters()  # type: ignore[operator]  # every layer with parameters of its own has it
         if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
             factor = math.sqrt(module.weight.std().item() / self.config.initializer_scale)
             for parameter in own:
@@ -300,8 +330,8 @@ class MannerModel(MannerPreTrainedModel):
 
     def forward(
         self,
-        input_values: torch.FloatTensor,
-        labels: torch.FloatTensor | None = None,
+        input_values: Tensor,
+        labels: Tensor | None = None,
         output_view_features: bool = False,
         output_hidden_states: bool = False,
         return_dict: bool = True,
@@ -318,7 +348,7 @@ class MannerModel(MannerPreTrainedModel):
             ValueError: `input_values` is not (B, T) with at least one sample, or `labels` has another shape.
         """
         if input_values.ndim != 2 or input_values.shape[-1] == 0:
-            raise ValueError(f"input_values must be (batch, time) with time of at least 1, got {tuple(input_values.shape)}")
+            raise ValueError(f"input_values must be (batch, time) with a sample, got {tuple(input_values.shape)}")
         if labels is not None and labels.shape != input_values.shape:
             raise ValueError(
                 f"labels must have the shape of input_values {tuple(input_values.shape)}, got {tuple(labels.shape)}"
@@ -339,10 +369,8 @@ class MannerModel(MannerPreTrainedModel):
 
     def normalize(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Unit deviation and zeros on the right: (B, T) to (B, padded T), and the deviation (B, 1)."""
-        if audio.shape[-1] > 1:
-            scale = audio.std(dim=-1, keepdim=True)
-        else:  # a single sample has no deviation
-            scale = audio.abs()
+        # a single sample has no deviation
+        scale = audio.std(dim=-1, keepdim=True) if audio.shape[-1] > 1 else audio.abs()
         padding = self.config.padded_length(audio.shape[-1]) - audio.shape[-1]
         return F.pad(audio / (scale + 1e-3), (0, padding)), scale
 
@@ -352,12 +380,12 @@ class MannerModel(MannerPreTrainedModel):
         # (B, T) -> (B, 1, T) -> (B, N, T)
         hidden = first = F.relu(self.input_norm(self.input(normalized.unsqueeze(1))))
         for level, encode in enumerate(self.encoder):
-            hidden, views = levels[f"encoder.{level}"] = encode(hidden)
+            hidden, _ = levels[f"encoder.{level}"] = encode(hidden)
         # (B, C, L) -> (B, L, C) -> (B, C, L)
         hidden = F.relu(self.bottleneck(hidden.transpose(1, 2))).transpose(1, 2)
         for level in reversed(range(self.config.depth)):
             skip, _ = levels[f"encoder.{level}"]
-            hidden, views = levels[f"decoder.{level}"] = self.decoder[level](hidden, skip)
+            hidden, _ = levels[f"decoder.{level}"] = self.decoder[level](hidden, skip)
         # (B, N, T) -> (B, 1, T) -> (B, T)
         return self.output(first * self.mask(hidden)).squeeze(1), levels
 

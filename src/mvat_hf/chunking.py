@@ -1,0 +1,172 @@
+"""A model on a stream: blocks in, enhanced blocks out, at any rate and of any length, in bounded memory.
+
+A block is (channels, n), in [-1, 1], of any n; where a stream is cut into blocks changes nothing in the result.
+`ChunkedEnhancer` is put together from the functions below it, each of which turns one stream into another.
+"""
+
+import itertools
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import soxr
+import torch
+from torch import nn
+
+from .data.audio import check_finite
+from .models.manner import MannerModel
+
+
+class ChunkedEnhancer:
+    """
+    A model on a stream, in chunks that overlap and are cross-faded linearly; neither delay nor padding.
+
+    Every chunk starts `chunk_seconds - overlap_seconds` after the one before, save the last, which is the last
+    `chunk_seconds` of the signal. A signal shorter than a chunk is one pass. Holds about two chunks.
+
+    Args:
+        model: on its device and in its dtype; each channel is one row of its batch.
+        dry: share of the input in the output, 0 to 1.
+        attenuation_limit: in dB, at least 0: the input is kept at 10^(-limit / 20) or more. The larger share holds.
+        chunk_seconds: None for one pass over the whole signal.
+        overlap_seconds: at least 0, below `chunk_seconds`.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    def __init__(
+        self,
+        model: MannerModel,
+        dry: float = 0.0,
+        attenuation_limit: float | None = None,
+        chunk_seconds: float | None = 10.0,
+        overlap_seconds: float = 1.0,
+    ):
+        self.model = model
+        self.share = input_share(dry, attenuation_limit)
+        self.rate = model.config.sampling_rate
+        self.chunk, self.overlap = chunk_samples(chunk_seconds, overlap_seconds, self.rate)
+
+    def stream(self, blocks: Iterable[np.ndarray], rate: float, channels: int) -> Iterator[np.ndarray]:
+        """Blocks (`channels`, n) at `rate` Hz to enhanced blocks of the same shapes, mixed with their input."""
+        blocks, dry = itertools.tee(blocks)
+        enhanced = self.enhance_blocks(resample_blocks(blocks, rate, self.rate, channels))
+        # resampled to and fro, a signal may come out a sample short: two zeros follow it, mix_blocks drops what is over
+        padded = itertools.chain(enhanced, [np.zeros((channels, 2), dtype=np.float32)])
+        return mix_blocks(dry, resample_blocks(padded, self.rate, rate, channels), self.share)
+
+    def enhance_blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Overlap-add at the model's rate; as many samples come out as went in, in blocks of other lengths."""
+        window = tail = np.empty(
+            (0, 0)
+        )  # the newest chunk's input, and the end of its output, which the next fades out
+        for number, piece in enumerate(recut_blocks(blocks, self.chunk, self.chunk - self.overlap)):
+            if number == 0:
+                window = piece
+                output = self.enhance_chunk(window)
+            else:
+                window = np.concatenate([window, piece], axis=1)[:, -self.chunk :]
+                output = cross_fade(tail, self.enhance_chunk(window)[:, -(self.overlap + piece.shape[1]) :])
+            ready = max(output.shape[1] - self.overlap, 0)
+            tail = output[:, ready:]
+            yield output[:, :ready]
+        if tail.size:
+            yield tail
+
+    def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
+        """One pass of the model, (channels, n) to the same; AudioError if it gives NaN or infinity."""
+        values = torch.tensor(chunk, device=self.model.device, dtype=self.model.dtype)
+        with evaluating(self.model), torch.inference_mode():
+            values = self.model(values).audio_values
+        return check_finite(values.float().cpu().numpy(), "enhanced audio")
+
+
+def input_share(dry: float, attenuation_limit: float | None) -> float:
+    """Share of the input in the output: the larger of `dry` and 10^(-attenuation_limit / 20), the limit in dB."""
+    if not 0 <= dry <= 1:
+        raise ValueError(f"dry must be from 0 to 1, got {dry}")
+    if attenuation_limit is None:
+        return dry
+    if not attenuation_limit >= 0:
+        raise ValueError(f"attenuation_limit must be at least 0 dB, got {attenuation_limit}")
+    return max(dry, 10 ** (-attenuation_limit / 20))
+
+
+def chunk_samples(chunk_seconds: float | None, overlap_seconds: float, rate: int) -> tuple[int, int]:
+    """Chunk and overlap in samples at `rate` Hz; a chunk without end for None."""
+    if chunk_seconds is None:
+        return sys.maxsize, 0
+    if 0 <= overlap_seconds < chunk_seconds < math.inf:
+        chunk, overlap = round(chunk_seconds * rate), round(overlap_seconds * rate)
+        if overlap < chunk:
+            return chunk, overlap
+    raise ValueError(
+        f"expected 0 <= overlap_seconds < chunk_seconds, a sample or more apart at {rate} Hz, "
+        f"got overlap_seconds={overlap_seconds}, chunk_seconds={chunk_seconds}"
+    )
+
+
+def recut_blocks(blocks: Iterable[np.ndarray], first: int, rest: int) -> Iterator[np.ndarray]:
+    """The same samples in one block of `first` samples and others of `rest`; the last is shorter, none is empty."""
+    held, count, wanted = [], 0, first
+    for block in blocks:
+        held.append(block)
+        count += block.shape[1]
+        if count >= wanted:
+            joined = np.concatenate(held, axis=1)
+            while joined.shape[1] >= wanted:
+                yield joined[:, :wanted]
+                joined, wanted = joined[:, wanted:], rest
+            held, count = [joined], joined.shape[1]
+    if count:
+        yield np.concatenate(held, axis=1)
+
+
+def cross_fade(ending: np.ndarray, starting: np.ndarray) -> np.ndarray:
+    """`starting` (channels, n), its first samples faded in linearly over `ending` (channels, at most n)."""
+    overlap = ending.shape[1]
+    # 1 / (overlap + 1), ..., overlap / (overlap + 1)
+    rise = np.linspace(0, 1, overlap + 2, dtype=np.float32)[1:-1]
+    faded = ending + rise * (starting[:, :overlap] - ending)
+    return np.concatenate([faded, starting[:, overlap:]], axis=1)
+
+
+def resample_blocks(
+    blocks: Iterable[np.ndarray], rate: float, target_rate: float, channels: int
+) -> Iterator[np.ndarray]:
+    """Band-limited resampling by soxr without delay: T samples in all to round(T target_rate / rate); float32."""
+    if rate == target_rate:
+        yield from (block.astype(np.float32) for block in blocks)
+        return
+    resampler = soxr.ResampleStream(rate, target_rate, channels, dtype="float32")
+    for block in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block.T, dtype=np.float32)).T
+    yield resampler.resample_chunk(np.zeros((0, channels), dtype=np.float32), last=True).T
+
+
+def mix_blocks(dry: Iterable[np.ndarray], wet: Iterator[np.ndarray], share: float) -> Iterator[np.ndarray]:
+    """(1 - share) wet + share dry in the blocks of `dry`; `wet` must hold as many samples in all, or more."""
+    ready = next(wet)
+    for block in dry:
+        while ready.shape[1] < block.shape[1]:
+            ready = np.concatenate([ready, next(wet)], axis=1)
+        enhanced, ready = np.split(ready, [block.shape[1]], axis=1)
+        yield (1 - share) * enhanced + share * block
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards each module in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+__all__ = ["ChunkedEnhancer"]

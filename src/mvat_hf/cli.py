@@ -1,0 +1,187 @@
+"""The `mvat` command. Every sub-command imports what it needs when it runs."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DEFAULT_MODEL = "mvat/manner-s-8.1gf"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit status. Bad input is one line on standard error and status 1."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (OSError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All sub-commands and their options."""
+    parser = argparse.ArgumentParser("mvat", description="Efficient speech enhancement with MANNER and MV-AT students.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run, summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=run)
+        return command
+
+    command = add("enhance", run_enhance, "Clean a recording, or every recording below a folder.")
+    command.add_argument("source", metavar="IN", type=Path, help="audio file or folder")
+    command.add_argument("target", metavar="OUT", type=Path, help="audio file or folder to write")
+    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id (default: %(default)s)")
+    command.add_argument("--dry", type=float, default=0.0, help="share of the input mixed back, 0 to 1")
+    command.add_argument("--attenuation-limit", type=float, metavar="DB", help="attenuate by at most so many dB")
+    command.add_argument("--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: %(default)s)")
+    command.add_argument("--overlap-seconds", type=float, default=1.0, help="overlap of chunks (default: %(default)s)")
+    command.add_argument("--device", help="device to run on, for example cpu or cuda")
+
+    command = add("evaluate", run_evaluate, "PESQ-WB, STOI and SI-SDR of models over pairs of noisy and clean speech.")
+    command.add_argument("models", metavar="MODEL", nargs="+", help="folders or Hub ids, or ROW=MODEL to name the row")
+    command.add_argument("--data", choices=("valentini", "dns", "pairs"), required=True, help="how --root is laid out")
+    command.add_argument("--root", type=Path, help="folder of the data set (valentini, dns)")
+    command.add_argument("--split", default="test", help="split of the data set (default: %(default)s)")
+    command.add_argument("--clean", type=Path, help="folder of clean files (pairs)")
+    command.add_argument("--noisy", type=Path, help="folder of noisy files of the same names (pairs)")
+    command.add_argument("--processes", type=int, help="processes that score (default: one per core)")
+    command.add_argument("--device", help="device to run on, for example cpu or cuda")
+    command.add_argument("--output", type=Path, default=Path("results.json"), help="record (default: %(default)s)")
+
+    command = add("info", run_info, "Parameters and FLOPs of a model or preset, or of all presets.")
+    command.add_argument("model", metavar="MODEL-OR-PRESET", nargs="?", help="folder, Hub id or preset")
+    command.add_argument("--seconds", type=float, default=4.0, help="length of the input (default: %(default)s)")
+
+    command = add("convert", run_convert, "Turn an upstream MANNER checkpoint into one that from_pretrained loads.")
+    command.add_argument("checkpoint", metavar="CKPT", type=Path, help="upstream .pth file")
+    command.add_argument("target", metavar="DIR", type=Path, help="folder to write")
+    command.add_argument("--stride", type=int, default=4, help="stride; not in the weights (default: %(default)s)")
+
+    command = add("push", run_push, "Push a checkpoint folder to the Hub.")
+    command.add_argument("folder", metavar="DIR", type=Path, help="folder with config.json and model.safetensors")
+    command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
+    command.add_argument("--private", action="store_true", help="create the repo as a private one")
+
+    add("env", run_env, "Commit, versions and machine, to go with a bug report.")
+    return parser
+
+
+def run_enhance(options: argparse.Namespace) -> int:
+    from .inference import enhance_file, enhance_folder, load_model
+
+    if not options.source.exists():
+        raise FileNotFoundError(f"no such file or folder: {options.source}")
+    chunking = {
+        "dry": options.dry,
+        "attenuation_limit": options.attenuation_limit,
+        "chunk_seconds": options.chunk_seconds,
+        "overlap_seconds": options.overlap_seconds,
+        "progress": True,
+    }
+    model = load_model(options.model, options.device)
+    if options.source.is_file():
+        enhance_file(model, options.source, options.target, **chunking)
+        print(options.target)
+        return 0
+    report = enhance_folder(model, options.source, options.target, **chunking)
+    for path, reason in report.failed:
+        print(f"failed: {path}: {reason}", file=sys.stderr)
+    print(f"{len(report.done)} files enhanced, {len(report.failed)} failed")
+    return 1 if report.failed else 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    from .evaluation import evaluate, render_table
+    from .inference import load_model
+    from .records import write_json
+
+    dataset, name = load_dataset(options)
+    named = {name: model or name for name, _, model in (entry.partition("=") for entry in options.models)}
+    models = {name: load_model(model, options.device) for name, model in named.items()}
+    record = evaluate(models, dataset, name=name, processes=options.processes, progress=True)
+    write_json(options.output, record)
+    print(render_table(record))
+    unread = [failure for failure in record["systems"][0]["failures"] if failure["reason"].startswith("cannot be read")]
+    for system in record["systems"]:
+        for failure in system["failures"]:
+            print(f"not scored: {system['name']}: {failure['id']}: {failure['reason']}", file=sys.stderr)
+    return 1 if unread else 0
+
+
+def load_dataset(options: argparse.Namespace):
+    """(data set, its name in the record) of the options of `evaluate`."""
+    from .data.dns import load_dns
+    from .data.pairs import load_pairs
+    from .data.valentini import load_valentini
+
+    if options.data == "pairs":
+        if options.clean is None or options.noisy is None:
+            raise ValueError("--data pairs needs --clean and --noisy, two folders with files of the same names")
+        return load_pairs(options.clean, options.noisy), f"pairs of {options.noisy.name} and {options.clean.name}"
+    if options.root is None:
+        raise ValueError(f"--data {options.data} needs --root, the folder of the data set")
+    load = load_valentini if options.data == "valentini" else load_dns
+    return load(options.root, options.split), f"{options.data} {options.split}"
+
+
+def run_info(options: argparse.Namespace) -> int:
+    from .complexity import complexity
+    from .models.manner import PRESETS, MannerConfig
+
+    costs = {}
+    for name in [options.model] if options.model else list(PRESETS):
+        preset = name in PRESETS or ("/" not in name and not Path(name).exists())  # a bare word is meant as a preset
+        config = MannerConfig.from_preset(name) if preset else MannerConfig.from_pretrained(name)
+        costs[name] = complexity(config, options.seconds)
+    print(f"{'model':<18} {'parameters':>11} {'GFLOPs (thop)':>14} {'GFLOPs (true)':>14}  {options.seconds:g} s audio")
+    for name, cost in costs.items():
+        print(f"{name:<18} {cost.parameters:>11,} {cost.flops_thop / 1e9:>14.2f} {cost.flops / 1e9:>14.2f}")
+    print(
+        "thop, the papers' counter, takes a transposed convolution at its output length without dividing by the stride "
+        "(4x too many), counts batch norms, and misses the products of attention; the true count does none of these."
+    )
+    if not options.model:
+        baseline, student = costs["manner-s"], costs["manner-s-8.1gf"]
+        print(
+            f"manner-s to manner-s-8.1gf: {baseline.parameters / student.parameters:.1f}x fewer parameters, "
+            f"{baseline.flops_thop / student.flops_thop:.1f}x fewer FLOPs by thop, "
+            f"{baseline.flops / student.flops:.1f}x truly"
+        )
+    return 0
+
+
+def run_convert(options: argparse.Namespace) -> int:
+    from .hub import save_checkpoint
+    from .models.manner.convert_manner import convert_checkpoint
+
+    model = convert_checkpoint(options.checkpoint, options.stride)
+    save_checkpoint(model, options.target)
+    config = model.config
+    print(
+        f"{options.target}: hidden_size {config.hidden_size}, depth {config.depth}, attention_levels "
+        f"{config.attention_levels}, {model.num_parameters():,} parameters"
+    )
+    return 0
+
+
+def run_push(options: argparse.Namespace) -> int:
+    from .hub import push_checkpoint
+
+    print(push_checkpoint(options.folder, options.repo, private=options.private))
+    return 0
+
+
+def run_env(options: argparse.Namespace) -> int:
+    from .records import environment
+
+    print(json.dumps(environment(), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

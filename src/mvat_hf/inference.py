@@ -1,0 +1,266 @@
+"""Enhancing arrays, files and folders of any rate and length.
+
+    enhance         an array, a tensor or a file, to an array or a tensor
+    enhance_file    a file to a file of the same kind, in bounded memory
+    enhance_folder  every audio file below a folder
+
+All three are one stream of blocks (channels, n) through `ChunkedEnhancer`; this module gets blocks out of arrays and
+files and back into them.
+"""
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from tqdm.auto import tqdm
+
+from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, read_audio
+from .models.manner import MannerModel
+from .chunking import ChunkedEnhancer
+
+BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
+MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
+FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
+# subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
+UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
+
+
+@dataclass
+class FolderReport:
+    """
+    done: the files written.
+    failed: (source file, reason in one line) of each file that was not.
+    """
+
+    done: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def enhance(
+    model: MannerModel | str | Path,
+    audio: np.ndarray | torch.Tensor | str | Path,
+    sampling_rate: float | None = None,
+    *,
+    dry: float = 0.0,
+    attenuation_limit: float | None = None,
+    chunk_seconds: float | None = 10.0,
+    overlap_seconds: float = 1.0,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+) -> np.ndarray | torch.Tensor:
+    """
+    Enhanced audio of the input's type, shape, dtype, device and rate; no gradient.
+
+    Args:
+        model: or what `MannerModel.from_pretrained` takes.
+        audio: (time,), (channels, time) or (batch, channels, time), floating or int16/int32 PCM; or a file, which gives
+            a float32 array, (time,) if mono.
+        sampling_rate: of `audio` in Hz; needed unless `audio` is a file.
+        dry, attenuation_limit, chunk_seconds, overlap_seconds: see `ChunkedEnhancer`.
+        device: where the model is moved; None leaves it where it is.
+        progress: show a bar if standard error is a terminal.
+
+    Raises:
+        ValueError: an option out of its range. AudioError: audio that cannot be used. FileNotFoundError: no such file.
+
+    Example:
+        >>> from mvat_hf.models.manner import MannerConfig
+        >>> model = MannerModel(MannerConfig.from_preset("manner-s-2.2gf"))
+        >>> enhance(model, np.zeros((2, 4410), dtype="int16"), 44100).shape
+        (2, 4410)
+    """
+    array, rate = as_array(audio, sampling_rate)
+    enhancer = ChunkedEnhancer(load_model(model, device), dry, attenuation_limit, chunk_seconds, overlap_seconds)
+    # (..., time) -> (rows, time)
+    rows = array.reshape(-1, array.shape[-1])
+    output, end = np.empty_like(rows), 0
+    blocks = enhancer.stream(array_blocks(rows), rate, len(rows))
+    for block in with_progress(blocks, rows.shape[1] / rate, rate, progress):
+        start, end = end, end + block.shape[1]
+        output[:, start:end] = from_unit_scale(block, rows.dtype)
+    output = output.reshape(array.shape)
+    return torch.from_numpy(output).to(audio.device, audio.dtype) if isinstance(audio, torch.Tensor) else output
+
+
+def enhance_file(
+    model: MannerModel | str | Path,
+    source: str | Path,
+    target: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    **options,
+) -> None:
+    """
+    Stream `source` into `target`: same rate, channels and number of frames, same format and subtype too unless the
+    suffixes differ, then the target suffix's format with its default subtype. Tags are not copied.
+
+    `target` appears, or is replaced, when all is written: an error leaves it as it was. `options`: see
+    `ChunkedEnhancer`.
+
+    Raises:
+        ValueError: an option out of its range, `target` is `source`, or its suffix names no format.
+        AudioError: `source` cannot be used, or the target's format cannot hold its rate or channels.
+    """
+    enhancer = ChunkedEnhancer(load_model(model, device), **options)
+    source, target = Path(source), Path(target)
+    with open_audio(source) as file:
+        if target.exists() and target.samefile(source):
+            raise ValueError(f"target {target} is the source itself, expected another file")
+        blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
+        with replaced_at_end(target) as partial, open_output(partial, target, file, source) as output:
+            for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
+                output.write((block if output.subtype in UNBOUNDED_SUBTYPES else block.clip(-1, 1)).T)
+
+
+def enhance_folder(
+    model: MannerModel | str | Path,
+    source: str | Path,
+    target: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    **options,
+) -> FolderReport:
+    """
+    `enhance_file` for every audio file below `source`, to the same relative path below `target`; what fails is
+    reported and the rest goes on. `target` may lie inside `source`: what it holds is no input.
+
+    Raises:
+        ValueError: an option out of its range, or `target` is `source` or a folder above it.
+        AudioError: no audio file below `source`.
+    """
+    model = load_model(model, device)
+    ChunkedEnhancer(model, **options)  # a wrong option is an error here, not one in every file
+    source, target = Path(source).resolve(), Path(target).resolve()
+    if source.is_relative_to(target):
+        raise ValueError(f"target {target} is or contains the source {source}, expected another folder")
+    files = [path for path in find_audio(source) if not path.is_relative_to(target)]
+    if not files:
+        raise AudioError(f"no audio file below {source}, expected one that ends in {', '.join(AUDIO_SUFFIXES)}")
+    report = FolderReport()
+    for path in tqdm(files, unit="file", disable=None if progress else True):
+        mirrored = target / path.relative_to(source)
+        try:
+            enhance_file(model, path, mirrored, **options)
+        except (ValueError, OSError, RuntimeError) as error:  # of the file, of the disk, of libsndfile and of torch
+            report.failed.append((path, " ".join(str(error).split())))
+        else:
+            report.done.append(mirrored)
+    return report
+
+
+def load_model(model: MannerModel | str | Path, device: str | torch.device | None = None) -> MannerModel:
+    """The model itself or, given an id or a folder, its weights; on `device` unless that is None."""
+    loaded: Any = MannerModel.from_pretrained(model) if isinstance(model, (str, Path)) else model
+    return loaded if device is None else loaded.to(device)
+
+
+def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float | None) -> tuple[np.ndarray, float]:
+    """What `enhance` was given as a checked array (..., time), with its sampling rate in Hz."""
+    if isinstance(audio, (str, Path)):
+        array, rate = read_audio(audio)
+        if sampling_rate not in (None, rate):
+            raise AudioError(f"{audio} is sampled at {rate} Hz, got sampling_rate={sampling_rate}")
+        return (array[0] if len(array) == 1 else array), rate
+    if isinstance(audio, torch.Tensor):
+        tensor = audio.detach().cpu()
+        audio = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if not isinstance(audio, np.ndarray):
+        raise AudioError(f"audio must be a path, a numpy array or a torch tensor, got {type(audio).__name__}")
+    if sampling_rate is None or not sampling_rate > 0:
+        raise AudioError(f"audio in an array needs its sampling_rate, a number of Hz above 0, got {sampling_rate}")
+    check_array(audio)
+    return audio, sampling_rate
+
+
+def check_array(audio: np.ndarray) -> None:
+    """AudioError unless `audio` has a shape, a dtype and values that `enhance` can use."""
+    if audio.ndim not in (1, 2, 3) or audio.size == 0:
+        raise AudioError(
+            f"audio must be (time,), (channels, time) or (batch, channels, time) and hold a sample, got {audio.shape}"
+        )
+    if audio.ndim > 1 and audio.shape[-2] > MAX_CHANNELS:
+        raise AudioError(
+            f"audio must be (channels, time) with at most {MAX_CHANNELS} channels, got {audio.shape}: transpose it?"
+        )
+    if audio.dtype.name not in FULL_SCALE and not np.issubdtype(audio.dtype, np.floating):
+        raise AudioError(f"audio must be floating, {' or '.join(FULL_SCALE)}, got {audio.dtype}")
+    check_finite(audio, "audio")
+
+
+def array_blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """(channels, time) as float64 blocks; integer PCM is scaled to [-1, 1]."""
+    scale = FULL_SCALE.get(rows.dtype.name, 1)
+    for start in range(0, rows.shape[1], BLOCK_FRAMES):
+        yield rows[:, start : start + BLOCK_FRAMES].astype(np.float64) / scale
+
+
+def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A float block as `dtype`: integer PCM is scaled back, rounded and clipped."""
+    if dtype.name not in FULL_SCALE:
+        return block.astype(dtype)
+    scale = FULL_SCALE[dtype.name]
+    return np.rint(block * scale).clip(-scale, scale - 1).astype(dtype)
+
+
+def file_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
+    """The rest of an open file as float64 blocks, to its last frame (what the header says may be wrong)."""
+    try:
+        while len(block := file.read(BLOCK_FRAMES, dtype="float64", always_2d=True)):
+            yield check_finite(block.T, str(path))
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path} cannot be decoded: {error.error_string}") from error
+
+
+def with_progress(blocks: Iterable[np.ndarray], seconds: float, rate: float, shown: bool) -> Iterator[np.ndarray]:
+    """The blocks themselves, counted in seconds of audio on a bar."""
+    with tqdm(total=seconds, unit="s", unit_scale=True, disable=None if shown else True) as bar:
+        for block in blocks:
+            yield block
+            bar.update(block.shape[1] / rate)
+
+
+@contextmanager
+def replaced_at_end(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target` that takes its place at the end, or is removed after an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{uuid.uuid4().hex}.partial"
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def open_output(path: Path, target: Path, source: soundfile.SoundFile, source_path: Path) -> soundfile.SoundFile:
+    """Open `path` for writing what will be `target`: in the source's format, or in that of another suffix."""
+    format, subtype = source.format, source.subtype
+    if format_name(target) != format_name(source_path):
+        if target.suffix.lower() not in AUDIO_SUFFIXES:
+            raise ValueError(f"target must end in one of {', '.join(AUDIO_SUFFIXES)}, got {target}")
+        format = format_name(target)
+        format, subtype = ("OGG", "OPUS") if format == "OPUS" else (format, soundfile.default_subtype(format))
+    try:
+        return soundfile.SoundFile(path, "w", source.samplerate, source.channels, subtype=subtype, format=format)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"{target} cannot be {format} {subtype} with {source.channels} channels at {source.samplerate} Hz: "
+            f"{error.error_string}"
+        ) from error
+
+
+def format_name(path: Path) -> str:
+    """The suffix as libsndfile calls the format (and OPUS, which it calls OGG)."""
+    name = path.suffix[1:].upper()
+    return "AIFF" if name == "AIF" else name
+
+
+__all__ = ["ChunkedEnhancer", "FolderReport", "enhance", "enhance_file", "enhance_folder", "load_model"]

@@ -1,0 +1,128 @@
+"""The `mvat` command: what it prints, its exit status, and one-line errors that leave nothing behind."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from mvat_hf.cli import main
+from mvat_hf.hub import save_checkpoint
+from mvat_hf.models.manner import MannerConfig, MannerModel
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    model = MannerModel(MannerConfig(hidden_size=6, depth=2, attention_levels="deepest"))
+    return str(save_checkpoint(model, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def wav(tmp_path):
+    path = tmp_path / "in.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((4410, 2)), 22050)
+    return path
+
+
+def error_of(capsys) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_enhance_a_file_keeps_rate_channels_and_length(checkpoint, wav, tmp_path):
+    assert main(["enhance", str(wav), str(tmp_path / "out.wav"), "--model", checkpoint]) == 0
+    info = soundfile.info(tmp_path / "out.wav")
+    assert (info.samplerate, info.channels, info.frames) == (22050, 2, 4410)
+
+
+def test_enhance_dry_gives_the_input_back(checkpoint, wav, tmp_path):
+    assert main(["enhance", str(wav), str(tmp_path / "out.wav"), "--model", checkpoint, "--dry", "1"]) == 0
+    before, after = soundfile.read(wav)[0], soundfile.read(tmp_path / "out.wav")[0]
+    assert np.abs(before - after).max() <= 2**-15
+
+
+def test_enhance_a_folder_goes_on_past_a_broken_file(checkpoint, wav, tmp_path, capsys):
+    folder = tmp_path / "folder" / "sub"
+    folder.mkdir(parents=True)
+    wav.rename(folder / "good.wav")
+    (folder / "bad.wav").write_bytes(b"not audio at all")
+    assert main(["enhance", str(tmp_path / "folder"), str(tmp_path / "out"), "--model", checkpoint]) == 1
+    assert [path.name for path in (tmp_path / "out").rglob("*.wav")] == ["good.wav"]
+    assert "bad.wav" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.wav", "OUT", "--model", "MODEL"], "no such file or folder: nowhere.wav"),
+        (["IN", "OUT", "--model", "MODEL", "--dry", "2"], "dry"),
+        (["IN", "OUT", "--model", "nobody/nothing"], "nobody/nothing"),
+        (["IN", "IN", "--model", "MODEL"], "source itself"),
+    ],
+)
+def test_enhance_bad_input(arguments, message, checkpoint, wav, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    named = {"IN": str(wav), "OUT": str(tmp_path / "out.wav"), "MODEL": checkpoint}
+    assert main(["enhance", *(named.get(argument, argument) for argument in arguments)]) == 1
+    assert message in error_of(capsys)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
+    from mvat_hf.data.audio import find_audio, read_mono
+
+    for name, noise in (("clean", 0.0), ("noisy", 0.02)):
+        (tmp_path / name).mkdir()
+        speech = read_mono(find_audio("scripts/demo/speech/cora")[0], 16000)
+        soundfile.write(
+            tmp_path / name / "a.wav", speech + noise * np.random.default_rng(0).standard_normal(len(speech)), 16000
+        )
+    output = tmp_path / "results.json"
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
+    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 0
+    record = json.loads(output.read_text())
+    assert [system["name"] for system in record["systems"]] == ["noisy", checkpoint]
+    assert f"{record['systems'][1]['means']['stoi'] * 100:.1f}" in capsys.readouterr().out
+
+
+def test_evaluate_unmatched_pairs(checkpoint, wav, tmp_path, capsys):
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "noisy").mkdir()
+    soundfile.write(tmp_path / "clean" / "a.wav", np.zeros(10), 16000)
+    soundfile.write(tmp_path / "noisy" / "b.wav", np.zeros(10), 16000)
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
+    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(tmp_path / "r.json")]) == 1
+    assert "no partner" in error_of(capsys)
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_info_prints_the_paper_s_ratios(capsys):
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert "1,380,901" in printed
+    assert "15.4x fewer parameters, 4.7x fewer FLOPs by thop, 4.4x truly" in printed
+
+
+def test_info_unknown_preset(capsys):
+    assert main(["info", "manner-x"]) == 1
+    assert "manner-s-8.1gf" in error_of(capsys)
+
+
+def test_convert_refuses_and_leaves_nothing(tmp_path, capsys):
+    (tmp_path / "x.pth").write_bytes(b"nonsense")
+    assert main(["convert", str(tmp_path / "x.pth"), str(tmp_path / "out")]) == 1
+    assert "x.pth" in error_of(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_does_not_touch_an_existing_folder(tmp_path, checkpoint, capsys):
+    model = MannerModel(MannerConfig(hidden_size=6, depth=2))
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        save_checkpoint(model, checkpoint)
+    assert MannerModel.from_pretrained(checkpoint).config.attention_levels == "deepest"
+
+
+def test_env_is_json(capsys):
+    assert main(["env"]) == 0
+    assert "torch" in json.loads(capsys.readouterr().out)["versions"]

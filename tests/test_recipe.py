@@ -1,0 +1,82 @@
+"""Recipes: strict keys, command-line overrides, and a run that refuses another recipe's folder."""
+
+from pathlib import Path
+
+import pytest
+
+from mvat_hf.recipe import (
+    DataArguments,
+    DistillationArguments,
+    ModelArguments,
+    RecipeError,
+    describe,
+    parse_recipe,
+    read_recipe,
+)
+from mvat_hf.trainer import EnhancementArguments
+
+KINDS = [EnhancementArguments, ModelArguments, DataArguments, DistillationArguments]
+RECIPES = sorted(Path("scripts/recipes").glob("*.yaml"))
+
+
+def test_command_line_wins_over_recipe(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("beta: 0.3\nmax_steps: 7\npreset: manner-s\n")
+    args, model, _, distillation = parse_recipe(KINDS, ["--config", str(recipe), "--max_steps", "9"])
+    assert (args.max_steps, model.preset, distillation.beta) == (9, "manner-s", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1", "unknown key learning_rat"),
+        ("- 1", "mapping of options, got list"),
+        ("a: [", "not YAML"),
+        ("", "mapping of options, got NoneType"),
+    ],
+)
+def test_bad_recipe_is_one_clear_line(tmp_path, text, message):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text)
+    with pytest.raises(RecipeError, match=message) as raised:
+        parse_recipe(KINDS, [f"--config={recipe}"])
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_recipe_is_named():
+    with pytest.raises(RecipeError, match="no such recipe: nowhere.yaml"):
+        parse_recipe(KINDS, ["--config", "nowhere.yaml"])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_builds_its_model(path):
+    _, model, _, _ = parse_recipe(KINDS, ["--config", str(path)])
+    assert model.build().num_parameters() > 0
+
+
+def test_described_options_are_those_that_differ_and_matter():
+    changed = parse_recipe(KINDS, ["--beta", "0.5", "--output_dir", "elsewhere", "--learning_rate", "1e-3"])
+    assert describe(changed) == {"beta": 0.5, "learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "librispeech", "data_root": "."}, 'dataset must be one of dns, valentini, got "librispeech"'),
+        ({"dataset": "dns"}, "data_root is not set"),
+    ],
+)
+def test_bad_data_options(options, message):
+    with pytest.raises(RecipeError, match=message):
+        DataArguments(**options).load(0, None, 16000)
+
+
+def test_levels_from_the_command_line():
+    model = ModelArguments(preset="manner-s-2.2gf", attention_levels="1,2").build()
+    assert model.config.attended_levels == (1, 2)
+    assert ModelArguments(preset="manner-s-2.2gf", attention_levels="none").build().config.attended_levels == ()
+
+
+def test_read_recipe_gives_plain_values(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("beta: 1.5e-3\n")
+    assert read_recipe(tmp_path / "recipe.yaml") == {"beta": 1.5e-3}

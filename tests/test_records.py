@@ -1,0 +1,29 @@
+"""Records: atomic writes, hashes that tell weights apart, an environment that names commit and versions."""
+
+import json
+
+import pytest
+import torch
+
+from mvat_hf.records import environment, weights_hash, write_json
+
+
+def test_environment_names_versions_and_machine():
+    described = environment()
+    assert described["versions"]["torch"] == torch.__version__
+    assert described["machine"]["cores"] >= 1
+
+
+def test_write_replaces_whole_files_only(tmp_path):
+    path = write_json(tmp_path / "a" / "results.json", {"one": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"two": object()})
+    assert json.loads(path.read_text()) == {"one": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["results.json"]
+
+
+def test_hash_tells_weights_apart():
+    torch.manual_seed(0)
+    one, same, other = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    same.load_state_dict(one.state_dict())
+    assert weights_hash(one) == weights_hash(same) != weights_hash(other)

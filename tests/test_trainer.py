@@ -1,0 +1,164 @@
+"""Trainers: zero weight is plain training, every part learns, resuming and accumulating change nothing."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.losses import METHODS, build_method
+from mvat_hf.models.manner import MannerConfig, MannerModel
+from mvat_hf.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
+
+SECONDS = 0.25
+
+
+def pairs(count: int, seconds: float = SECONDS) -> Dataset:
+    rng = np.random.default_rng(0)
+    clean = [np.cumsum(rng.standard_normal(round(seconds * 16000))).astype(np.float32) / 300 for _ in range(count)]
+    noisy = [speech + 0.05 * rng.standard_normal(len(speech)).astype(np.float32) for speech in clean]
+    return Dataset.from_dict({"id": [str(n) for n in range(count)], "clean": clean, "noisy": noisy}).with_format(
+        "numpy"
+    )
+
+
+def small_model(seed: int = 0, **options) -> MannerModel:
+    torch.manual_seed(seed)
+    return MannerModel(MannerConfig(**{"hidden_size": 6, "depth": 2, "attention_levels": "deepest", **options}))
+
+
+def arguments(folder, **options) -> EnhancementArguments:
+    defaults = {
+        "output_dir": str(folder),
+        "max_steps": 4,
+        "per_device_train_batch_size": 2,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "load_best_model_at_end": False,
+        "logging_steps": 1,
+        "learning_rate": 1e-3,
+        "use_cpu": True,
+        "dataloader_num_workers": 0,
+        "scoring_processes": 1,
+        "disable_tqdm": True,
+    }
+    return EnhancementArguments(**{**defaults, **options})
+
+
+def plain(folder, callbacks=None, **options) -> EnhancementTrainer:
+    return EnhancementTrainer(
+        small_model(), arguments(folder, **options), SegmentCollator(0.2), train_dataset=pairs(6), callbacks=callbacks
+    )
+
+
+def distilling(folder, method: str, beta: float, teacher: MannerModel | None = None, **options) -> DistillationTrainer:
+    return DistillationTrainer(
+        small_model(),
+        teacher=teacher or small_model(1, hidden_size=8, depth=3, attention_levels="all"),
+        method=build_method(method),
+        beta=beta,
+        args=arguments(folder, **options),
+        data_collator=SegmentCollator(0.2),
+        train_dataset=pairs(6),
+    )
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    others = other.state_dict()
+    return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize(("method", "beta"), [("none", 0.5), ("mvat", 0.0), ("output", 0.0), ("at", 0.0)])
+def test_no_distillation_is_plain_training_to_the_bit(tmp_path, method, beta):
+    baseline, student = plain(tmp_path), distilling(tmp_path, method, beta)
+    baseline.train()
+    student.train()
+    assert same_weights(baseline.model, student.model)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
+def test_a_method_changes_the_student_and_not_the_teacher(tmp_path, method):
+    teacher = small_model(1, hidden_size=8, depth=3, attention_levels="all")
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    baseline, trainer = plain(tmp_path), distilling(tmp_path, method, 1.0, teacher)
+    baseline.train()
+    trainer.train()
+    assert not same_weights(baseline.model, trainer.model)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    entry = trainer.state.log_history[0]
+    assert entry["loss"] == pytest.approx(entry["enhancement"] + entry["distillation"], rel=1e-4)
+
+
+def test_every_parameter_learns_and_every_term_is_logged(tmp_path):
+    trainer = plain(tmp_path)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    unchanged = [name for name, value in trainer.model.named_parameters() if torch.equal(value, before[name])]
+    assert not unchanged
+    entry = trainer.state.log_history[0]
+    spectral = entry["spectral_convergence"] + entry["log_magnitude"]
+    assert entry["loss"] == pytest.approx(entry["l1"] + 0.5 * spectral, rel=1e-4)
+
+
+def test_no_shared_level_is_an_error_before_training(tmp_path):
+    with pytest.raises(ValueError, match="share no level"):
+        distilling(tmp_path, "mvat", 1.0, small_model(1, depth=3, attention_levels=[2]))
+
+
+class StopAt(TrainerCallback):
+    """Dies right after the checkpoint of a step, as a killed run does."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resuming_equals_never_stopping(tmp_path, workers):
+    # 6 items in batches of 2: step 4 lies in the second epoch, with other crops
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "dataloader_num_workers": workers}
+    whole = plain(tmp_path / "whole", **options)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        plain(tmp_path / "cut", callbacks=[StopAt(4)], **options).train()
+    resumed = plain(tmp_path / "cut", **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert same_weights(whole.model, resumed.model)
+    assert [entry.get("loss") for entry in whole.state.log_history[:6]] == [
+        entry.get("loss") for entry in resumed.state.log_history[:6]
+    ]
+
+
+def test_accumulated_loss_is_the_mean_of_its_batches(tmp_path):
+    """The loss is a mean: two batches of 1 accumulated log what their average is, not their sum."""
+    whole = plain(tmp_path, max_steps=1, learning_rate=0.0)
+    split = plain(
+        tmp_path, max_steps=1, learning_rate=0.0, per_device_train_batch_size=1, gradient_accumulation_steps=2
+    )
+    whole.train()
+    split.train()
+    assert split.state.log_history[0]["loss"] == pytest.approx(whole.state.log_history[0]["loss"], rel=0.2)
+    terms = split.state.log_history[0]
+    assert terms["loss"] == pytest.approx(
+        terms["l1"] + 0.5 * (terms["spectral_convergence"] + terms["log_magnitude"]), rel=1e-4
+    )
+
+
+def test_validation_counts_silence_and_scores_the_rest(tmp_path):
+    from mvat_hf.data.audio import find_audio, read_mono
+
+    speech = [read_mono(path, 16000) for path in find_audio("scripts/demo/speech/anna")[:2]]
+    rng = np.random.default_rng(0)
+    noisy = [clean + 0.01 * rng.standard_normal(len(clean)).astype(np.float32) for clean in speech]
+    silent = np.zeros(16000, np.float32)
+    items = {"id": ["a", "b", "silence"], "clean": [*speech, silent], "noisy": [*noisy, silent]}
+    trainer = plain(tmp_path)
+    metrics = trainer.evaluate(Dataset.from_dict(items).with_format("numpy"))
+    assert metrics["eval_unscorable"] == 1
+    assert {"eval_pesq", "eval_stoi", "eval_si_sdr"} <= metrics.keys()
+    scores = trainer.score(Dataset.from_dict(items).with_format("numpy"))
+    assert metrics["eval_si_sdr"] == pytest.approx(np.mean([score.scores["si_sdr"] for score in scores[:2]]))
