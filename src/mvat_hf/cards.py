@@ -93,13 +93,14 @@ def render_training(record: Mapping[str, Any]) -> str:
     recipe, data, chosen = record["recipe"], record["training_data"], record["chosen"]
     versions = record["environment"]["versions"]
     options = ", ".join(f"{name} {value}" for name, value in sorted(recipe.items()) if name != "data_root")
+    machine = record["environment"]["machine"]
+    scores = ", ".join(f"{title} {chosen[f'eval_{key}']:.3f}" for key, (title, _) in METRIC_NAMES.items())
     lines = [
         f"- Data: {', '.join(f'{part}: {describe_part(files)}' for part, files in data.items())}.",
         f"- Recipe: {record['steps']} steps; {options}.",
-        f"- Validation ({record['validation_files']} files) chose step {chosen['step']}: "
-        f"PESQ-WB {chosen['eval_pesq']:.2f}, STOI {100 * chosen['eval_stoi']:.1f} %, SI-SDR {chosen['eval_si_sdr']:.2f} dB.",
+        f"- Validation ({record['validation_files']} files) chose step {chosen['step']}: {scores}.",
         f"- Commit {record['environment']['commit']}, seed {record['seed']}, torch {versions['torch']}, "
-        f"{record['environment']['machine']['processor']}, {record['environment']['machine']['cores']} cores.",
+        f"{machine['processor']}, {machine['cores']} cores.",
     ]
     return "\n".join(lines)
 

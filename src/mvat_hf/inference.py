@@ -21,9 +21,9 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
+from .chunking import ChunkedEnhancer
 from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, read_audio
 from .models.manner import MannerModel
-from .chunking import ChunkedEnhancer
 
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round

@@ -187,11 +187,12 @@ def run(trainer: EnhancementTrainer, recipe: Sequence[Any]) -> None:
     if trainer.is_world_process_zero():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(described))
+    start = environment()  # the code that runs is the code of now, whatever the checkout holds at the end
     trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
     if trainer.is_world_process_zero():
         training_curve(trainer.state.log_history, folder / "training_curve.png")
-        write_json(folder / "results.json", training_record(trainer, described))
+        write_json(folder / "results.json", training_record(trainer, described, start))
         print(f"saved {folder}")
     trainer.accelerator.wait_for_everyone()
 
@@ -217,7 +218,9 @@ def describe(recipe: Sequence[Any]) -> dict[str, Any]:
     return described
 
 
-def training_record(trainer: EnhancementTrainer, described: dict[str, Any]) -> dict[str, Any]:
+def training_record(
+    trainer: EnhancementTrainer, described: dict[str, Any], environment: dict[str, Any]
+) -> dict[str, Any]:
     """What a run measured on its validation data, with its recipe and environment."""
     state = trainer.state
     model: Any = trainer.model
@@ -234,5 +237,5 @@ def training_record(trainer: EnhancementTrainer, described: dict[str, Any]) -> d
         "validation_files": len(validation),
         "chosen": chosen,
         "validations": validations,
-        "environment": environment(),
+        "environment": environment,
     }

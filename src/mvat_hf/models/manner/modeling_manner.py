@@ -5,13 +5,17 @@ C channels, L frames, P chunks, S chunk length. Sources: see `configuration_mann
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
+from transformers.utils import logging
 
 from .configuration_manner import MannerConfig
 from .loss_manner import enhancement_loss
@@ -278,15 +282,26 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
         """As in transformers (evaluation mode), but safetensors only, and every weight must come from the checkpoint.
 
         Raises:
-            OSError: nothing to load under that name, or weights are missing from it.
+            OSError: nothing to load under that name, or weights that are missing or of another shape.
         """
-        kwargs.setdefault("use_safetensors", True)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        if info["missing_keys"]:
-            missing = sorted(info["missing_keys"])
+        kwargs = {"use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}  # told below, in one line
+        try:
+            with quiet_transformers():
+                model, info = super().from_pretrained(
+                    pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+                )
+        except SafetensorError as error:
+            raise OSError(f"{pretrained_model_name_or_path}: the weights are no safetensors file: {error}") from error
+        if info["mismatched_keys"]:
+            name, got, expected = sorted(info["mismatched_keys"])[0]
             raise OSError(
-                f"{pretrained_model_name_or_path} lacks {len(missing)} weights of this model, expected all: "
-                f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
+                f"{pretrained_model_name_or_path}: {len(info['mismatched_keys'])} weights have another shape than the "
+                f"configuration says: {name} is {tuple(got)}, expected {tuple(expected)}"
+            )
+        if info["missing_keys"]:
+            raise OSError(
+                f"{pretrained_model_name_or_path} lacks {len(info['missing_keys'])} weights that the configuration "
+                f"expects, {min(info['missing_keys'])} for example"
             )
         return (model, info) if output_loading_info else model
 
@@ -301,6 +316,20 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
             factor = math.sqrt(module.weight.std().item() / self.config.initializer_scale)
             for parameter in own:
                 parameter.div_(factor)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No loading report and no progress bar of transformers: a small model loads at once, and errors speak for it."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 class MannerModel(MannerPreTrainedModel):
