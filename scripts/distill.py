@@ -10,6 +10,7 @@ import sys
 
 from transformers import set_seed
 
+from mvat_hf.errors import USER_ERRORS, one_line
 from mvat_hf.losses import build_method
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.recipe import DataArguments, DistillationArguments, ModelArguments, RecipeError, parse_recipe, prepare, run
@@ -31,5 +32,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    except USER_ERRORS as error:
+        sys.exit(one_line(error))

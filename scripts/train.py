@@ -9,6 +9,7 @@ import sys
 
 from transformers import set_seed
 
+from mvat_hf.errors import USER_ERRORS, one_line
 from mvat_hf.recipe import DataArguments, ModelArguments, parse_recipe, prepare, run
 from mvat_hf.trainer import EnhancementArguments, EnhancementTrainer
 
@@ -23,5 +24,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    except USER_ERRORS as error:
+        sys.exit(one_line(error))

@@ -250,7 +250,7 @@ def test_share_of_the_input(manner, options, share, rate):
 )
 def test_options_out_of_range(options, tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(100), 16000)
-    with pytest.raises(ValueError, match=f"{list(options)[0]}.*got"):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}.*got"):
         enhance(Fake(), noise(100), 16000, **options)
     with pytest.raises(ValueError, match="got"):
         enhance_folder(Fake(), tmp_path, tmp_path / "out", **options)

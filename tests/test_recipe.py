@@ -9,7 +9,7 @@ from mvat_hf.recipe import (
     DistillationArguments,
     ModelArguments,
     RecipeError,
-    describe,
+    check_same_recipe,
     parse_recipe,
     read_recipe,
 )
@@ -54,9 +54,25 @@ def test_every_recipe_parses_and_builds_its_model(path):
     assert model.build().num_parameters() > 0
 
 
-def test_described_options_are_those_that_differ_and_matter():
-    changed = parse_recipe(KINDS, ["--beta", "0.5", "--output_dir", "elsewhere", "--learning_rate", "1e-3"])
-    assert describe(changed) == {"beta": 0.5, "learning_rate": 1e-3}
+def test_described_options_are_those_that_were_set_and_matter(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("hidden_size: 24\ndataloader_num_workers: 3\n")
+    options = [
+        f"--config={tmp_path / 'recipe.yaml'}",
+        "--beta",
+        "0.5",
+        "--output_dir=elsewhere",
+        "--learning_rate=1e-3",
+    ]
+    assert parse_recipe(KINDS, options).described() == {"beta": 0.5, "hidden_size": 24, "learning_rate": 1e-3}
+
+
+def test_another_recipe_is_told_from_the_same_one_with_its_defaults_spelt_out(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("beta: 0.5\n")
+    check_same_recipe(tmp_path, parse_recipe(KINDS, ["--beta=0.5"]))
+    (tmp_path / "recipe.yaml").write_text("beta: 0.1\n")
+    check_same_recipe(tmp_path, parse_recipe(KINDS, []))
+    with pytest.raises(RecipeError, match="other beta, seed"):
+        check_same_recipe(tmp_path, parse_recipe(KINDS, ["--beta=0.5", "--seed=3"]))
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .errors import USER_ERRORS, one_line
+
 DEFAULT_MODEL = "mvat/manner-s-8.1gf"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status. Bad input is one line on standard error and status 1."""
     options = build_parser().parse_args(arguments)
-    from huggingface_hub.errors import StrictDataclassError
-
     try:
         return options.run(options)
-    except (OSError, ValueError, StrictDataclassError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except USER_ERRORS as error:
+        print(one_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -6,7 +6,7 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,25 +103,58 @@ class DistillationArguments:
     beta: float = field(default=0.1, metadata={"help": "Weight of the method's term; 0 is plain training."})
 
 
-def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -> list[Any]:
+@dataclass
+class Recipe:
     """
-    Instances of the dataclasses `kinds` from `--config RECIPE.yaml` and the options that follow it, which win.
+    A parsed recipe; iterating gives its parts.
+
+    parts: one instance of each kind of options.
+    given: the options that the file or the command line set.
+    """
+
+    parts: list[Any]
+    given: set[str]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.parts)
+
+    def value(self, name: str) -> Any:
+        """The value of an option, whichever part it belongs to."""
+        return next((getattr(part, name) for part in self.parts if name in vars(part)), None)
+
+    def described(self) -> dict[str, Any]:
+        """The options that were set and bear on the result."""
+        return {name: self.value(name) for name in sorted(self.given - NOT_PART_OF_A_RECIPE)}
+
+
+# where and how fast a run goes, not what it computes
+NOT_PART_OF_A_RECIPE = {
+    "config", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes", "dataloader_num_workers", "report_to",
+    "save_total_limit",
+}  # fmt: skip
+
+
+def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -> Recipe:
+    """
+    The options of the dataclasses `kinds` from `--config RECIPE.yaml` and the options that follow it, which win.
 
     Raises:
         RecipeError: the file is missing or not a mapping, or a key belongs to none of `kinds`.
     """
-    parser = HfArgumentParser(list(kinds), description=f"Options of {Path(sys.argv[0]).name}")
+    parser = HfArgumentParser(list(kinds), description=f"Options of {Path(sys.argv[0]).name}", allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of options; the command line overrides it")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     path, known = config_of(arguments), {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    given = {argument[2:].split("=")[0] for argument in arguments if argument.startswith("--")}
     if path is not None:
         recipe = read_recipe(path)
         unknown = sorted(recipe.keys() - known)
         if unknown:
             raise RecipeError(f"{path}: unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}; see --help for all")
         parser.set_defaults(**recipe)
-    *parsed, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
-    return parsed
+        given |= recipe.keys()
+    *parts, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    return Recipe(parts, given)
 
 
 def config_of(arguments: Sequence[str]) -> str | None:
@@ -168,54 +201,38 @@ def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments)
     }
 
 
-def run(trainer: EnhancementTrainer, recipe: Sequence[Any]) -> None:
+def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
 
     Raises:
         RecipeError: the output folder holds a run of another recipe.
     """
     folder = Path(str(trainer.args.output_dir))
-    described = describe(recipe)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if last is not None and (folder / "recipe.yaml").is_file():
-        previous = read_recipe(folder / "recipe.yaml")
-        names = described.keys() | previous.keys()
-        changed = sorted(name for name in names if described.get(name) != previous.get(name))
-        if changed:
-            raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")
+    if last is not None:
+        check_same_recipe(folder, recipe)
         print(f"continuing from {last}")
     if trainer.is_world_process_zero():
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(described))
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.described()))
     start = environment()  # the code that runs is the code of now, whatever the checkout holds at the end
     trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
     if trainer.is_world_process_zero():
         training_curve(trainer.state.log_history, folder / "training_curve.png")
-        write_json(folder / "results.json", training_record(trainer, described, start))
+        write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
         print(f"saved {folder}")
     trainer.accelerator.wait_for_everyone()
 
 
-# where and how fast a run goes, not what it computes
-NOT_PART_OF_A_RECIPE = {
-    "output_dir", "local_rank", "logging_steps", "disable_tqdm", "scoring_processes", "dataloader_num_workers",
-    "resume_from_checkpoint", "hub_token", "report_to", "run_name", "logging_first_step", "log_level",
-    "save_total_limit",
-}  # fmt: skip
-
-
-def describe(recipe: Sequence[Any]) -> dict[str, Any]:
-    """The options of a run that differ from their defaults and bear on its result, as plain values."""
-    described: dict[str, Any] = {}
-    for part in recipe:
-        defaults = {field.name: field for field in dataclasses.fields(part)}
-        values = part.to_dict() if isinstance(part, EnhancementArguments) else dataclasses.asdict(part)
-        for name, value in values.items():
-            known = name in defaults and name not in NOT_PART_OF_A_RECIPE
-            if known and isinstance(value, (str, int, float, bool)) and value != defaults[name].default:
-                described[name] = value
-    return described
+def check_same_recipe(folder: Path, recipe: Recipe) -> None:
+    """RecipeError unless the run in `folder` has the options of `recipe`."""
+    previous = read_recipe(folder / "recipe.yaml") if (folder / "recipe.yaml").is_file() else {}
+    current = recipe.described()
+    changed = [name for name in current if previous.get(name) != current[name]]
+    changed += [name for name in previous if name not in current and previous[name] != recipe.value(name)]
+    if changed:
+        raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")
 
 
 def training_record(
@@ -224,6 +241,7 @@ def training_record(
     """What a run measured on its validation data, with its recipe and environment."""
     state = trainer.state
     model: Any = trainer.model
+    train: Any = trainer.train_dataset
     validation: Any = trainer.eval_dataset
     validations = [entry for entry in state.log_history if "eval_pesq" in entry]
     chosen = next((entry for entry in validations if entry["eval_pesq"] == state.best_metric), None)
@@ -233,7 +251,7 @@ def training_record(
         "seed": trainer.args.seed,
         "steps": state.global_step,
         "parameters": model.num_parameters(),
-        "training_data": trainer.train_dataset.format["format_kwargs"]["transform"].describe(),
+        "training_data": train.format["format_kwargs"]["transform"].describe(),
         "validation_files": len(validation),
         "chosen": chosen,
         "validations": validations,

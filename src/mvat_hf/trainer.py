@@ -33,7 +33,10 @@ class EnhancementArguments(TrainingArguments):
     greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     logging_steps: float = field(default=25, metadata={"help": "Steps between two lines of losses."})
-    report_to: str | list[str] | None = field(default="none", metadata={"help": "Logging services, none by default."})
+    # the order of the types is what the argument parser understands
+    report_to: None | str | list[str] = field(  # noqa: RUF036
+        default="none", metadata={"help": "Logging services, none by default."}
+    )
     dataloader_num_workers: int = field(default=1, metadata={"help": "Processes that read and mix audio."})
     scoring_processes: int | None = field(
         default=None, metadata={"help": "Processes that compute PESQ and STOI; one per core by default."}

@@ -50,12 +50,17 @@ def read_audio(path: str | Path, start: int = 0, frames: int = -1) -> tuple[np.n
         FileNotFoundError, AudioError: see `open_audio` and `check_finite`.
     """
     with open_audio(path) as file:
+        return read_frames(file, start, frames), file.samplerate
+
+
+def read_frames(file: soundfile.SoundFile, start: int, frames: int) -> np.ndarray:
+    """`frames` samples of an open file from `start` (-1: to its end), (channels, time) float32; AudioError as above."""
+    try:
         file.seek(start)
-        try:
-            audio = file.read(frames, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path} cannot be decoded: {error.error_string}") from error
-        return check_finite(np.ascontiguousarray(audio.T), str(path)), file.samplerate
+        audio = file.read(frames, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{file.name} cannot be decoded: {error.error_string}") from error
+    return check_finite(np.ascontiguousarray(audio.T), str(file.name))
 
 
 def resample(audio: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
@@ -72,8 +77,12 @@ def read_mono(path: str | Path, sampling_rate: int) -> np.ndarray:
 
 
 def find_audio(folder: str | Path) -> list[Path]:
-    """Audio files anywhere below `folder`, sorted; told by their suffix."""
-    return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    """Audio files anywhere below `folder`, sorted; told by their suffix. Names that begin with a dot are none."""
+    return sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def describe_files(files: Sequence[Path]) -> dict:

@@ -48,6 +48,8 @@ def load_dns(
         raise DataError(f'unknown split "{split}" of DNS, expected one of: {", ".join(DNS_SPLITS)}')
     root = require_folder(Path(root))
     data = root / "datasets" if (root / "datasets").is_dir() else root
+    if size is not None and size < 1:
+        raise DataError(f"size must be at least one mixture, got {size}")
     if split in TEST_SETS:
         folder = data / "test_set" / "synthetic" / TEST_SETS[split]
         return pairs_dataset(match_pairs(folder / "clean", folder / "noisy", key=fileid), sampling_rate)

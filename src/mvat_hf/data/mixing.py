@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .audio import AudioError, describe_files, open_audio, read_mono, resample
+from .audio import AudioError, describe_files, open_audio, read_frames, read_mono, resample
 
 EPS = 1e-12
 PEAK = 0.99  # of the noisy mixture: above it, the pair is scaled down together
@@ -70,20 +70,23 @@ def read_span(path: Path, samples: int, sampling_rate: int, rng: np.random.Gener
     with open_audio(path) as file:
         wanted = int(np.ceil(samples * file.samplerate / sampling_rate))
         start = int(rng.integers(0, max(file.frames - wanted, 0) + 1))
-        file.seek(start)
-        audio = file.read(wanted, dtype="float32", always_2d=True)
-        rate = file.samplerate
-    if not np.isfinite(audio).all():
-        raise AudioError(f"{path} holds NaN or infinite samples, expected finite numbers")
-    return resample(audio.mean(axis=1)[None], rate, sampling_rate)[0, :samples]
+        audio, rate = read_frames(file, start, wanted), file.samplerate
+    return resample(audio.mean(axis=0, keepdims=True), rate, sampling_rate)[0, :samples]
 
 
 def draw(files: Sequence[Path], samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """`samples` of audio from randomly drawn files, joined until the length is reached."""
+    """`samples` of audio from randomly drawn files, joined until the length is reached.
+
+    Raises:
+        AudioError: a file too short to give a single sample at `sampling_rate`.
+    """
     parts: list[np.ndarray] = []
     missing = samples
     while missing > 0:
-        parts.append(read_span(files[int(rng.integers(len(files)))], missing, sampling_rate, rng))
+        path = files[int(rng.integers(len(files)))]
+        parts.append(read_span(path, missing, sampling_rate, rng))
+        if not len(parts[-1]):
+            raise AudioError(f"{path} is too short: it has no sample at {sampling_rate} Hz")
         missing -= len(parts[-1])
     return np.concatenate(parts)
 

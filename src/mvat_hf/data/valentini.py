@@ -36,6 +36,8 @@ def load_valentini(
     """
     if split not in VALENTINI_SPLITS:
         raise DataError(f'unknown split "{split}" of Valentini, expected one of: {", ".join(VALENTINI_SPLITS)}')
+    if isinstance(validation_speakers, str):
+        validation_speakers = (validation_speakers,)
     if speakers not in (28, 56):
         raise DataError(f"Valentini has training sets of 28 and 56 speakers, got {speakers}")
     part = "testset_wav" if split == "test" else f"trainset_{speakers}spk_wav"

@@ -1,4 +1,4 @@
-"""CSIG, CBAK and COVL, the composite measures of Hu and Loizou (IEEE TASLP 2008), and their parts LLR, WSS, segmental SNR.
+"""CSIG, CBAK and COVL, the composite measures of Hu and Loizou (IEEE TASLP 2008), and their parts.
 
 Frames are 30 ms with a Hann window and a hop of a quarter. As the field computes them: at 16 kHz; with PESQ-WB in a
 regression that was fitted with narrow-band PESQ; LLR and WSS averaged over the 95 % best frames, where LLR takes a
@@ -16,14 +16,16 @@ SEGMENTAL_SNR_RANGE = (-10.0, 35.0)  # dB, of a frame
 EPS = np.finfo(np.float64).eps
 
 # centre frequencies and widths of the 25 critical bands of WSS (Klatt 1982), Hz
-BAND_CENTRES = np.array(
-    [50, 120, 190, 260, 330, 400, 470, 540, 617.372, 703.378, 798.717, 904.128, 1020.38, 1148.30, 1288.72, 1442.54]
-    + [1610.70, 1794.16, 1993.93, 2211.08, 2446.71, 2701.97, 2978.04, 3276.17, 3597.63]
-)
-BAND_WIDTHS = np.array(
-    [70, 70, 70, 70, 70, 70, 70, 77.3724, 86.0056, 95.3398, 105.411, 116.256, 127.914, 140.423, 153.823, 168.154]
-    + [183.457, 199.776, 217.153, 235.631, 255.255, 276.072, 298.126, 321.465, 346.136]
-)
+# fmt: off
+BAND_CENTRES = np.array([
+    50, 120, 190, 260, 330, 400, 470, 540, 617.372, 703.378, 798.717, 904.128, 1020.38, 1148.30, 1288.72, 1442.54,
+    1610.70, 1794.16, 1993.93, 2211.08, 2446.71, 2701.97, 2978.04, 3276.17, 3597.63,
+])
+BAND_WIDTHS = np.array([
+    70, 70, 70, 70, 70, 70, 70, 77.3724, 86.0056, 95.3398, 105.411, 116.256, 127.914, 140.423, 153.823, 168.154,
+    183.457, 199.776, 217.153, 235.631, 255.255, 276.072, 298.126, 321.465, 346.136,
+])
+# fmt: on
 
 
 def composite(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> dict[str, float]:

@@ -71,6 +71,7 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
 
     def validate_attention_levels(self):
         """Attention stands on levels that exist, and its three branches need at least two channels each."""
+        self.validate_sizes()
         levels = self.attention_levels
         if isinstance(levels, str):
             if levels not in ("all", "deepest", "none"):

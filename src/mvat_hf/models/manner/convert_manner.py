@@ -3,11 +3,12 @@
 The configuration is worked out from the weights; every key must be accounted for, in both directions.
 """
 
-import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from .configuration_manner import MannerConfig
@@ -62,10 +63,10 @@ def read_upstream(path: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no such checkpoint file: {path}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # torch.load meets foreign bytes with errors of every kind
         raise ValueError(f"{path} is not a PyTorch checkpoint of tensors alone (weights_only=True)") from error
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise ValueError(f"{path}: expected a dict of tensors or one under 'state_dict', as upstream saves it")
     return {key.removeprefix("module."): value for key, value in state.items()}  # DataParallel's prefix
 
@@ -76,38 +77,40 @@ def infer_config(state: dict[str, Tensor], stride: int = 4) -> MannerConfig:
     Raises:
         ValueError: the weights are not those of an upstream MANNER.
     """
-    block = "manner_block."
     try:
-        hidden_size = state[f"{block}in_conv.0.weight"].shape[0]
-        down = state[f"{block}encoder.0.down_conv.0.weight"]
-        deepest = state[f"{block}linear.0.weight"].shape[0]
-        wide = state[f"{block}encoder.0.conv_block.conv.conv.weight"].shape[0]
+        return MannerConfig(stride=stride, **sizes_of(state))
     except KeyError as error:
         raise ValueError(f"not an upstream MANNER checkpoint: it has no {error}") from error
+    except (IndexError, StrictDataclassError) as error:
+        raise ValueError(f"not an upstream MANNER checkpoint: {' '.join(str(error).split())}") from error
+
+
+def sizes_of(state: dict[str, Tensor]) -> dict[str, Any]:
+    """Arguments of `MannerConfig` as the shapes of upstream's `state` tell them."""
+    block = "manner_block."
+    hidden_size = state[f"{block}in_conv.0.weight"].shape[0]
+    deepest = state[f"{block}linear.0.weight"].shape[0]
+    growth = state[f"{block}encoder.0.conv_block.conv.conv.weight"].shape[0] // hidden_size
     depth = 1 + max(int(found[1]) for key in state if (found := re.match(rf"{block}encoder\.(\d+)\.", key)))
-    attended = {int(found[1]) for key in state if (found := re.match(rf"{block}encoder\.(\d+)\.attn_block\.", key))}
-    growth = wide // hidden_size
     if hidden_size * growth**depth != deepest:
         raise ValueError(
             f"not an upstream MANNER checkpoint: hidden {hidden_size}, growth {growth} and depth {depth} "
             f"give {hidden_size * growth**depth} channels at the bottleneck, it has {deepest}"
         )
-    named = {tuple(range(depth)): "all", (depth - 1,): "deepest", (): "none"}
+    attended = {int(found[1]) for key in state if (found := re.match(rf"{block}encoder\.(\d+)\.attn_block\.", key))}
     levels = tuple(sorted(attended))
-    segment_len, heads = 64, 1
+    named: dict[tuple[int, ...], str] = {tuple(range(depth)): "all", (depth - 1,): "deepest", (): "none"}
+    sizes = {
+        "hidden_size": hidden_size,
+        "depth": depth,
+        "attention_levels": named.get(levels, list(levels)),
+        "kernel_size": state[f"{block}encoder.0.down_conv.0.weight"].shape[2],
+        "growth": growth,
+    }
     if levels:
         width, segment_len = state[f"{block}encoder.{levels[0]}.attn_block.global_attn.w_qs.weight"].shape
-        heads = round((width / segment_len) ** 0.5)
-    return MannerConfig(
-        hidden_size=hidden_size,
-        depth=depth,
-        attention_levels=named.get(levels, list(levels)),
-        kernel_size=down.shape[-1],
-        stride=stride,
-        growth=growth,
-        num_heads=heads,
-        segment_len=segment_len,
-    )
+        sizes |= {"segment_len": segment_len, "num_heads": round((width / segment_len) ** 0.5)}
+    return sizes
 
 
 def rename_keys(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:

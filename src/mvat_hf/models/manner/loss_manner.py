@@ -48,11 +48,17 @@ def enhancement_loss(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> tuple[Te
     L = l1 + 0.5 spectral convergence + 0.5 log magnitude; the mean over the batch.
 
     Args:
-        enhanced, clean, noisy: audio (B, T). At least 1,025 samples (half the longest FFT, for its reflected edges).
+        enhanced, clean, noisy: audio (B, T).
+
+    Raises:
+        ValueError: T is below 1,025 samples, which the reflected edges of the longest FFT need.
 
     Returns:
         The loss, and its terms weighted by a but not by 0.5, averaged over the batch and detached, for logging.
     """
+    shortest = max(size for size, _, _ in STFT_RESOLUTIONS) // 2 + 1
+    if clean.shape[-1] < shortest:
+        raise ValueError(f"the spectral loss needs at least {shortest} samples, got {clean.shape[-1]}")
     noise = noisy - clean
     speech_power, noise_power = clean.square().sum(dim=-1), noise.square().sum(dim=-1)
     share = speech_power / (speech_power + noise_power).clamp_min(EPS)

@@ -24,14 +24,18 @@ class SnapshotFallback:
             OSError: the id is in none of the three places.
         """
         name = str(pretrained_model_name_or_path)
-        if not Path(name).exists() and not hub_answers():
-            kwargs.setdefault("local_files_only", True)
-        snapshot = find_snapshot(name)
-        if snapshot is None or kwargs.get("revision") not in (None, "main"):
+        if Path(name).exists():
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if not hub_answers():
+            kwargs.setdefault("local_files_only", True)
+        snapshot = find_snapshot(name) if kwargs.get("revision") in (None, "main") else None
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        except OSError:
+        except OSError as error:
+            if snapshot is None and name in str(error):
+                raise
+            if snapshot is None:
+                raise OSError(f"{name} is no folder, and the Hub did not give it: {error}") from error
             logger.warning_once(f"{name} is neither on the Hub nor in the cache: using the one in mvat_hf")
             return super().from_pretrained(str(snapshot), *args, **kwargs)
 

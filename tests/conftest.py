@@ -1,0 +1,72 @@
+"""What several test files use: a small model, speech, and the recordings beside the repository, where they are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from mvat_hf import MannerConfig, MannerModel
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Networks this small are faster on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of recordings and reference numbers beside the repository; only the project's own machines have it."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "data").is_dir() or not (folder / "reference").is_dir():
+        pytest.skip(f"needs the recordings and reference numbers of {folder}, which are not part of the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speech() -> list[np.ndarray]:
+    """Six clean sentences by six (synthetic) voices, each (time,) float32 at 16 kHz."""
+    paths = sorted((REPOSITORY / "scripts" / "demo" / "speech").glob("*/0.ogg"))
+    recordings = [soundfile.read(path, dtype="float32") for path in paths]
+    assert len(recordings) == 6 and all(rate == 16000 for _, rate in recordings)
+    return [audio for audio, _ in recordings]
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """Factory of small models in evaluation mode: tiny_model(seed=…, **config)."""
+    return build_model
+
+
+@torch.no_grad()
+def build_model(seed: int = 0, **config) -> MannerModel:
+    """A small model whose output is as loud as its input, every parameter and batch-norm statistic off its default.
+
+    A model fresh from its initialisation is next to silent: any comparison of its outputs would pass.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MannerModel(MannerConfig(**{"hidden_size": 6, "depth": 2, **config})).train()
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.weight.uniform_(0.7, 1.3)
+            norm.bias.normal_(0.1, 0.1)
+            norm.momentum = None  # statistics become the mean over all passes
+        for _ in range(2):
+            model(torch.randn(2, 1500))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.eval()
+        audio = torch.randn(2, 1500)
+        model.output.weight.div_(model(audio).audio_values.std())
+        model.output.bias.fill_(0.05)
+    return model

@@ -1,0 +1,130 @@
+"""Reading and resampling: files come back as they were written, and what is no audio is refused by name."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from mvat_hf.data.audio import AudioError, check_finite, find_audio, open_audio, read_audio, read_mono, resample
+
+
+def noise(*shape, seed=0):
+    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+def tone(frequency, rate, seconds=0.5):
+    return np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "step"), [("wav", "FLOAT", 0), ("wav", "PCM_16", 2**-15), ("flac", "PCM_24", 2**-23)]
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_file_comes_back(suffix, subtype, step, channels, tmp_path):
+    audio = noise(channels, 1000)
+    soundfile.write(tmp_path / f"a.{suffix}", audio.T, 22050, subtype=subtype)
+    read, rate = read_audio(tmp_path / f"a.{suffix}")
+    assert rate == 22050 and read.dtype == np.float32 and read.shape == (channels, 1000)
+    np.testing.assert_allclose(read, audio, rtol=0, atol=step)
+
+
+def test_a_part_of_a_file(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(2, 1000).T, 16000, subtype="FLOAT")
+    whole, _ = read_audio(tmp_path / "a.wav")
+    part, _ = read_audio(str(tmp_path / "a.wav"), start=300, frames=50)
+    np.testing.assert_array_equal(part, whole[:, 300:350])
+    rest, _ = read_audio(tmp_path / "a.wav", start=990, frames=50)  # past the end: what there is
+    np.testing.assert_array_equal(rest, whole[:, 990:])
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such audio file: .*nowhere\.wav"):
+        open_audio(tmp_path / "nowhere.wav")
+    with pytest.raises(FileNotFoundError):
+        read_mono(tmp_path, 16000)  # a folder is no file
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "empty"), (b"hello", "cannot be read as audio"), (b"RIFF" + b"\0" * 60, "cannot be read as audio")],
+)
+def test_files_that_are_no_audio(content, says, tmp_path):
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(AudioError, match=rf"a\.wav.*{says}"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_a_file_without_samples(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), 16000)
+    with pytest.raises(AudioError, match=r"a\.wav has no samples"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_a_truncated_file(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(50000), 16000)
+    whole = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError, match=r"a\.flac cannot be decoded"):
+        read_audio(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers(value, tmp_path):
+    audio = noise(100)
+    audio[[3, 50]] = value
+    soundfile.write(tmp_path / "a.wav", audio, 16000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"a\.wav holds 2 NaN or infinite"):
+        read_audio(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="microphone holds 2"):
+        check_finite(audio, "microphone")
+    assert read_audio(tmp_path / "a.wav", start=4, frames=40)[0].shape == (1, 40)  # only what is read counts
+
+
+def test_finite_audio_passes_unchanged():
+    audio = noise(2, 10)
+    assert check_finite(audio, "audio") is audio
+
+
+@pytest.mark.parametrize(("rate", "target"), [(48000, 16000), (44100, 16000), (8000, 16000), (16000, 22050)])
+@pytest.mark.parametrize("length", [1, 2, 1000, 4801])
+def test_resampled_length(rate, target, length):
+    result = resample(noise(2, length), rate, target)
+    assert result.shape == (2, round(length * target / rate)) and result.dtype == np.float32
+
+
+def test_the_same_rate_changes_nothing():
+    audio = noise(1, 100)
+    np.testing.assert_array_equal(resample(audio, 16000, 16000), audio)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+def test_tones_below_half_the_rate_stay_and_others_go(rate):
+    middle = slice(1000, -1000)
+    kept = resample(tone(1000, rate)[None], rate, 16000)[0]
+    np.testing.assert_allclose(kept[middle], tone(1000, 16000)[middle], atol=1e-3)
+    if rate > 16000:
+        assert np.abs(resample(tone(9500, rate)[None], rate, 16000)[0][middle]).max() < 1e-3
+
+
+def test_channels_are_resampled_alone():
+    audio = noise(2, 3000)
+    both = resample(audio, 48000, 16000)
+    np.testing.assert_array_equal(both[1:], resample(audio[1:], 48000, 16000))
+
+
+def test_mono_is_the_mean_of_the_channels(tmp_path):
+    audio = noise(3, 4800)
+    soundfile.write(tmp_path / "a.wav", audio.T, 48000, subtype="FLOAT")
+    mono = read_mono(tmp_path / "a.wav", 16000)
+    assert mono.shape == (1600,) and mono.dtype == np.float32
+    np.testing.assert_allclose(mono, resample(audio.mean(axis=0, keepdims=True), 48000, 16000)[0], atol=1e-6)
+    np.testing.assert_allclose(read_mono(tmp_path / "a.wav", 48000), audio.mean(axis=0), atol=1e-6)
+
+
+def test_find_audio(tmp_path):
+    names = ["b.wav", "a/z.FLAC", "a/c.ogg", "a/deep/er/x.mp3"]
+    for name in [*names, "a/notes.txt", "c.wav.part", "wav"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.wav").mkdir()
+    assert find_audio(tmp_path) == sorted(tmp_path / name for name in names)
+    assert find_audio(str(tmp_path / "a" / "deep")) == [tmp_path / "a" / "deep" / "er" / "x.mp3"]

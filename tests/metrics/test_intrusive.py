@@ -1,0 +1,143 @@
+"""Metrics on signals whose score is known, on pairs they are not defined for, and against upstream's numbers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mvat_hf.data.audio import find_audio, read_mono
+from mvat_hf.metrics import UnscorableError, pesq, si_sdr, stoi
+
+
+def noise(length=16000, seed=0):
+    return np.random.default_rng(seed).standard_normal(length)
+
+
+def at_snr(speech, snr_db, seed=0):
+    """`speech` with white noise at a signal-to-noise ratio in dB."""
+    added = noise(len(speech), seed)
+    return speech + added * np.sqrt((speech @ speech) / (added @ added) / 10 ** (snr_db / 10))
+
+
+@pytest.fixture(scope="module")
+def sentence(speech):
+    return speech[0][:40000].astype(np.float64)
+
+
+def orthogonal(reference, seed=1):
+    """Noise without mean and without a part along the reference, as strong as it."""
+    reference, added = reference - reference.mean(), noise(len(reference), seed)
+    added -= added.mean()
+    added -= (added @ reference) / (reference @ reference) * reference
+    return added * np.sqrt((reference @ reference) / (added @ added))
+
+
+@pytest.mark.parametrize("ratio", [-20.0, 0.0, 12.3, 60.0])
+def test_si_sdr_of_orthogonal_noise_is_its_ratio(ratio):
+    reference = noise()
+    assert si_sdr(reference, reference + orthogonal(reference) * 10 ** (-ratio / 20)) == pytest.approx(ratio, abs=1e-6)
+
+
+def test_si_sdr_sees_no_scale_sign_or_mean():
+    reference = noise()
+    degraded = reference + 0.3 * orthogonal(reference)
+    expected = si_sdr(reference, degraded)
+    for changed in (1e-3 * degraded, 1e3 * degraded, -degraded, degraded + 5):
+        assert si_sdr(reference, changed) == pytest.approx(expected, abs=1e-6)
+        assert si_sdr(7 * reference - 1, changed) == pytest.approx(expected, abs=1e-6)
+    assert si_sdr(reference, degraded, 48000) == expected  # the rate does not matter
+
+
+@pytest.mark.parametrize("metric", [pesq, stoi, si_sdr])
+def test_metrics_fall_as_noise_rises(metric, sentence):
+    scores = [metric(sentence, at_snr(sentence, snr), 16000) for snr in (60, 25, 10, 0)]
+    assert all(isinstance(score, float) for score in scores)
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) == 4
+
+
+def test_scores_near_the_top(sentence):
+    almost = at_snr(sentence, 90)
+    assert 4.6 < pesq(sentence, almost, 16000) <= 4.65
+    assert 4.5 < pesq(sentence, almost, 16000, mode="nb") <= 4.56
+    assert stoi(sentence, almost, 16000) == pytest.approx(1, abs=1e-4)
+    assert stoi(sentence, almost, 16000, extended=True) == pytest.approx(1, abs=1e-3)
+    assert si_sdr(sentence, almost, 16000) == pytest.approx(90, abs=0.1)
+
+
+def test_modes_are_different_measures(sentence):
+    noisy = at_snr(sentence, 10)
+    assert pesq(sentence, noisy, 16000, mode="nb") != pesq(sentence, noisy, 16000)
+    assert stoi(sentence, noisy, 16000, extended=True) < stoi(sentence, noisy, 16000)
+    assert 1 < pesq(sentence[::2], noisy[::2], 8000, mode="nb") < 4.5
+
+
+@pytest.mark.parametrize("metric", [pesq, stoi, si_sdr])
+def test_float32_and_float64_score_alike(metric, sentence):
+    noisy = at_snr(sentence, 10)
+    single = metric(sentence.astype(np.float32), noisy.astype(np.float32), 16000)
+    assert single == pytest.approx(metric(sentence, noisy, 16000), abs=1e-3)
+
+
+@pytest.mark.parametrize(("mode", "rate"), [("wb", 8000), ("wb", 48000), ("nb", 44100), ("swb", 16000)])
+def test_pesq_is_for_the_standards_rates_and_modes(mode, rate):
+    with pytest.raises(ValueError, match=f'"{mode}" at {rate} Hz') as caught:
+        pesq(noise(), noise(), rate, mode=mode)
+    assert not isinstance(caught.value, UnscorableError)  # a mistake of the caller, not of a file
+
+
+@pytest.mark.parametrize("metric", [pesq, stoi, si_sdr])
+@pytest.mark.parametrize(
+    ("reference", "degraded", "says"),
+    [
+        (np.zeros(16000), noise(), "reference is silent"),
+        (noise(), np.zeros(16000), "degraded is silent"),
+        (noise(), np.where(np.arange(16000) == 5, np.nan, noise()), "degraded holds NaN"),
+        (np.where(np.arange(16000) == 5, np.inf, noise()), noise(), "reference holds NaN or infinity"),
+        (noise(), noise(15999), r"\(16000,\) and \(15999,\)"),
+        (noise()[None], noise()[None], r"\(1, 16000\)"),
+        (noise(0), noise(0), "reference"),
+    ],
+)
+def test_pairs_that_no_metric_is_defined_for(metric, reference, degraded, says):
+    with pytest.raises(UnscorableError, match=says):
+        metric(reference, degraded, 16000)
+
+
+@pytest.mark.parametrize(("metric", "length"), [(pesq, 100), (pesq, 3900), (stoi, 10), (stoi, 300), (stoi, 5000)])
+def test_too_short_for_the_metric(metric, length):
+    with pytest.raises(UnscorableError, match=metric.__name__.upper()):
+        metric(noise(length), noise(length, seed=1), 16000)
+
+
+def test_si_sdr_without_a_finite_value():
+    reference = noise()
+    for degraded in (reference, 0.5 * reference, reference - 2 * reference, np.ones(16000)):
+        with pytest.raises(UnscorableError, match="infinite"):
+            si_sdr(reference, degraded)
+    with pytest.raises(UnscorableError, match="reference is constant"):
+        si_sdr(np.ones(16000), reference)
+
+
+def test_inputs_are_left_alone(sentence):
+    reference, degraded = sentence.copy(), at_snr(sentence, 10)
+    before = degraded.copy()
+    for metric in (pesq, stoi, si_sdr):
+        metric(reference, degraded, 16000)
+    np.testing.assert_array_equal(reference, sentence)
+    np.testing.assert_array_equal(degraded, before)
+
+
+@pytest.mark.parametrize("name", ["p232_001", "p232_002", "p232_005", "dns_133", "dns_178", "dns_0"])
+def test_scores_of_upstreams_evaluation(name, shared):
+    expected = json.loads((shared / "reference" / "composite_metrics.json").read_text())[name]
+    corpus, number = name.split("_")
+    if corpus == "dns":
+        folder, end = shared / "data" / "dns" / "datasets" / "test_set" / "synthetic" / "no_reverb", f"_fileid_{number}"
+        sides = [folder / side for side in ("clean", "noisy")]
+    else:
+        sides, end = [shared / "data" / "valentini" / f"{side}_testset_wav" for side in ("clean", "noisy")], name
+    paths = [[path for path in find_audio(side) if path.stem.endswith(end)] for side in sides]
+    assert [len(found) for found in paths] == [1, 1]
+    clean, noisy = (read_mono(found[0], 16000) for found in paths)
+    assert pesq(clean, noisy, 16000) == pytest.approx(expected["pesq"], abs=0.01)
+    assert stoi(clean, noisy, 16000) == pytest.approx(expected["stoi"], abs=0.001)

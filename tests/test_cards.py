@@ -1,0 +1,47 @@
+"""Cards and README tables are what their records render to, and the embedded weights are those that were measured."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from mvat_hf.cards import fill_block
+from mvat_hf.models.manner import MannerModel
+from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.records import weights_hash
+
+REPOSITORY = Path(__file__).parents[1]
+CARDS = sorted(path.parent for path in (REPOSITORY / "model_cards").glob("*/about.md"))
+
+
+def test_rendered_files_are_up_to_date():
+    spec = importlib.util.spec_from_file_location("render_cards", REPOSITORY / "scripts" / "render_cards.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    stale = [str(path) for path, content in script.rendered().items() if path.read_text() != content]
+    assert not stale, "run scripts/render_cards.py"
+
+
+@pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
+def test_embedded_weights_are_the_measured_ones(folder):
+    measured = weights_hash(MannerModel.from_pretrained(SNAPSHOTS / folder.name))
+    for path in sorted(folder.glob("eval_*.json")):
+        record = json.loads(path.read_text())
+        system = next(system for system in record["systems"] if system["name"] == folder.name)
+        assert system["weights_sha256"] == measured
+
+
+@pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
+def test_the_release_beats_the_noisy_input(folder):
+    for path in sorted(folder.glob("eval_*.json")):
+        noisy, *models = json.loads(path.read_text())["systems"]
+        released = next(system for system in models if system["name"] == folder.name)
+        for metric in ("pesq", "si_sdr"):
+            assert released["means"][metric] > noisy["means"][metric]
+
+
+def test_blocks_are_filled_or_missed():
+    assert fill_block("a <!-- x -->old<!-- /x --> b", "x", "new") == "a <!-- x -->\nnew\n<!-- /x --> b"
+    with pytest.raises(ValueError, match="no block"):
+        fill_block("nothing", "x", "new")

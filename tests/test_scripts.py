@@ -1,0 +1,101 @@
+"""The scripts as users launch them, every recipe for two steps: a teacher, a student of it, and what is refused."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from mvat_hf.models.manner import MannerModel
+
+REPOSITORY = Path(__file__).parents[1]
+RECIPES = sorted((REPOSITORY / "scripts" / "recipes").glob("*.yaml"))
+# small enough for a test; levels as in the recipe's preset
+SHORT = {
+    "hidden_size": 6, "max_steps": 2, "eval_steps": 1, "save_steps": 1, "logging_steps": 1, "validation_files": 1,
+    "per_device_train_batch_size": 2, "segment_seconds": 0.5, "scoring_processes": 1, "dataloader_num_workers": 0,
+    "use_cpu": True,
+}  # fmt: skip
+
+
+def launch(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """`accelerate launch scripts/SCRIPT …` with one process on the CPU."""
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1",
+        "--mixed_precision=no", "--dynamo_backend=no", str(REPOSITORY / "scripts" / script),
+        *map(str, arguments), *flags,
+    ]  # fmt: skip
+    source = str(REPOSITORY / "src")
+    environment = {**os.environ, "PYTHONPATH": source, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A DNS folder of the demo's voices and generated noise."""
+    root = tmp_path_factory.mktemp("dns")
+    shutil.copytree(REPOSITORY / "scripts" / "demo" / "speech", root / "clean")
+    rng = np.random.default_rng(0)
+    for kind in ("a", "b", "c"):
+        (root / "noise" / kind).mkdir(parents=True)
+        soundfile.write(root / "noise" / kind / "0.flac", 0.1 * rng.standard_normal(32000), 16000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    done = launch("train.py", *config, data_root=data, output_dir=folder, **SHORT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def test_a_run_leaves_weights_curve_record_and_recipe(teacher):
+    assert MannerModel.from_pretrained(teacher).config.hidden_size == 6
+    assert (teacher / "training_curve.png").read_bytes()[1:4] == b"PNG"
+    record = json.loads((teacher / "results.json").read_text())
+    assert record["steps"] == 2
+    assert record["training_data"]["speech"]["files"] > 0
+    assert record["chosen"]["eval_pesq"] == max(entry["eval_pesq"] for entry in record["validations"])
+    recipe = yaml.safe_load((teacher / "recipe.yaml").read_text())
+    assert recipe["learning_rate"] == 1.5e-3
+    assert record["recipe"] == recipe
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if "teacher" not in path.stem], ids=lambda path: path.stem)
+def test_every_distillation_recipe_runs(path, data, teacher, tmp_path):
+    done = launch("distill.py", "--config", path, data_root=data, teacher=teacher, output_dir=tmp_path / "run", **SHORT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "'distillation'" in done.stdout
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert record["steps"] == 2
+
+
+def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher):
+    before = (teacher / "model.safetensors").read_bytes()
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    again = launch("train.py", *config, data_root=data, output_dir=teacher, **SHORT)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "continuing from" in again.stdout
+    other = launch("train.py", *config, data_root=data, output_dir=teacher, **{**SHORT, "hidden_size": 8})
+    assert other.returncode != 0
+    assert "holds a run with other hidden_size" in other.stderr
+    assert (teacher / "model.safetensors").read_bytes() == before
+
+
+def test_bad_input_is_one_line_and_writes_nothing(data, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("bta: 1\n")
+    folder = tmp_path / "run"
+    refused = launch("distill.py", "--config", tmp_path / "recipe.yaml", data_root=data, output_dir=folder)
+    assert refused.returncode != 0
+    assert "error: " in refused.stderr
+    assert "unknown key bta" in refused.stderr
+    assert not folder.exists()
