@@ -20,7 +20,7 @@ RECIPES = sorted((REPOSITORY / "scripts" / "recipes").glob("*.yaml"))
 SHORT = {
     "hidden_size": 6, "max_steps": 2, "eval_steps": 1, "save_steps": 1, "logging_steps": 1, "validation_files": 1,
     "per_device_train_batch_size": 2, "segment_seconds": 0.5, "scoring_processes": 1, "dataloader_num_workers": 0,
-    "use_cpu": True,
+    "use_cpu": True, "bf16": False,
 }  # fmt: skip
 
 
