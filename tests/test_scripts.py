@@ -24,15 +24,17 @@ SHORT = {
 }  # fmt: skip
 
 
-def launch(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """`accelerate launch scripts/SCRIPT …` with one process on the CPU."""
+def launch(script: str, *arguments: object, processes: int = 1, **options: object) -> subprocess.CompletedProcess[str]:
+    """`accelerate launch scripts/SCRIPT …` on the CPU."""
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1",
+        sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}", "--num_machines=1",
         "--mixed_precision=no", "--dynamo_backend=no", str(REPOSITORY / "scripts" / script),
         *map(str, arguments), *flags,
     ]  # fmt: skip
     source = str(REPOSITORY / "src")
+    if processes > 1:
+        command.insert(3, "--multi_gpu")  # accelerate's word for several processes, on the CPU too
     environment = {**os.environ, "PYTHONPATH": source, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -77,6 +79,16 @@ def test_every_distillation_recipe_runs(path, data, teacher, tmp_path):
     assert "'distillation'" in done.stdout
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert record["steps"] == 2
+
+
+def test_two_processes_share_a_run(data, tmp_path):
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    options = {**SHORT, "validation_files": 3}
+    done = launch("train.py", *config, processes=2, data_root=data, output_dir=tmp_path / "run", **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert record["processes"] == 2
+    assert "eval_pesq" in record["chosen"]
 
 
 def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher):

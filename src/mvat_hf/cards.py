@@ -92,7 +92,7 @@ def render_training(record: Mapping[str, Any]) -> str:
     """Data, recipe and validation of a run in a few lines."""
     recipe, data, chosen = record["recipe"], record["training_data"], record["chosen"]
     versions = record["environment"]["versions"]
-    options = ", ".join(f"{name} {value}" for name, value in sorted(recipe.items()) if name != "data_root")
+    options = ", ".join(f"{name} {value}" for name, value in sorted(recipe.items()))
     machine = record["environment"]["machine"]
     scores = ", ".join(f"{title} {chosen[f'eval_{key}']:.3f}" for key, (title, _) in METRIC_NAMES.items())
     lines = [

@@ -129,7 +129,7 @@ class Recipe:
 
 # where and how fast a run goes, not what it computes
 NOT_PART_OF_A_RECIPE = {
-    "config", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes", "dataloader_num_workers", "report_to",
+    "config", "data_root", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes", "dataloader_num_workers", "report_to",
     "save_total_limit",
 }  # fmt: skip
 
@@ -211,8 +211,9 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if last is not None:
         check_same_recipe(folder, recipe)
-        print(f"continuing from {last}")
     if trainer.is_world_process_zero():
+        if last is not None:
+            print(f"continuing from {last}")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.described()))
     start = environment()  # the code that runs is the code of now, whatever the checkout holds at the end
@@ -244,16 +245,16 @@ def training_record(
     train: Any = trainer.train_dataset
     validation: Any = trainer.eval_dataset
     validations = [entry for entry in state.log_history if "eval_pesq" in entry]
-    chosen = next((entry for entry in validations if entry["eval_pesq"] == state.best_metric), None)
     return {
         "kind": "training",
         "recipe": described,
         "seed": trainer.args.seed,
         "steps": state.global_step,
+        "processes": trainer.args.world_size,
         "parameters": model.num_parameters(),
         "training_data": train.format["format_kwargs"]["transform"].describe(),
         "validation_files": len(validation),
-        "chosen": chosen,
+        "chosen": next((entry for entry in validations if entry["step"] == state.best_global_step), None),
         "validations": validations,
         "environment": environment,
     }
