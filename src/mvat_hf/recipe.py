@@ -129,8 +129,8 @@ class Recipe:
 
 # where and how fast a run goes, not what it computes
 NOT_PART_OF_A_RECIPE = {
-    "config", "data_root", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes", "dataloader_num_workers", "report_to",
-    "save_total_limit",
+    "config", "data_root", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes",
+    "dataloader_num_workers", "report_to", "save_total_limit",
 }  # fmt: skip
 
 
