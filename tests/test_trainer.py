@@ -48,7 +48,12 @@ def arguments(folder, **options) -> EnhancementArguments:
 
 def plain(folder, callbacks=None, **options) -> EnhancementTrainer:
     return EnhancementTrainer(
-        small_model(), arguments(folder, **options), SegmentCollator(0.2), train_dataset=pairs(6), callbacks=callbacks
+        small_model(),
+        arguments(folder, **options),
+        SegmentCollator(0.2),
+        train_dataset=pairs(6),
+        eval_dataset=pairs(1, seconds=1.5),
+        callbacks=callbacks,
     )
 
 
@@ -117,10 +122,11 @@ class StopAt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_resuming_equals_never_stopping(tmp_path, workers):
-    # 6 items in batches of 2: step 4 lies in the second epoch, with other crops
+@pytest.mark.parametrize(("workers", "bf16"), [(0, False), (1, False), (0, True)])
+def test_resuming_equals_never_stopping(tmp_path, workers, bf16):
+    # 6 items in batches of 2: step 4 lies in the second epoch, with other crops; validation comes in between
     options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "dataloader_num_workers": workers}
+    options |= {"eval_strategy": "steps", "eval_steps": 2, "bf16": bf16}
     whole = plain(tmp_path / "whole", **options)
     whole.train()
     with pytest.raises(KeyboardInterrupt):

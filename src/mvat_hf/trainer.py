@@ -113,7 +113,7 @@ class EnhancementTrainer(Trainer):
     @torch.no_grad()
     def score(self, dataset) -> list[FileScore]:
         """Scores of every file of `dataset` in its order, on every rank; each rank enhances and scores its share."""
-        model: MannerModel = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        model: MannerModel = self.accelerator.unwrap_model(self.model)
         was_training, rate = model.training, model.config.sampling_rate
         model.eval()
         rank, world = self.args.process_index, self.args.world_size
@@ -123,7 +123,8 @@ class EnhancementTrainer(Trainer):
             for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
                 item = dataset[index]
                 noisy = torch.from_numpy(item["noisy"])[None].to(self.args.device)
-                enhanced = model(noisy).audio_values[0].cpu().numpy()
+                # the class's forward: accelerate wraps autocast around that of the instance, validation is in float32
+                enhanced = MannerModel.forward(model, noisy).audio_values[0].cpu().numpy()
                 pending.append((index, pool.submit(item["id"], item["clean"], enhanced, rate)))
             scored = [(index, future.result()) for index, future in pending]
         model.train(was_training)
