@@ -19,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(one_line(error), file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed: pip install 'mvat_hf[training]'", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -103,7 +106,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from .records import write_json
 
     dataset, name = load_dataset(options)
-    named = {name: model or name for name, _, model in (entry.partition("=") for entry in options.models)}
+    named = name_models(options.models)
     models = {name: load_model(model, options.device) for name, model in named.items()}
     record = evaluate(models, dataset, name=name, processes=options.processes, progress=True)
     write_json(options.output, record)
@@ -113,6 +116,19 @@ def run_evaluate(options: argparse.Namespace) -> int:
         for failure in system["failures"]:
             print(f"not scored: {system['name']}: {failure['id']}: {failure['reason']}", file=sys.stderr)
     return 1 if unread else 0
+
+
+def name_models(entries: Sequence[str]) -> dict[str, str]:
+    """Models by the name of their row, from entries MODEL or ROW=MODEL; ValueError for a name given twice."""
+    named: dict[str, str] = {}
+    for entry in entries:
+        row, separator, model = entry.partition("=")
+        if Path(entry).exists() or not separator:
+            row = model = entry
+        if row in named or row == "noisy":
+            raise ValueError(f'every row needs a name of its own, other than "noisy"; got "{row}" again')
+        named[row] = model
+    return named
 
 
 def load_dataset(options: argparse.Namespace):

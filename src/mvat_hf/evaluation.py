@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from .data.audio import AudioError
 from .data.pairs import DataError
 from .inference import enhance, load_model
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
@@ -54,8 +55,12 @@ def evaluate(
                 continue
             reference, noisy = np.asarray(item["clean"]), np.asarray(item["noisy"])
             for label, queue in pending.items():
-                degraded = noisy if label == "noisy" else enhance(loaded[label], noisy, sampling_rate, **options)
-                queue.append((item["id"], pool.submit(item["id"], reference, np.asarray(degraded), sampling_rate)))
+                try:
+                    degraded = noisy if label == "noisy" else enhance(loaded[label], noisy, sampling_rate, **options)
+                except AudioError as error:
+                    queue.append((item["id"], str(error)))
+                else:
+                    queue.append((item["id"], pool.submit(item["id"], reference, np.asarray(degraded), sampling_rate)))
         systems = [system_record(label, [score_of(*entry) for entry in queue]) for label, queue in pending.items()]
     for system in systems[1:]:
         model = loaded[system["name"]]

@@ -160,7 +160,10 @@ def enhance_folder(
 def load_model(model: MannerModel | str | Path, device: str | torch.device | None = None) -> MannerModel:
     """The model itself or, given an id or a folder, its weights; on `device` unless that is None."""
     loaded: Any = MannerModel.from_pretrained(model) if isinstance(model, (str, Path)) else model
-    return loaded if device is None else loaded.to(device)
+    try:
+        return loaded if device is None else loaded.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there
+        raise ValueError(f"device {device} cannot be used: {error}") from error
 
 
 def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float | None) -> tuple[np.ndarray, float]:

@@ -8,21 +8,22 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import yaml
 from transformers import HfArgumentParser
-from transformers.trainer_utils import get_last_checkpoint
 
 from .data.collator import SegmentCollator
 from .data.dns import load_dns
 from .data.mixing import MixingOptions
 from .data.valentini import load_valentini
 from .figures import training_curve
+from .losses import METHODS
 from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
-from .records import environment, write_json
+from .records import environment, write_json, write_text
 from .trainer import EnhancementArguments, EnhancementTrainer
 
 
@@ -68,7 +69,9 @@ class DataArguments:
     snr_high: float = field(default=40.0, metadata={"help": "dns: highest SNR of a training mixture, dB."})
     level_low: float = field(default=-35.0, metadata={"help": "dns: lowest level of a training mixture, dBFS."})
     level_high: float = field(default=-15.0, metadata={"help": "dns: highest level of a training mixture, dBFS."})
-    validation_files: int | None = field(default=None, metadata={"help": "Validate on the first so many files only."})
+    validation_files: int | None = field(
+        default=None, metadata={"help": "Validate on so many files only, spread over all."}
+    )
 
     def load(self, seed: int, mixtures: int | None, sampling_rate: int):
         """(training, validation) data sets; `mixtures` is the size of an epoch of mixed data."""
@@ -78,9 +81,13 @@ class DataArguments:
         if not self.data_root:
             raise RecipeError("data_root is not set, expected the folder of the data set")
         train, validation = loaders[self.dataset](seed, mixtures, sampling_rate)
-        if self.validation_files is not None:
-            validation = validation.select(range(min(self.validation_files, len(validation))))
-        return train, validation
+        if self.validation_files is None:
+            return train, validation
+        if self.validation_files < 1:
+            raise RecipeError(f"validation_files must be at least 1, got {self.validation_files}")
+        # spread over the speakers, whose files stand together
+        count = min(self.validation_files, len(validation))
+        return train, validation.select([index * len(validation) // count for index in range(count)])
 
     def _load_dns(self, seed: int, mixtures: int | None, sampling_rate: int):
         training = MixingOptions(self.segment_seconds, (self.snr_low, self.snr_high), (self.level_low, self.level_high))
@@ -99,7 +106,7 @@ class DistillationArguments:
     """The teacher and what is transferred from it."""
 
     teacher: str = field(default="", metadata={"help": "Teacher checkpoint: folder or Hub id."})
-    method: str = field(default="mvat", metadata={"help": "none, output, at or mvat."})
+    method: str = field(default="mvat", metadata={"help": f"One of {', '.join(METHODS)}."})
     beta: float = field(default=0.1, metadata={"help": "Weight of the method's term; 0 is plain training."})
 
 
@@ -119,8 +126,9 @@ class Recipe:
         return iter(self.parts)
 
     def value(self, name: str) -> Any:
-        """The value of an option, whichever part it belongs to."""
-        return next((getattr(part, name) for part in self.parts if name in vars(part)), None)
+        """The value of an option, whichever part it belongs to, as YAML holds it."""
+        value = next((getattr(part, name) for part in self.parts if name in vars(part)), None)
+        return value.value if isinstance(value, Enum) else value
 
     def described(self) -> dict[str, Any]:
         """The options that were set and bear on the result."""
@@ -134,24 +142,33 @@ NOT_PART_OF_A_RECIPE = {
 }  # fmt: skip
 
 
+class RecipeParser(HfArgumentParser):
+    """Tells a wrong option in one line, where argparse would print the usage of all."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(message)
+
+
 def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -> Recipe:
     """
     The options of the dataclasses `kinds` from `--config RECIPE.yaml` and the options that follow it, which win.
 
     Raises:
-        RecipeError: the file is missing or not a mapping, or a key belongs to none of `kinds`.
+        RecipeError: the file is missing or not a mapping, a key belongs to none of `kinds`, or a value has no sense.
     """
-    parser = HfArgumentParser(list(kinds), description=f"Options of {Path(sys.argv[0]).name}", allow_abbrev=False)
+    parser = RecipeParser(list(kinds), description=f"Options of {Path(sys.argv[0]).name}", allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of options; the command line overrides it")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     path, known = config_of(arguments), {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    given = {argument[2:].split("=")[0] for argument in arguments if argument.startswith("--")}
+    spelt = {argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
+    given = {name if name in known else name.removeprefix("no_") for name in spelt}
     if path is not None:
         recipe = read_recipe(path)
         unknown = sorted(recipe.keys() - known)
         if unknown:
             raise RecipeError(f"{path}: unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}; see --help for all")
-        parser.set_defaults(**recipe)
+        # argparse converts defaults to the type of their option where they are strings, and only there
+        parser.set_defaults(**{name: str(value) for name, value in recipe.items() if value is not None})
         given |= recipe.keys()
     *parts, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
     return Recipe(parts, given)
@@ -190,7 +207,8 @@ def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments)
     rate = model.config.sampling_rate
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     mixtures = batch * args.max_steps if args.max_steps > 0 else None
-    train, validation = data.load(args.data_seed or args.seed, mixtures, rate)
+    seed = args.seed if args.data_seed is None else args.data_seed
+    train, validation = data.load(seed, mixtures, rate)
     return {
         "model": model,
         "args": args,
@@ -208,14 +226,13 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
         RecipeError: the output folder holds a run of another recipe.
     """
     folder = Path(str(trainer.args.output_dir))
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    last = last_checkpoint(folder)
     if last is not None:
         check_same_recipe(folder, recipe)
     if trainer.is_world_process_zero():
         if last is not None:
             print(f"continuing from {last}")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.described()))
+        write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.described()))
     start = environment()  # the code that runs is the code of now, whatever the checkout holds at the end
     trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
@@ -224,6 +241,12 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
         write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
         print(f"saved {folder}")
     trainer.accelerator.wait_for_everyone()
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest complete checkpoint: a killed run may leave one without its state, which is written last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def check_same_recipe(folder: Path, recipe: Recipe) -> None:

@@ -48,6 +48,8 @@ def current_commit() -> str | None:
     """Commit of the checkout this package runs from, with a "+" if it has uncommitted changes; None outside one."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
+        # installed below someone else's checkout, this file is not tracked there
+        subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
@@ -67,18 +69,28 @@ def processor_name() -> str:
 
 def weights_hash(model: "nn.Module") -> str:
     """SHA-256 over the names and bytes of a model's weights and buffers, sorted by name; devices do not matter."""
+    import torch
+
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def write_json(path: str | Path, content: Any) -> Path:
-    """Write `content` under a temporary name and rename it: a reader sees the old file or the new one."""
+    """Write `content` as JSON, see `write_text`."""
+    return write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` under a temporary name and rename it: a reader sees the old file or the new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path

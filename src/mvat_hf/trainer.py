@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .data.collator import SegmentCollator
-from .losses import DistillationMethod
+from .losses import DistillationMethod, si_sdr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
 
@@ -27,7 +27,9 @@ class EnhancementArguments(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the items are not tensors."})
     eval_strategy: str = field(default="steps", metadata={"help": "When to validate: no, steps or epoch."})
     save_strategy: str = field(default="steps", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept: the best and the last."})
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "How many checkpoints are kept, the best one among them."}
+    )
     load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best validated checkpoint."})
     metric_for_best_model: str | None = field(default="pesq", metadata={"help": "pesq, stoi or si_sdr of validation."})
     greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
@@ -38,6 +40,7 @@ class EnhancementArguments(TrainingArguments):
         default="none", metadata={"help": "Logging services, none by default."}
     )
     dataloader_num_workers: int = field(default=1, metadata={"help": "Processes that read and mix audio."})
+    si_sdr_weight: float = field(default=0.0, metadata={"help": "Weight of negative SI-SDR (dB) beside L_SE."})
     scoring_processes: int | None = field(
         default=None, metadata={"help": "Processes that compute PESQ and STOI; one per core by default."}
     )
@@ -85,8 +88,17 @@ class EnhancementTrainer(Trainer):
 
     def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
         """The scalar to minimise."""
-        self.note_terms(outputs["loss_components"])
-        return outputs["loss"]
+        loss, terms = self.enhancement_loss(inputs, outputs)
+        self.note_terms(terms)
+        return loss
+
+    def enhancement_loss(self, inputs: dict, outputs: MannerOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """L_SE + `si_sdr_weight` x negative SI-SDR, and the terms to log."""
+        if self.args.si_sdr_weight == 0:
+            return outputs["loss"], outputs["loss_components"]
+        negative = si_sdr_loss(outputs["audio_values"], inputs["labels"])
+        loss = outputs["loss"] + self.args.si_sdr_weight * negative
+        return loss, {**outputs["loss_components"], "si_sdr": -negative}
 
     def note_terms(self, terms: dict[str, torch.Tensor]) -> None:
         """Add this batch's loss terms to the running sums, on the device."""
@@ -104,7 +116,12 @@ class EnhancementTrainer(Trainer):
         """Mean PESQ, STOI and SI-SDR over whole files, in float32; unscorable files are counted."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         scores = self.score(dataset)
-        metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": mean for name, mean in mean_scores(scores).items()}
+        means = mean_scores(scores)
+        if not means:
+            raise ValueError(
+                f"none of {len(scores)} validation files can be scored: {scores[0].id}: {scores[0].failure}"
+            )
+        metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": mean for name, mean in means.items()}
         metrics[f"{metric_key_prefix}_unscorable"] = sum(score.failure is not None for score in scores)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -124,7 +141,8 @@ class EnhancementTrainer(Trainer):
                 item = dataset[index]
                 noisy = torch.from_numpy(item["noisy"])[None].to(self.args.device)
                 # the class's forward: accelerate wraps autocast around that of the instance, validation is in float32
-                enhanced = MannerModel.forward(model, noisy).audio_values[0].cpu().numpy()
+                outputs: Any = MannerModel.forward(model, noisy)
+                enhanced = outputs.audio_values[0].cpu().numpy()
                 pending.append((index, pool.submit(item["id"], item["clean"], enhanced, rate)))
             scored = [(index, future.result()) for index, future in pending]
         model.train(was_training)
@@ -170,8 +188,8 @@ class DistillationTrainer(EnhancementTrainer):
         with torch.no_grad():
             taught = self.teacher(inputs["input_values"], **self.method.forward_options)
         distance = self.method(outputs, taught)
-        enhancement = outputs["loss"]
-        self.note_terms({**outputs["loss_components"], "enhancement": enhancement, "distillation": distance})
+        enhancement, terms = self.enhancement_loss(inputs, outputs)
+        self.note_terms({**terms, "enhancement": enhancement, "distillation": distance})
         return enhancement + self.beta * distance
 
 

@@ -1,7 +1,7 @@
 """Losses, all of (batch, …) tensors to a scalar.
 
 `enhancement_loss`: L_SE, the loss of `MannerModel(labels=…)`; `attention_transfer`: the maps and distances of AT and
-MV-AT as pure functions; `distillation`: the methods a student can be distilled by.
+MV-AT as pure functions; `si_sdr_loss`: negative SI-SDR; `distillation`: the methods a student can be distilled by.
 """
 
 from ..models.manner.loss_manner import enhancement_loss
@@ -14,6 +14,7 @@ from .distillation import (
     OutputDistillation,
     build_method,
 )
+from .si_sdr import si_sdr_loss
 
 __all__ = [
     "METHODS",
@@ -27,4 +28,5 @@ __all__ = [
     "build_method",
     "enhancement_loss",
     "multi_view_attention_transfer",
+    "si_sdr_loss",
 ]

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import numpy as np
+import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 
 from .snapshot_manner import SnapshotFallback
@@ -10,15 +11,16 @@ from .snapshot_manner import SnapshotFallback
 
 class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
     """
-    Raw audio in, `input_values` (B, T) float32 out; MANNER normalises inside the model.
+        Raw audio in, `input_values` (B, T) float32 out; MANNER normalises inside the model.
 
-    Args:
-        sampling_rate: rate of the audio that the model works on, in Hz.
+        Args:
+            sampling_rate: rate of the audio that the model works on, in Hz.
 
-    Example:
-        >>> import numpy as np
-        >>> MannerFeatureExtractor()(np.zeros(16000), sampling_rate=16000)["input_values"].shape
-        (1, 16000)
+        Example:
+            >>> import numpy as np
+    import torch
+            >>> MannerFeatureExtractor()(np.zeros(16000), sampling_rate=16000)["input_values"].shape
+            (1, 16000)
     """
 
     model_input_names: ClassVar[list[str]] = ["input_values"]
@@ -64,7 +66,9 @@ class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
     @staticmethod
     def _as_list(raw_audio) -> list[np.ndarray]:
         if isinstance(raw_audio, (list, tuple)) and len(raw_audio) and np.ndim(raw_audio[0]) > 0:
-            return [np.asarray(recording, dtype=np.float32) for recording in raw_audio]
+            return [recording for item in raw_audio for recording in MannerFeatureExtractor._as_list(item)]
+        if isinstance(raw_audio, torch.Tensor):
+            raw_audio = raw_audio.detach().cpu()
         array = np.asarray(raw_audio, dtype=np.float32)
         return list(array) if array.ndim == 2 else [array]
 

@@ -271,7 +271,7 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
         """As in transformers (evaluation mode), but safetensors only, and every weight must come from the checkpoint.
 
         Raises:
-            OSError: nothing to load under that name, or weights that are missing or of another shape.
+            OSError: nothing to load under that name, or weights that are missing, left over or of another shape.
         """
         kwargs = {"use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}  # told below, in one line
         try:
@@ -286,6 +286,11 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
             raise OSError(
                 f"{pretrained_model_name_or_path}: {len(info['mismatched_keys'])} weights have another shape than the "
                 f"configuration says: {name} is {tuple(got)}, expected {tuple(expected)}"
+            )
+        if info["unexpected_keys"]:
+            raise OSError(
+                f"{pretrained_model_name_or_path} has {len(info['unexpected_keys'])} weights that the configuration "
+                f"has no place for, {min(info['unexpected_keys'])} for example"
             )
         if info["missing_keys"]:
             raise OSError(

@@ -26,8 +26,8 @@ class SnapshotFallback:
         name = str(pretrained_model_name_or_path)
         if Path(name).exists():
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        if not hub_answers():
-            kwargs.setdefault("local_files_only", True)
+        if not kwargs.get("local_files_only") and not hub_answers():
+            kwargs["local_files_only"] = True
         snapshot = find_snapshot(name) if kwargs.get("revision") in (None, "main") else None
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -36,7 +36,7 @@ class SnapshotFallback:
                 raise
             if snapshot is None:
                 raise OSError(f"{name} is no folder, and the Hub did not give it: {error}") from error
-            logger.warning_once(f"{name} is neither on the Hub nor in the cache: using the one in mvat_hf")
+            logger.warning_once(f"{name} could not be had from the Hub or the cache: using the one in mvat_hf")
             return super().from_pretrained(str(snapshot), *args, **kwargs)
 
 
