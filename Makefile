@@ -1,5 +1,7 @@
 # `make demo` and `make test` set up .venv with the pinned versions of .ci/constraints.txt and run from there.
+# PIP_ARGS goes to pip, for example to name the index that has the CPU build of torch.
 PYTHON ?= python3
+PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -19,8 +21,8 @@ lint: $(VENV)/installed
 $(VENV)/installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, PYTHON=$(PYTHON) is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint .ci/constraints.txt torch
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint .ci/constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:

@@ -5,7 +5,6 @@
 Everything it reads is in the repo, everything it writes is under runs/demo; a second run starts over.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -81,11 +80,13 @@ def distil(folder: Path) -> Path:
     """About a minute of distillation from the shipped model, as a user would launch it; the student's folder."""
     student = OUT / "student"
     command = [
-        "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
-        "--dynamo_backend", "no", HERE / "distill.py", "--config", HERE / "recipes" / "demo.yaml",
-        "--data_root", folder / "dns", "--teacher", DEFAULT_MODEL, "--output_dir", student,
+        "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", HERE / "distill.py",
+        "--config", HERE / "recipes" / "demo.yaml", "--data_root", folder / "dns", "--teacher", DEFAULT_MODEL, "--output_dir", student,
     ]  # fmt: skip
-    subprocess.run([sys.executable, *map(str, command)], check=True, env={**os.environ, "TOKENIZERS_PARALLELISM": "0"})
+    done = subprocess.run([sys.executable, *map(str, command)], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
     return student
 
 

@@ -24,7 +24,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder of recordings and reference numbers beside the repository; only the project's own machines have it."""
+    """Folder of recordings and reference numbers beside the repository; tests that need it skip where it is absent."""
     folder = REPOSITORY.parent / "shared"
     if not (folder / "data").is_dir() or not (folder / "reference").is_dir():
         pytest.skip(f"needs the recordings and reference numbers of {folder}, which are not part of the repository")

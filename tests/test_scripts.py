@@ -28,8 +28,8 @@ def launch(script: str, *arguments: object, processes: int = 1, **options: objec
     """`accelerate launch scripts/SCRIPT …` on the CPU."""
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}", "--num_machines=1",
-        "--mixed_precision=no", "--dynamo_backend=no", str(REPOSITORY / "scripts" / script),
+        sys.executable, "-m", "accelerate.commands.launch", "--quiet", f"--num_processes={processes}",
+        "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", str(REPOSITORY / "scripts" / script),
         *map(str, arguments), *flags,
     ]  # fmt: skip
     source = str(REPOSITORY / "src")
@@ -109,5 +109,6 @@ def test_bad_input_is_one_line_and_writes_nothing(data, tmp_path):
     refused = launch("distill.py", "--config", tmp_path / "recipe.yaml", data_root=data, output_dir=folder)
     assert refused.returncode != 0
     assert "error: " in refused.stderr
+    assert "Traceback" not in refused.stderr
     assert "unknown key bta" in refused.stderr
     assert not folder.exists()

@@ -12,7 +12,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from .complexity import complexity
-from .evaluation import COLUMNS, render_table
+from .evaluation import render_table
+from .metrics.scoring import TITLES
 from .models.manner import MannerConfig
 
 # data set of a record: its title, how many pairs it has in full, and its id on the Hub
@@ -71,7 +72,7 @@ def card_metadata(name: str, evaluations: list[dict[str, Any]]) -> ModelCardData
         for record in evaluations
         for system in record["systems"]
         if system["name"] == name
-        for key, (title, _) in METRIC_NAMES.items()
+        for key, title in TITLES.items()
     ]
     return ModelCardData(
         model_name=name,
@@ -80,12 +81,9 @@ def card_metadata(name: str, evaluations: list[dict[str, Any]]) -> ModelCardData
         pipeline_tag="audio-to-audio",
         language="en",
         tags=["speech-enhancement", "denoising", "manner", "mv-at", "knowledge-distillation"],
-        metrics=list(METRIC_NAMES),
+        metrics=list(TITLES),
         eval_results=results,
     )
-
-
-METRIC_NAMES = {**COLUMNS, "stoi": ("STOI", "")}
 
 
 def render_training(record: Mapping[str, Any]) -> str:
@@ -94,7 +92,7 @@ def render_training(record: Mapping[str, Any]) -> str:
     versions = record["environment"]["versions"]
     options = ", ".join(f"{name} {value}" for name, value in sorted(recipe.items()))
     machine = record["environment"]["machine"]
-    scores = ", ".join(f"{title} {chosen[f'eval_{key}']:.3f}" for key, (title, _) in METRIC_NAMES.items())
+    scores = ", ".join(f"{title} {chosen[f'eval_{key}']:.3f}" for key, title in TITLES.items())
     lines = [
         f"- Data: {', '.join(f'{part}: {describe_part(files)}' for part, files in data.items())}.",
         f"- Recipe: {record['steps']} steps; {options}.",

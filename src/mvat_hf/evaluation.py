@@ -9,14 +9,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .data.audio import AudioError
-from .data.pairs import DataError
 from .inference import enhance, load_model
-from .metrics.scoring import FileScore, ScoringPool, mean_scores
+from .metrics.scoring import TITLES, FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel
 from .records import environment, weights_hash
 
-COLUMNS = {"pesq": ("PESQ-WB", "{:.2f}"), "stoi": ("STOI (%)", "{:.1f}"), "si_sdr": ("SI-SDR (dB)", "{:.2f}")}
-PERCENT = ("stoi",)
+FORMATS = {"pesq": "{:.2f}", "stoi": "{:.1%}", "si_sdr": "{:.2f}"}
 
 
 def evaluate(
@@ -49,9 +47,9 @@ def evaluate(
         for index in tqdm(range(len(dataset)), name, unit="file", disable=None if progress else True):
             try:
                 item = dataset[index]
-            except (DataError, OSError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 for queue in pending.values():
-                    queue.append((f"item_{index}", f"cannot be read: {error}"))
+                    queue.append((item_name(dataset, index), f"cannot be read: {error}"))
                 continue
             reference, noisy = np.asarray(item["clean"]), np.asarray(item["noisy"])
             for label, queue in pending.items():
@@ -73,6 +71,11 @@ def evaluate(
     }
 
 
+def item_name(dataset, index: int) -> str:
+    """Id of an item without decoding it; its number where it has none before it is made."""
+    return str(dataset.with_format(None)[index].get("id", f"item_{index}"))
+
+
 def score_of(name: str, scored: "Future[FileScore] | str") -> FileScore:
     """The score itself, of a file that was scored or could not be read."""
     return FileScore(name, {}, scored) if isinstance(scored, str) else scored.result()
@@ -91,13 +94,10 @@ def system_record(name: str, scores: Sequence[FileScore]) -> dict[str, Any]:
 
 def render_table(record: Mapping[str, Any]) -> str:
     """The record's means as a Markdown table, the noisy input first."""
-    rows = [["", *(title for title, _ in COLUMNS.values()), "scored files"]]
+    rows = [["", *TITLES.values(), "scored files"]]
     for system in record["systems"]:
         means = system["means"]
-        cells = [
-            form.format(means[key] * (100 if key in PERCENT else 1)) if key in means else "not measured"
-            for key, (_, form) in COLUMNS.items()
-        ]
+        cells = [FORMATS[key].format(means[key]) if key in means else "not measured" for key in TITLES]
         rows.append([system["name"], *cells, f"{system['scored']} of {record['dataset']['files']}"])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])

@@ -6,25 +6,27 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from .metrics.scoring import TITLES
+
 TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "distillation")
-VALIDATION_METRICS = {"eval_pesq": "PESQ-WB", "eval_stoi": "STOI", "eval_si_sdr": "SI-SDR (dB)"}
 
 
 def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
     """Loss terms and validation metrics over steps, from a trainer's `log_history`, as a picture."""
     figure = Figure(figsize=(14, 3.5), layout="constrained")
-    axes = figure.subplots(1, 1 + len(VALIDATION_METRICS))
+    axes = figure.subplots(1, 1 + len(TITLES))
     for term in TRAINING_TERMS:
         points = [(entry["step"], entry[term]) for entry in history if term in entry]
         if points:
             axes[0].plot(*zip(*points, strict=True), label=term)
     axes[0].set(title="training", xlabel="step", yscale="log")
     axes[0].legend(fontsize="small")
-    for axis, (key, name) in zip(axes[1:], VALIDATION_METRICS.items(), strict=True):
+    for axis, (metric, title) in zip(axes[1:], TITLES.items(), strict=True):
+        key = f"eval_{metric}"
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
         if points:
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3)
-        axis.set(title=f"validation {name}", xlabel="step")
+        axis.set(title=f"validation {title}", xlabel="step")
     figure.savefig(path, dpi=120)
 
 

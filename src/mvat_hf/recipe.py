@@ -23,8 +23,8 @@ from .data.valentini import load_valentini
 from .figures import training_curve
 from .losses import METHODS
 from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
-from .records import environment, write_json, write_text
-from .trainer import EnhancementArguments, EnhancementTrainer
+from .records import environment, weights_hash, write_json, write_text
+from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
 
 
 class RecipeError(ValueError):
@@ -259,6 +259,11 @@ def check_same_recipe(folder: Path, recipe: Recipe) -> None:
         raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")
 
 
+def describe_model(model: Any) -> dict[str, Any]:
+    """Parameters and hash of a model: what a record says of the teacher."""
+    return {"parameters": model.num_parameters(), "weights_sha256": weights_hash(model)}
+
+
 def training_record(
     trainer: EnhancementTrainer, described: dict[str, Any], environment: dict[str, Any]
 ) -> dict[str, Any]:
@@ -275,6 +280,7 @@ def training_record(
         "steps": state.global_step,
         "processes": trainer.args.world_size,
         "parameters": model.num_parameters(),
+        "teacher": describe_model(trainer.teacher) if isinstance(trainer, DistillationTrainer) else None,
         "training_data": train.format["format_kwargs"]["transform"].describe(),
         "validation_files": len(validation),
         "chosen": next((entry for entry in validations if entry["step"] == state.best_global_step), None),

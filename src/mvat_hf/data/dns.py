@@ -94,12 +94,19 @@ def files_below(folder: Path) -> list[Path]:
     return files
 
 
+def group_of(path: Path) -> str:
+    """What is held out together with a file, by its path below the data folder."""
+    reader = re.search(r"reader_\d+", path.name)
+    return path.parts[0] if len(path.parts) > 1 or reader is None else reader[0]
+
+
 def hold_out(files: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path]]:
-    """(kept, held out): whole sub-folders (speakers, noise types) are held out, single files where there are none.
+    """(kept, held out): whole sub-folders (speakers, noise types), or the readers that the corpus' flat names tell
+    ("…_reader_06709_0.wav"), else single files.
 
     The choice depends on the names alone, so that every run and machine holds out the same.
     """
-    groups = {path: path.relative_to(folder).parts[0] for path in files}
+    groups = {path: group_of(path.relative_to(folder)) for path in files}
     names = sorted(set(groups.values()))
     if len(names) < 2:
         raise DataError(f"{folder} has {len(names)} group or file, expected at least 2 to hold some out for validation")

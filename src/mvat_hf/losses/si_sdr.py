@@ -9,7 +9,7 @@ CEILING = 1e-3  # of the target's energy, added to the distortion: nothing is ga
 
 def si_sdr_loss(enhanced: Tensor, clean: Tensor) -> Tensor:
     """
-    - 10 log10(|s|^2 / (|s - e|^2 + 0.001 |s|^2)), s = clean scaled by <e, clean> / |clean|^2, in dB, mean over the batch.
+    - 10 log10(|s|^2 / (|s - e|^2 + 0.001 |s|^2)) in dB, s = clean scaled by <e, clean> / |clean|^2; batch mean.
 
     SI-SDR (Le Roux et al. 2019) with the soft ceiling of Wisdom et al. (2020). Silent speech counts as 0.
 

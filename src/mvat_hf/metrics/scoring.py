@@ -11,7 +11,9 @@ import numpy as np
 
 from .intrusive import UnscorableError, pesq, si_sdr, stoi
 
+# what files are scored by, in the order of the tables, and how tables and pictures call it
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {"pesq": pesq, "stoi": stoi, "si_sdr": si_sdr}
+TITLES = {"pesq": "PESQ-WB", "stoi": "STOI", "si_sdr": "SI-SDR (dB)"}
 
 
 @dataclass(frozen=True)

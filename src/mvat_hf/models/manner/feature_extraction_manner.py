@@ -11,16 +11,15 @@ from .snapshot_manner import SnapshotFallback
 
 class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
     """
-        Raw audio in, `input_values` (B, T) float32 out; MANNER normalises inside the model.
+    Raw audio in, `input_values` (B, T) float32 out; MANNER normalises inside the model.
 
-        Args:
-            sampling_rate: rate of the audio that the model works on, in Hz.
+    Args:
+        sampling_rate: rate of the audio that the model works on, in Hz.
 
-        Example:
-            >>> import numpy as np
-    import torch
-            >>> MannerFeatureExtractor()(np.zeros(16000), sampling_rate=16000)["input_values"].shape
-            (1, 16000)
+    Example:
+        >>> import numpy as np
+        >>> MannerFeatureExtractor()(np.zeros(16000), sampling_rate=16000)["input_values"].shape
+        (1, 16000)
     """
 
     model_input_names: ClassVar[list[str]] = ["input_values"]
