@@ -82,7 +82,8 @@ def distil(folder: Path) -> Path:
     command = [
         "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1", "--num_machines", "1",
         "--mixed_precision", "no", "--dynamo_backend", "no", HERE / "distill.py",
-        "--config", HERE / "recipes" / "demo.yaml", "--data_root", folder / "dns", "--teacher", DEFAULT_MODEL, "--output_dir", student,
+        "--config", HERE / "recipes" / "demo.yaml", "--data_root", folder / "dns", "--teacher", DEFAULT_MODEL,
+        "--output_dir", student,
     ]  # fmt: skip
     done = subprocess.run([sys.executable, *map(str, command)], check=False)
     if done.returncode:

@@ -65,11 +65,14 @@ class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
     @staticmethod
     def _as_list(raw_audio) -> list[np.ndarray]:
         if isinstance(raw_audio, (list, tuple)) and len(raw_audio) and np.ndim(raw_audio[0]) > 0:
-            return [recording for item in raw_audio for recording in MannerFeatureExtractor._as_list(item)]
-        if isinstance(raw_audio, torch.Tensor):
-            raw_audio = raw_audio.detach().cpu()
-        array = np.asarray(raw_audio, dtype=np.float32)
+            return [as_array(recording) for recording in raw_audio]
+        array = as_array(raw_audio)
         return list(array) if array.ndim == 2 else [array]
+
+
+def as_array(audio) -> np.ndarray:
+    """Numbers, an array or a tensor on any device as a float32 array."""
+    return np.asarray(audio.detach().cpu() if isinstance(audio, torch.Tensor) else audio, dtype=np.float32)
 
 
 __all__ = ["MannerFeatureExtractor"]
