@@ -59,14 +59,16 @@ def test_enhance_a_folder_goes_on_past_a_broken_file(checkpoint, wav, tmp_path, 
         (["IN", "OUT", "--model", "MODEL", "--dry", "2"], "dry"),
         (["IN", "OUT", "--model", "nobody/nothing"], "nobody/nothing"),
         (["IN", "IN", "--model", "MODEL"], "source itself"),
+        (["NAN", "OUT", "--model", "MODEL"], "NaN"),
     ],
 )
 def test_enhance_bad_input(arguments, message, checkpoint, wav, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    named = {"IN": str(wav), "OUT": str(tmp_path / "out.wav"), "MODEL": checkpoint}
-    assert main(["enhance", *(named.get(argument, argument) for argument in arguments)]) == 1
+    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan, 0.0]), 16000, subtype="FLOAT")
+    named = {"IN": wav, "NAN": tmp_path / "nan.wav", "OUT": tmp_path / "new" / "out.wav", "MODEL": checkpoint}
+    assert main(["enhance", *(str(named.get(argument, argument)) for argument in arguments)]) == 1
     assert message in error_of(capsys)
-    assert not (tmp_path / "out.wav").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):

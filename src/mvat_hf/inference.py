@@ -11,7 +11,7 @@ files and back into them.
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def enhance_file(
         blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
         with replaced_at_end(target) as partial, open_output(partial, target, file, source) as output:
             for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
-                output.write((block if output.subtype in UNBOUNDED_SUBTYPES else block.clip(-1, 1)).T)
+                write_block(output, block, target)
 
 
 def enhance_folder(
@@ -233,14 +233,19 @@ def with_progress(blocks: Iterable[np.ndarray], seconds: float, rate: float, sho
 
 @contextmanager
 def replaced_at_end(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that takes its place at the end, or is removed after an error."""
+    """A temporary path beside `target` that takes its place at the end; after an error nothing is left of it."""
+    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{uuid.uuid4().hex}.partial"
     try:
         yield partial
         os.replace(partial, target)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):  # something else is in it by now
+                folder.rmdir()
+        raise
 
 
 def open_output(path: Path, target: Path, source: soundfile.SoundFile, source_path: Path) -> soundfile.SoundFile:
@@ -258,6 +263,14 @@ def open_output(path: Path, target: Path, source: soundfile.SoundFile, source_pa
             f"{target} cannot be {format} {subtype} with {source.channels} channels at {source.samplerate} Hz: "
             f"{error.error_string}"
         ) from error
+
+
+def write_block(output: soundfile.SoundFile, block: np.ndarray, target: Path) -> None:
+    """Append a block, clipped where the subtype cannot hold more than full scale; AudioError if the disk refuses."""
+    try:
+        output.write((block if output.subtype in UNBOUNDED_SUBTYPES else block.clip(-1, 1)).T)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{target} cannot be written: {error.error_string}") from error
 
 
 def format_name(path: Path) -> str:
