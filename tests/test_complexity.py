@@ -1,9 +1,12 @@
 """Cost: the table of the design, the paper's ratios, and rules by which any count must scale."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
 
+import mvat_hf
 from mvat_hf import MannerConfig, MannerModel, complexity
 
 # thousands of parameters, GFLOPs of 4 s as thop counts, GFLOPs truly; as printed in the design
@@ -111,3 +114,8 @@ def test_one_sample_is_enough():
 def test_gradients_stay_on():
     complexity(MannerConfig(hidden_size=6, depth=1), seconds=0.01)
     assert torch.is_grad_enabled() and nn.Linear(1, 1).weight.device.type == "cpu"
+
+
+def test_the_function_wins_over_the_module_of_its_name():
+    importlib.import_module("mvat_hf.cards")  # imports the module
+    assert callable(mvat_hf.complexity)

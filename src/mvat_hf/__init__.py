@@ -9,11 +9,12 @@ Importing the package registers its classes with transformers' Auto classes. Wha
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+# at once, as the function must win over the module of its name
+from .complexity import complexity
 from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
 
 if TYPE_CHECKING:
     from . import metrics
-    from .complexity import complexity
     from .data.dns import load_dns
     from .data.valentini import load_valentini
     from .inference import enhance
@@ -26,7 +27,6 @@ _LAZY = {
     "DistillationTrainer": "trainer",
     "EnhancementArguments": "trainer",
     "EnhancementTrainer": "trainer",
-    "complexity": "complexity",
     "enhance": "inference",
     "load_dns": "data.dns",
     "load_valentini": "data.valentini",
