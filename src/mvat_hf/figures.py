@@ -19,7 +19,7 @@ def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> 
         points = [(entry["step"], entry[term]) for entry in history if term in entry]
         if points:
             axes[0].plot(*zip(*points, strict=True), label=term)
-    axes[0].set(title="training", xlabel="step", yscale="log")
+    axes[0].set(title="training", xlabel="step")
     axes[0].legend(fontsize="small")
     for axis, (metric, title) in zip(axes[1:], TITLES.items(), strict=True):
         key = f"eval_{metric}"
