@@ -32,15 +32,6 @@ class Fake(nn.Module):
         return SimpleNamespace(audio_values=self.function(values))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are faster on one thread, a hundred times so on a machine with other work to do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def manner():
     """A small network whose batch norms have seen noise: without that its output is next to nothing."""
