@@ -13,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from .chunking import evaluating
 from .data.collator import SegmentCollator
 from .losses import DistillationMethod, si_sdr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
@@ -131,11 +132,10 @@ class EnhancementTrainer(Trainer):
     def score(self, dataset) -> list[FileScore]:
         """Scores of every file of `dataset` in its order, on every rank; each rank enhances and scores its share."""
         model: MannerModel = self.accelerator.unwrap_model(self.model)
-        was_training, rate = model.training, model.config.sampling_rate
-        model.eval()
+        rate = model.config.sampling_rate
         rank, world = self.args.process_index, self.args.world_size
         mine = range(rank, len(dataset), world)
-        with ScoringPool(self.args.scoring_processes) as pool:
+        with ScoringPool(self.args.scoring_processes) as pool, evaluating(model):
             pending = []
             for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
                 item = dataset[index]
@@ -145,7 +145,6 @@ class EnhancementTrainer(Trainer):
                 enhanced = outputs.audio_values[0].cpu().numpy()
                 pending.append((index, pool.submit(item["id"], item["clean"], enhanced, rate)))
             scored = [(index, future.result()) for index, future in pending]
-        model.train(was_training)
         if world > 1:
             scored = gather_object(scored)
         return [score for _, score in sorted(scored, key=lambda pair: pair[0])]
