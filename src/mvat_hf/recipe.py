@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import torch
 import yaml
 from transformers import HfArgumentParser
 
+from .cores import usable_cores
 from .data.collator import SegmentCollator
 from .data.dns import load_dns
 from .data.mixing import MixingOptions
@@ -203,7 +203,7 @@ def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments)
     With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
     """
     if args.device.type == "cpu" and args.world_size == 1:
-        torch.set_num_threads(os.cpu_count() or 1)  # accelerate launch leaves a process on the CPU one thread
+        torch.set_num_threads(usable_cores())  # accelerate launch leaves a process on the CPU one thread
     rate = model.config.sampling_rate
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     mixtures = batch * args.max_steps if args.max_steps > 0 else None

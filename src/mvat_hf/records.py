@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cores import usable_cores
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -27,7 +29,7 @@ def environment() -> dict[str, Any]:
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": processor_name(),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
             "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         },
     }

@@ -1,7 +1,6 @@
 """Scoring of many pairs in a pool of processes, while the caller goes on enhancing."""
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..cores import usable_cores
 from .intrusive import UnscorableError, pesq, si_sdr, stoi
 
 # what files are scored by, in the order of the tables, and how tables and pictures call it
@@ -44,7 +44,7 @@ class ScoringPool:
     def __init__(self, processes: int | None = None):
         # fork is fast and safe here (workers run numpy and C only); elsewhere it is not to be relied on
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self.executor = ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context)
+        self.executor = ProcessPoolExecutor(processes or usable_cores(), mp_context=context)
 
     def submit(self, name: str, reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> "Future[FileScore]":
         """Score a pair in the background."""
