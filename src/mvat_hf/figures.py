@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from .metrics.scoring import TITLES
 
-TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "distillation")
+TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "distillation")
 
 
 def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:

@@ -1,11 +1,13 @@
 """Losses, all of (batch, …) tensors to a scalar.
 
 `enhancement_loss`: L_SE, the loss of `MannerModel(labels=…)`; `attention_transfer`: the maps and distances of AT and
-MV-AT as pure functions; `si_sdr_loss`: negative SI-SDR; `distillation`: the methods a student can be distilled by.
+MV-AT as pure functions; `si_sdr_loss`, `compressed_spectral_loss`: terms that can stand beside L_SE; `distillation`: the
+methods a student can be distilled by.
 """
 
 from ..models.manner.loss_manner import enhancement_loss
 from .attention_transfer import attention_distance, attention_map, attention_transfer, multi_view_attention_transfer
+from .compressed_spectrum import compressed_spectral_loss
 from .distillation import (
     METHODS,
     AttentionTransfer,
@@ -26,6 +28,7 @@ __all__ = [
     "attention_map",
     "attention_transfer",
     "build_method",
+    "compressed_spectral_loss",
     "enhancement_loss",
     "multi_view_attention_transfer",
     "si_sdr_loss",

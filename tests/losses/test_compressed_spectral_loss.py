@@ -1,0 +1,45 @@
+"""The compressed spectral distance: zero for the same signal, blind to level, heard in quiet bins, safe on silence."""
+
+import pytest
+import torch
+
+from mvat_hf.losses import compressed_spectral_loss
+
+
+def noise(seed: int) -> torch.Tensor:
+    """(2, T) white noise."""
+    return torch.randn(2, 8000, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_same_signal_has_no_distance():
+    assert compressed_spectral_loss(noise(0), noise(0)).item() == 0
+
+
+@pytest.mark.parametrize("gain", [1e-3, 10.0])
+def test_the_level_of_a_recording_does_not_matter(gain):
+    enhanced, clean = noise(1), noise(0)
+    plain = compressed_spectral_loss(enhanced, clean).item()
+    assert compressed_spectral_loss(gain * enhanced, gain * clean).item() == pytest.approx(plain, rel=1e-3)
+
+
+def test_quiet_bins_count_for_more_than_their_energy():
+    clean = noise(0)
+    near, nearer = (compressed_spectral_loss(clean + level * noise(1), clean).item() for level in (0.1, 0.01))
+    assert near > nearer > near / 100  # in energy it would be the hundredth part
+
+
+def test_the_phase_counts_for_less_than_the_magnitude():
+    clean = noise(0)
+    assert 0 < compressed_spectral_loss(-clean, clean).item() < compressed_spectral_loss(0 * clean, clean).item() * 1.3
+    assert compressed_spectral_loss(0 * clean, clean).item() > 0
+
+
+def test_silence_has_a_finite_distance_and_gradient():
+    enhanced = noise(0).requires_grad_()
+    loss = compressed_spectral_loss(enhanced, torch.zeros(2, 8000))
+    loss.backward()
+    assert loss.isfinite()
+    assert enhanced.grad.isfinite().all()
+    silent = torch.zeros(2, 8000).requires_grad_()
+    compressed_spectral_loss(silent, noise(1)).backward()
+    assert silent.grad.isfinite().all()
