@@ -1,8 +1,8 @@
 """Losses, all of (batch, …) tensors to a scalar.
 
 `enhancement_loss`: L_SE, the loss of `MannerModel(labels=…)`; `attention_transfer`: the maps and distances of AT and
-MV-AT as pure functions; `si_sdr_loss`, `compressed_spectral_loss`: terms that can stand beside L_SE; `distillation`: the
-methods a student can be distilled by.
+MV-AT as pure functions; `si_sdr_loss` and `compressed_spectral_loss`: terms that can stand beside L_SE; `distillation`:
+the methods a student can be distilled by.
 """
 
 from ..models.manner.loss_manner import enhancement_loss

@@ -1,4 +1,4 @@
-"""Compressed spectral distance as a training loss: weighs quiet bins as hearing does, where L_SE weighs them by ratio."""
+"""Compressed spectral distance as a training loss: weighs quiet bins as hearing does; L_SE goes by their ratio."""
 
 import torch
 from torch import Tensor
