@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .chunking import evaluating
 from .data.collator import SegmentCollator
-from .losses import DistillationMethod, compressed_spectral_loss, si_sdr_loss
+from .losses import DistillationMethod, compressed_spectral_loss, snr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
 
@@ -41,7 +41,7 @@ class EnhancementArguments(TrainingArguments):
         default="none", metadata={"help": "Logging services, none by default."}
     )
     dataloader_num_workers: int = field(default=1, metadata={"help": "Processes that read and mix audio."})
-    si_sdr_weight: float = field(default=0.0, metadata={"help": "Weight of negative SI-SDR (dB) beside L_SE."})
+    snr_weight: float = field(default=0.0, metadata={"help": "Weight of negative SNR (dB) beside L_SE."})
     compressed_weight: float = field(
         default=0.0, metadata={"help": "Weight of the compressed spectral distance beside L_SE."}
     )
@@ -97,11 +97,11 @@ class EnhancementTrainer(Trainer):
         return loss
 
     def enhancement_loss(self, inputs: dict, outputs: MannerOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """L_SE, with the weights of the arguments negative SI-SDR and the compressed distance; and the terms to log."""
+        """L_SE, with the weights of the arguments negative SNR and the compressed distance; and the terms to log."""
         loss, terms = outputs["loss"], dict(outputs["loss_components"])
-        if self.args.si_sdr_weight > 0:
-            negative = si_sdr_loss(outputs["audio_values"], inputs["labels"])
-            loss, terms["si_sdr"] = loss + self.args.si_sdr_weight * negative, -negative
+        if self.args.snr_weight > 0:
+            negative = snr_loss(outputs["audio_values"], inputs["labels"])
+            loss, terms["snr"] = loss + self.args.snr_weight * negative, -negative
         if self.args.compressed_weight > 0:
             distance = compressed_spectral_loss(outputs["audio_values"], inputs["labels"])
             loss, terms["compressed"] = loss + self.args.compressed_weight * distance, distance

@@ -1,7 +1,7 @@
 """Losses, all of (batch, …) tensors to a scalar.
 
 `enhancement_loss`: L_SE, the loss of `MannerModel(labels=…)`; `attention_transfer`: the maps and distances of AT and
-MV-AT as pure functions; `si_sdr_loss` and `compressed_spectral_loss`: terms that can stand beside L_SE; `distillation`:
+MV-AT as pure functions; `snr_loss` and `compressed_spectral_loss`: terms that can stand beside L_SE; `distillation`:
 the methods a student can be distilled by.
 """
 
@@ -16,7 +16,7 @@ from .distillation import (
     OutputDistillation,
     build_method,
 )
-from .si_sdr import si_sdr_loss
+from .snr import snr_loss
 
 __all__ = [
     "METHODS",
@@ -31,5 +31,5 @@ __all__ = [
     "compressed_spectral_loss",
     "enhancement_loss",
     "multi_view_attention_transfer",
-    "si_sdr_loss",
+    "snr_loss",
 ]
