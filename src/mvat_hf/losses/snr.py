@@ -11,8 +11,8 @@ def snr_loss(enhanced: Tensor, clean: Tensor) -> Tensor:
     """
     - 10 log10(|clean|^2 / (|clean - enhanced|^2 + 0.001 |clean|^2)) in dB; batch mean. Silent speech counts as 0.
 
-    The ceiling is that of Wisdom et al. (2020). Not SI-SDR: that is blind to the sign, and a model trained on it can end
-    with its output inverted, which neither PESQ nor STOI nor SI-SDR notices.
+    The ceiling is that of Wisdom et al. (2020). Not SI-SDR: that is blind to the sign, and a model trained on it can
+    end with its output inverted, which neither PESQ nor STOI nor SI-SDR notices.
 
     Args:
         enhanced, clean: audio (B, T).
