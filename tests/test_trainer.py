@@ -168,3 +168,32 @@ def test_validation_counts_silence_and_scores_the_rest(tmp_path):
     assert {"eval_pesq", "eval_stoi", "eval_si_sdr"} <= metrics.keys()
     scores = trainer.score(Dataset.from_dict(items).with_format("numpy"))
     assert metrics["eval_si_sdr"] == pytest.approx(np.mean([score.scores["si_sdr"] for score in scores[:2]]))
+
+
+def test_recalibration_makes_the_statistics_those_of_the_batches(tmp_path):
+    trainer = plain(tmp_path, recalibration_batches=3)
+    model = trainer.model
+    first = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d))
+    seen = []
+    hook = first.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].mean(dim=(0, 2))))
+    momentum = first.momentum
+    trainer.recalibrate()
+    hook.remove()
+    assert len(seen) == 3
+    assert torch.allclose(first.running_mean, torch.stack(seen).mean(dim=0), atol=1e-6)
+    assert first.momentum == momentum
+    before = first.running_var.clone()
+    trainer.recalibrate()
+    assert torch.equal(first.running_var, before)
+
+
+def test_training_with_recalibration_learns_the_same_weights(tmp_path):
+    """The statistics bear on validation alone: the steps between are those of a run without."""
+    runs = [
+        plain(tmp_path / name, eval_strategy="steps", eval_steps=2, recalibration_batches=count)
+        for name, count in (("with", 2), ("without", 0))
+    ]
+    for trainer in runs:
+        trainer.train()
+    with_it, without = (dict(trainer.model.named_parameters()) for trainer in runs)
+    assert all(torch.equal(with_it[name], without[name]) for name in without)

@@ -7,9 +7,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import nn
+from torch.optim.swa_utils import update_bn
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -44,6 +46,10 @@ class EnhancementArguments(TrainingArguments):
     snr_weight: float = field(default=0.0, metadata={"help": "Weight of negative SNR (dB) beside L_SE."})
     compressed_weight: float = field(
         default=0.0, metadata={"help": "Weight of the compressed spectral distance beside L_SE."}
+    )
+    recalibration_batches: int = field(
+        default=0,
+        metadata={"help": "Training batches that batch-norm statistics are averaged over before a validation."},
     )
     scoring_processes: int | None = field(
         default=None, metadata={"help": "Processes that compute PESQ and STOI; one per core by default."}
@@ -121,6 +127,8 @@ class EnhancementTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Mean PESQ, STOI and SI-SDR over whole files, in float32; unscorable files are counted."""
+        if self.args.recalibration_batches > 0:
+            self.recalibrate()
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         scores = self.score(dataset)
         means = mean_scores(scores)
@@ -133,6 +141,20 @@ class EnhancementTrainer(Trainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def recalibrate(self) -> None:
+        """Replace the running statistics of the batch norms by their mean over some batches, the same every time.
+
+        A running mean over ten small batches or so is noisy, and lags behind the weights while they still move.
+        """
+        size = self.args.train_batch_size
+        dataset: Any = self.train_dataset
+        count = min(self.args.recalibration_batches * size, len(dataset))
+        chosen = np.random.default_rng(self.args.seed).choice(len(dataset), count, replace=False)
+        batches = (chosen[start : start + size] for start in range(0, count, size))
+        inputs = (self.data_collator([dataset[int(index)] for index in batch])["input_values"] for batch in batches)
+        with self.compute_loss_context_manager():
+            update_bn(inputs, self.accelerator.unwrap_model(self.model), self.args.device)
 
     @torch.no_grad()
     def score(self, dataset) -> list[FileScore]:
