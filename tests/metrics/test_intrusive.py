@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvat_hf.data.audio import find_audio, read_mono
-from mvat_hf.metrics import UnscorableError, pesq, si_sdr, stoi
+from mvat_hf.metrics import UnscorableError, estoi, pesq, si_sdr, stoi
 
 
 def noise(length=16000, seed=0):
@@ -48,7 +48,7 @@ def test_si_sdr_sees_no_scale_sign_or_mean():
     assert si_sdr(reference, degraded, 48000) == expected  # the rate does not matter
 
 
-@pytest.mark.parametrize("metric", [pesq, stoi, si_sdr])
+@pytest.mark.parametrize("metric", [pesq, stoi, estoi, si_sdr])
 def test_metrics_fall_as_noise_rises(metric, sentence):
     scores = [metric(sentence, at_snr(sentence, snr), 16000) for snr in (60, 25, 10, 0)]
     assert all(isinstance(score, float) for score in scores)
@@ -60,14 +60,14 @@ def test_scores_near_the_top(sentence):
     assert 4.6 < pesq(sentence, almost, 16000) <= 4.65
     assert 4.5 < pesq(sentence, almost, 16000, mode="nb") <= 4.56
     assert stoi(sentence, almost, 16000) == pytest.approx(1, abs=1e-4)
-    assert stoi(sentence, almost, 16000, extended=True) == pytest.approx(1, abs=1e-3)
+    assert estoi(sentence, almost, 16000) == pytest.approx(1, abs=1e-3)
     assert si_sdr(sentence, almost, 16000) == pytest.approx(90, abs=0.1)
 
 
 def test_modes_are_different_measures(sentence):
     noisy = at_snr(sentence, 10)
     assert pesq(sentence, noisy, 16000, mode="nb") != pesq(sentence, noisy, 16000)
-    assert stoi(sentence, noisy, 16000, extended=True) < stoi(sentence, noisy, 16000)
+    assert estoi(sentence, noisy, 16000) < stoi(sentence, noisy, 16000)
     assert 1 < pesq(sentence[::2], noisy[::2], 8000, mode="nb") < 4.5
 
 
@@ -85,7 +85,7 @@ def test_pesq_is_for_the_standards_rates_and_modes(mode, rate):
     assert not isinstance(caught.value, UnscorableError)  # a mistake of the caller, not of a file
 
 
-@pytest.mark.parametrize("metric", [pesq, stoi, si_sdr])
+@pytest.mark.parametrize("metric", [pesq, stoi, estoi, si_sdr])
 @pytest.mark.parametrize(
     ("reference", "degraded", "says"),
     [
@@ -116,6 +116,16 @@ def test_si_sdr_without_a_finite_value():
             si_sdr(reference, degraded)
     with pytest.raises(UnscorableError, match="reference is constant"):
         si_sdr(np.ones(16000), reference)
+
+
+def test_estoi_is_the_same_every_time_and_leaves_the_generator_alone(sentence):
+    noisy = at_snr(sentence, 10)
+    np.random.seed(5)
+    expected = np.random.standard_normal(2)
+    np.random.seed(5)
+    assert np.random.standard_normal() == expected[0]
+    assert len({estoi(sentence, noisy, 16000) for _ in range(3)}) == 1
+    assert np.random.standard_normal() == expected[1]
 
 
 def test_inputs_are_left_alone(sentence):

@@ -1,10 +1,16 @@
 """Scoring in processes: the numbers of a direct call, and failures reported, never scored."""
 
+import os
+import signal
+import sys
+
 import numpy as np
 import pytest
 
-from mvat_hf.metrics import pesq, si_sdr, stoi
-from mvat_hf.metrics.scoring import FileScore, ScoringPool, mean_scores, score_pair
+import mvat_hf.metrics.scoring as scoring
+from mvat_hf.errors import MissingExtraError
+from mvat_hf.metrics import composite, estoi, pesq, si_sdr, stoi
+from mvat_hf.metrics.scoring import DNSMOS, FULL, METRICS, QUICK, FileScore, ScoringPool, mean_scores, score_pair
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +40,77 @@ def test_scores_are_the_metrics(pairs, direct):
         assert score.scores[metric.__name__] == metric(clean, noisy, 16000)
 
 
+def test_the_full_set_is_the_functions(pairs):
+    clean, noisy = pairs["file_1"]
+    scores = score_pair("file_1", clean, noisy, 16000, FULL).scores
+    measures = composite(clean, noisy, 16000)
+    assert tuple(scores) == FULL
+    assert scores == {
+        "pesq": measures["pesq"],
+        "pesq_nb": pesq(clean, noisy, 16000, mode="nb"),
+        "stoi": stoi(clean, noisy, 16000),
+        "estoi": estoi(clean, noisy, 16000),
+        **{key: measures[key] for key in ("csig", "cbak", "covl", "ssnr")},
+        "si_sdr": si_sdr(clean, noisy, 16000),
+    }
+
+
+def test_measures_that_metrics_share_are_computed_once(pairs):
+    calls = []
+
+    def counted(*signals):
+        calls.append(len(signals))
+        return 1.0
+
+    pair = scoring.Pair(*pairs["file_0"], 16000)
+    assert [pair.of(counted) for _ in range(3)] == [1.0, 1.0, 1.0]
+    assert calls == [3]
+
+
+def test_the_direction_of_every_metric(pairs):
+    clean, noisy = pairs["file_0"]
+    much = clean + 20 * (noisy - clean)
+    keys = [key for key in METRICS if key not in DNSMOS]
+    little, more = (score_pair("file", clean, degraded, 16000, keys).scores for degraded in (noisy, much))
+    for key in keys:
+        assert (little[key] > more[key]) == METRICS[key].higher_is_better, key
+
+
+@pytest.mark.parametrize("metrics", [QUICK, ("ssnr", "covl", "estoi")])
+@pytest.mark.parametrize("processes", [1, 3])
+def test_processes_change_nothing(processes, metrics, pairs):
+    direct = {name: score_pair(name, *pair, 16000, metrics) for name, pair in pairs.items()}
+    with ScoringPool(processes, metrics) as pool:
+        for _ in range(2):  # the pool is good for more than one round
+            futures = {name: pool.submit(name, *pair, 16000) for name, pair in pairs.items()}
+            scores = {name: future.result() for name, future in futures.items()}
+            assert scores == direct  # to the bit, and each under its own name
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_processes_change_nothing(processes, pairs, direct):
+def test_a_killed_worker_is_told_and_nothing_hangs(processes, speech):
+    audio = np.tile(speech[0], 5)  # more than the pipe to the worker holds
     with ScoringPool(processes) as pool:
-        futures = {name: pool.submit(name, clean, noisy, 16000) for name, (clean, noisy) in pairs.items()}
-        scores = {name: future.result() for name, future in futures.items()}
-    assert scores == direct  # to the bit, and each under its own name
+        futures = [pool.submit(str(number), audio, audio + 0.01, 16000) for number in range(20)]
+        os.kill(next(iter(pool.executor._processes)), signal.SIGKILL)
+        with pytest.raises(ChildProcessError, match="scoring process was killed"):
+            for future in futures:
+                future.result(timeout=60)
+        with pytest.raises(ChildProcessError, match="scoring process was killed"):
+            pool.submit("next", audio, audio, 16000)
+
+
+def test_unknown_metrics_are_refused_at_once():
+    with pytest.raises(ValueError, match="expected metrics of pesq, .*, got pseq"):
+        ScoringPool(1, ("stoi", "pseq"))
+    with pytest.raises(ValueError, match="got none"):
+        ScoringPool(1, ())
+
+
+def test_a_missing_package_is_told_before_anything_is_scored(monkeypatch):
+    monkeypatch.setitem(sys.modules, "librosa", None)  # as if it were not installed
+    with pytest.raises(MissingExtraError, match=r"librosa is not installed: pip install 'mvat_hf\[dnsmos\]'"):
+        ScoringPool(1, DNSMOS)
 
 
 def test_a_file_without_a_score_says_why(direct):

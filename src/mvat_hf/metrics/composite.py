@@ -38,16 +38,19 @@ def composite(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -
     Raises:
         UnscorableError, ValueError: see `pesq`; also for less than one frame of 30 ms.
     """
-    quality = pesq(reference, degraded, sampling_rate)
-    distance, slope = llr(reference, degraded, sampling_rate), wss(reference, degraded, sampling_rate)
-    ssnr = segmental_snr(reference, degraded, sampling_rate)
+    signals = (reference, degraded, sampling_rate)
+    parts = {"pesq": pesq(*signals), "llr": llr(*signals), "wss": wss(*signals), "ssnr": segmental_snr(*signals)}
+    return {**opinions(*parts.values()), **parts}
+
+
+def opinions(pesq_wb: float, distance: float, slope: float, ssnr: float) -> dict[str, float]:
+    """{"csig", "cbak", "covl"}: Hu and Loizou's regressions on PESQ-WB, LLR, WSS and segmental SNR, cut to 1 to 5."""
     scores = {
-        "csig": 3.093 - 1.029 * distance + 0.603 * quality - 0.009 * slope,
-        "cbak": 1.634 + 0.478 * quality - 0.007 * slope + 0.063 * ssnr,
-        "covl": 1.594 + 0.805 * quality - 0.512 * distance - 0.007 * slope,
+        "csig": 3.093 - 1.029 * distance + 0.603 * pesq_wb - 0.009 * slope,
+        "cbak": 1.634 + 0.478 * pesq_wb - 0.007 * slope + 0.063 * ssnr,
+        "covl": 1.594 + 0.805 * pesq_wb - 0.512 * distance - 0.007 * slope,
     }
-    trimmed = {name: float(np.clip(score, 1, 5)) for name, score in scores.items()}
-    return {**trimmed, "pesq": quality, "llr": distance, "wss": slope, "ssnr": ssnr}
+    return {name: float(np.clip(score, 1, 5)) for name, score in scores.items()}
 
 
 def segmental_snr(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> float:

@@ -1,34 +1,52 @@
-"""PESQ, STOI and SI-SDR: metrics that compare a degraded recording with its clean reference."""
+"""PESQ, STOI, ESTOI and SI-SDR: metrics that compare a degraded recording with its clean reference."""
 
 import warnings
 
 import numpy as np
+
+from ..errors import extra
 
 
 class UnscorableError(ValueError):
     """A pair on which a metric is not defined, silence for example; count it, never give it a score."""
 
 
+def check_signal(audio: np.ndarray, name: str) -> np.ndarray:
+    """`audio` as float64 (time,), finite and not silent; UnscorableError says what is wrong."""
+    audio = np.asarray(audio, dtype=np.float64)
+    if audio.ndim != 1:
+        raise UnscorableError(f"the {name} is of shape {audio.shape}, expected (time,)")
+    if not np.isfinite(audio).all():
+        raise UnscorableError(f"the {name} holds NaN or infinity")
+    if not audio.any():
+        raise UnscorableError(f"the {name} is silent")
+    return audio
+
+
 def check_pair(reference: np.ndarray, degraded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 (time,) of one length, finite and not silent; UnscorableError says what is wrong."""
-    reference, degraded = np.asarray(reference, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
-    if reference.ndim != 1 or reference.shape != degraded.shape:
-        raise UnscorableError(f"expected two arrays (time,) of one length, got {reference.shape} and {degraded.shape}")
-    for name, audio in (("reference", reference), ("degraded", degraded)):
-        if not np.isfinite(audio).all():
-            raise UnscorableError(f"the {name} holds NaN or infinity")
-        if not audio.any():
-            raise UnscorableError(f"the {name} is silent")
-    return reference, degraded
+    if np.shape(reference) != np.shape(degraded):
+        shapes = f"{np.shape(reference)} and {np.shape(degraded)}"
+        raise UnscorableError(f"expected two arrays (time,) of one length, got {shapes}")
+    return check_signal(reference, "reference"), check_signal(degraded, "degraded")
 
 
 def pesq(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int, mode: str = "wb") -> float:
-    """PESQ, mean opinion score of about 1.0 to 4.64: ITU-T P.862.2 ("wb", 16 kHz) or P.862 ("nb", 8 or 16 kHz).
+    """
+    PESQ, mean opinion score of about 1.0 to 4.64 (`mode` "wb", ITU-T P.862.2) or 4.56 ("nb", P.862 with P.862.1).
+
+    The modes are different scales, "nb" being the higher; papers on enhancement at 16 kHz mean "wb" unless they say
+    narrow-band. PESQ aligns time and level itself, so a constant delay or gain costs little. Nothing is trimmed here:
+    cutting silence at the ends changes the score. Nothing above 16 kHz is defined: resample both signals alike.
+
+    Args:
+        reference, degraded: (time,) at `sampling_rate`, 16000 Hz for "wb", 8000 or 16000 Hz for "nb".
 
     Raises:
         UnscorableError: silence, no utterance found, too short. ValueError: mode or rate not of the standard.
     """
-    import pesq as package
+    with extra("evaluation"):
+        import pesq as package
 
     rates = {"wb": (16000,), "nb": (8000, 16000)}
     if mode not in rates or sampling_rate not in rates[mode]:
@@ -42,27 +60,51 @@ def pesq(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int, mode: 
         raise UnscorableError(f"PESQ: {reason.decode() if isinstance(reason, bytes) else reason}") from error
 
 
-def stoi(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int, extended: bool = False) -> float:
-    """STOI (Taal et al. 2011), or ESTOI (Jensen and Taal 2016) when `extended`: about 0 to 1.
+def stoi(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> float:
+    """
+    STOI, short-time objective intelligibility (Taal et al. 2011): about 0 to 1; papers often give it in percent.
+
+    Both signals are resampled to 10 kHz, so nothing above 5 kHz counts, and frames in which the reference lies 40 dB
+    below its loudest frame are left out. A gain costs nothing; a delay does, as nothing is aligned.
 
     Raises:
         UnscorableError: silence, or less than about 0.4 s of speech.
     """
-    import pystoi
+    return intelligibility(reference, degraded, sampling_rate, extended=False)
+
+
+def estoi(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> float:
+    """
+    Extended STOI (Jensen and Taal 2016), about 0 to 1: with correlation across bands, for noises that fluctuate.
+
+    Everything else is as in `stoi`; the values are lower, and papers that write STOI do not mean it.
+    """
+    return intelligibility(reference, degraded, sampling_rate, extended=True)
+
+
+def intelligibility(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int, extended: bool) -> float:
+    """STOI or ESTOI by pystoi, which returns 1e-5 with a warning where there is too little speech: UnscorableError."""
+    with extra("evaluation"):
+        import pystoi
 
     reference, degraded = check_pair(reference, degraded)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # pystoi warns and returns 1e-5 when there is too little speech
-        try:
+    generator = np.random.get_state()
+    np.random.seed(0)  # pystoi adds noise of 1e-16 to what it normalises for ESTOI: the same one to every pair
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
             return float(pystoi.stoi(reference, degraded, sampling_rate, extended=extended))
-        except (RuntimeWarning, ValueError) as error:
-            raise UnscorableError("STOI: too little speech, it needs about 0.4 s") from error
+    except (RuntimeWarning, ValueError) as error:
+        raise UnscorableError("STOI: too little speech, it needs about 0.4 s") from error
+    finally:
+        np.random.set_state(generator)
 
 
 def si_sdr(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int | None = None) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), means removed.
 
     10 log10(|s|^2 / |s - e|^2) with s = reference scaled by <e, reference> / |reference|^2. The rate does not matter.
+    A gain costs nothing, but a delay of a single sample ruins it: remove a system's constant delay before.
 
     Raises:
         UnscorableError: a constant signal, or a degraded one that is exactly the scaled reference (infinite ratio).
