@@ -1,6 +1,6 @@
 """Score models on a data set; the `mvat evaluate` command as a script, with the same options.
 
-python scripts/evaluate.py mvat/manner-s-8.1gf --data valentini --root VALENTINI_FOLDER --output results.json
+python scripts/evaluate.py mvat/manner-s-8.1gf --data valentini --root VALENTINI_FOLDER --output results
 """
 
 import sys

@@ -80,10 +80,10 @@ def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
         soundfile.write(
             tmp_path / name / "a.wav", speech + noise * np.random.default_rng(0).standard_normal(len(speech)), 16000
         )
-    output = tmp_path / "results.json"
+    output = tmp_path / "results"
     folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
     assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 0
-    record = json.loads(output.read_text())
+    record = json.loads((output / "results.json").read_text())
     assert [system["name"] for system in record["systems"]] == ["noisy", checkpoint]
     assert f"{record['systems'][1]['means']['stoi'] * 100:.1f}" in capsys.readouterr().out
 
@@ -94,9 +94,9 @@ def test_evaluate_unmatched_pairs(checkpoint, wav, tmp_path, capsys):
     soundfile.write(tmp_path / "clean" / "a.wav", np.zeros(10), 16000)
     soundfile.write(tmp_path / "noisy" / "b.wav", np.zeros(10), 16000)
     folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
-    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(tmp_path / "r.json")]) == 1
+    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(tmp_path / "r")]) == 1
     assert "no partner" in error_of(capsys)
-    assert not (tmp_path / "r.json").exists()
+    assert not (tmp_path / "r").exists()
 
 
 def test_info_prints_the_paper_s_ratios(capsys):

@@ -1,6 +1,7 @@
-"""Evaluation records: noisy first, failures counted, independent of the number of processes; tables from records."""
+"""Evaluation records: noisy first, failures counted, resumable, independent of the number of processes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ import soundfile
 
 from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.data.pairs import load_pairs
-from mvat_hf.evaluation import evaluate, render_table
+from mvat_hf.evaluation import evaluate, examples_of
 from mvat_hf.metrics import si_sdr
-from mvat_hf.models.manner import MannerConfig, MannerModel
+from mvat_hf.systems import FolderSystem
 
 RATE = 16000
 
@@ -30,16 +31,32 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, **options):
-    model = MannerModel(MannerConfig(hidden_size=6, depth=2, attention_levels="deepest"))
+class Louder:
+    """A system that counts its calls, and fails on demand."""
+
+    def __init__(self, allowed: int = 10**6):
+        self.allowed = allowed
+        self.calls: list[str] = []
+
+    def __call__(self, item, sampling_rate):
+        if len(self.calls) == self.allowed:
+            raise KeyboardInterrupt
+        self.calls.append(item["id"])
+        return 0.5 * item["noisy"] + 0.5 * item["clean"]
+
+    def describe(self):
+        return {"kind": "test"}
+
+
+def run(folder, systems=None, **options):
     dataset = load_pairs(folder / "clean", folder / "noisy")
-    return evaluate({"model": model}, dataset, name="test", **options)
+    return evaluate({"louder": Louder()} if systems is None else systems, dataset, name="test", **options)
 
 
 def test_noisy_row_comes_first_and_is_what_the_metrics_give(folder):
     record = run(folder, processes=1)
     noisy, model = record["systems"]
-    assert (noisy["name"], model["name"]) == ("noisy", "model")
+    assert (noisy["name"], model["name"]) == ("noisy", "louder")
     pairs = load_pairs(folder / "clean", folder / "noisy")
     expected = [si_sdr(pairs[index]["clean"], pairs[index]["noisy"]) for index in (0, 1)]
     assert noisy["means"]["si_sdr"] == pytest.approx(np.mean(expected))
@@ -64,9 +81,71 @@ def test_unreadable_pair_is_reported_and_the_rest_goes_on(folder):
     assert any("cannot be read" in failure["reason"] for failure in noisy["failures"])
 
 
-def test_record_is_json_and_renders(folder):
-    record = json.loads(json.dumps(run(folder, processes=1)))
-    table = render_table(record).splitlines()
-    assert len(table) == 4
-    assert f"{record['systems'][0]['means']['pesq']:.2f}" in table[2]
-    assert "2 of 3" in table[2]
+def test_a_model_is_described_and_timed(folder, tiny_model):
+    record = json.loads(json.dumps(run(folder, {"tiny": tiny_model()}, processes=1)))
+    system = record["systems"][1]
+    assert system["parameters"] == tiny_model().num_parameters()
+    assert system["real_time_factor"] > 0
+    assert "real_time_factor" not in record["systems"][0]
+
+
+def test_a_killed_evaluation_goes_on_where_it_stopped(folder, tmp_path):
+    journal = tmp_path / "scores.jsonl"
+    whole = run(folder, {"louder": Louder()}, processes=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, {"louder": Louder(allowed=2)}, processes=1, journal=journal)
+    with journal.open("a") as file:
+        file.write('{"row": "louder", "ind')  # the kill came in the middle of a line
+    kept = sum('"row": "louder"' in line and line.endswith("}") for line in journal.read_text().splitlines())
+    again = Louder()
+    resumed = run(folder, {"louder": again}, processes=1, journal=journal)
+    timed = 4  # the real-time factor is measured anew
+    assert len(again.calls) - timed == 3 - kept
+    assert [system["scores"] for system in resumed["systems"]] == [system["scores"] for system in whole["systems"]]
+    assert not journal.exists()
+
+
+def test_a_journal_of_another_evaluation_is_not_used(folder, tmp_path):
+    journal = tmp_path / "scores.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, {"louder": Louder(allowed=2)}, processes=1, journal=journal)
+    record = run(folder, processes=1, journal=journal, metrics=("si_sdr",))
+    assert all(scores.keys() == {"si_sdr"} for system in record["systems"] for scores in system["scores"].values())
+
+
+def test_enhanced_files_score_as_what_wrote_them(folder, tmp_path):
+    dataset, louder = load_pairs(folder / "clean", folder / "noisy"), Louder()
+    (tmp_path / "enhanced").mkdir()
+    for index in range(len(dataset)):
+        item = dataset[index]
+        soundfile.write(tmp_path / "enhanced" / f"{item['id']}.wav", louder(item, RATE), RATE, subtype="FLOAT")
+    direct, files = run(folder, {"direct": louder, "files": tmp_path / "enhanced"}, processes=1)["systems"][1:]
+    assert files["means"] == pytest.approx(direct["means"], rel=1e-4)
+    assert files["differences"]["pesq"]["mean"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_missing_or_cut_enhanced_file_is_a_failure_of_that_file(folder, tmp_path):
+    shutil.copytree(folder / "noisy", tmp_path / "enhanced")
+    (tmp_path / "enhanced" / "0.wav").unlink()
+    audio, _ = soundfile.read(tmp_path / "enhanced" / "1.wav")
+    soundfile.write(tmp_path / "enhanced" / "1.wav", audio[:-1], RATE)
+    system = run(folder, {"files": tmp_path / "enhanced"}, processes=1)["systems"][1]
+    reasons = {failure["id"]: failure["reason"] for failure in system["failures"]}
+    assert "no file" in reasons["0"] and f"{len(audio) - 1} samples" in reasons["1"]
+
+
+def test_dns_files_are_found_by_fileid(tmp_path):
+    soundfile.write(tmp_path / "model_x_fileid_7.wav", np.ones(10) / 2, RATE)
+    item = {"id": "fileid_7", "name": "clnsp1_fileid_7", "noisy": np.zeros(10)}
+    assert FolderSystem(tmp_path)(item, RATE).shape == (10,)
+
+
+def test_examples_are_the_best_median_and_worst_file(folder):
+    system = Louder()
+    dataset = load_pairs(folder / "clean", folder / "noisy")
+    record = evaluate({"louder": system}, dataset, name="test", processes=1)
+    examples = examples_of(record, system, dataset)
+    noisy, louder = (row["scores"] for row in record["systems"])
+    best = max(louder, key=lambda name: louder[name]["pesq"] - noisy[name]["pesq"])
+    assert [title.split(",")[0] for title in examples] == ["best", "median", "worst"]
+    assert next(iter(examples)).split(", ")[1] == best

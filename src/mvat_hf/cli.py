@@ -47,16 +47,24 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--overlap-seconds", type=float, default=1.0, help="overlap of chunks (default: %(default)s)")
     command.add_argument("--device", help="device to run on, for example cpu or cuda")
 
-    command = add("evaluate", run_evaluate, "PESQ-WB, STOI and SI-SDR of models over pairs of noisy and clean speech.")
-    command.add_argument("models", metavar="MODEL", nargs="+", help="folders or Hub ids, or ROW=MODEL to name the row")
+    command = add("evaluate", run_evaluate, "Score models, peers and enhanced files on pairs of noisy and clean.")
+    command.add_argument(
+        "systems", metavar="MODEL|FOLDER", nargs="*",
+        help="model folders, Hub ids, folders of enhanced files; ROW=… names the row; differences are to the first",
+    )  # fmt: skip
+    command.add_argument("--peer", action="append", default=[], help="enhancement of another package; once for each")
     command.add_argument("--data", choices=("valentini", "dns", "pairs"), required=True, help="how --root is laid out")
-    command.add_argument("--root", type=Path, help="folder of the data set (valentini, dns)")
+    command.add_argument("--root", help="folder of the data set, or of Valentini its Hub id (valentini, dns)")
     command.add_argument("--split", default="test", help="split of the data set (default: %(default)s)")
     command.add_argument("--clean", type=Path, help="folder of clean files (pairs)")
     command.add_argument("--noisy", type=Path, help="folder of noisy files of the same names (pairs)")
+    command.add_argument("--metrics", help="comma-separated metrics instead of all that need no extra")
     command.add_argument("--processes", type=int, help="processes that score (default: one per core)")
     command.add_argument("--device", help="device to run on, for example cpu or cuda")
-    command.add_argument("--output", type=Path, default=Path("results.json"), help="record (default: %(default)s)")
+    command.add_argument(
+        "--output", type=Path, default=Path("results"), metavar="DIR",
+        help="folder of the record, the table and the pictures (default: %(default)s)",
+    )  # fmt: skip
 
     command = add("info", run_info, "Parameters and FLOPs of a model or preset, or of all presets.")
     command.add_argument("model", metavar="MODEL-OR-PRESET", nargs="?", help="folder, Hub id or preset")
@@ -101,16 +109,25 @@ def run_enhance(options: argparse.Namespace) -> int:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    from .evaluation import evaluate, render_table
-    from .inference import load_model
-    from .records import write_json
+    from .evaluation import evaluate, examples_of
+    from .metrics.scoring import FULL
+    from .report import render_differences, render_table, write_report
+    from .systems import PeerSystem, build_system
 
     dataset, name = load_dataset(options)
-    named = name_models(options.models)
-    models = {name: load_model(model, options.device) for name, model in named.items()}
-    record = evaluate(models, dataset, name=name, processes=options.processes, progress=True)
-    write_json(options.output, record)
+    metrics = FULL if options.metrics is None else tuple(options.metrics.split(","))
+    systems = {row: build_system(entry, options.device) for row, entry in name_rows(options.systems).items()}
+    systems |= {peer: PeerSystem(peer) for peer in options.peer}
+    options.output.mkdir(parents=True, exist_ok=True)
+    journal = options.output / "scores.jsonl"
+    record = evaluate(
+        systems, dataset, name=name, metrics=metrics, processes=options.processes, journal=journal, progress=True
+    )
+    first = next(iter(systems.values()), None)
+    write_report(options.output, record, {} if first is None else examples_of(record, first, dataset))
     print(render_table(record))
+    if len(systems) > 0:
+        print(f"\n{render_differences(record)}")
     unread = [failure for failure in record["systems"][0]["failures"] if failure["reason"].startswith("cannot be read")]
     for system in record["systems"]:
         for failure in system["failures"]:
@@ -118,16 +135,16 @@ def run_evaluate(options: argparse.Namespace) -> int:
     return 1 if unread else 0
 
 
-def name_models(entries: Sequence[str]) -> dict[str, str]:
-    """Models by the name of their row, from entries MODEL or ROW=MODEL; ValueError for a name given twice."""
+def name_rows(entries: Sequence[str]) -> dict[str, str]:
+    """What to evaluate by the name of its row, from entries X or ROW=X; ValueError for a name given twice."""
     named: dict[str, str] = {}
     for entry in entries:
-        row, separator, model = entry.partition("=")
+        row, separator, system = entry.partition("=")
         if Path(entry).exists() or not separator:
-            row = model = entry
+            row = system = entry
         if row in named or row == "noisy":
             raise ValueError(f'every row needs a name of its own, other than "noisy"; got "{row}" again')
-        named[row] = model
+        named[row] = system
     return named
 
 

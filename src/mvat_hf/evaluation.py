@@ -1,74 +1,97 @@
-"""PESQ, STOI and SI-SDR of models over a data set of pairs, beside the noisy input, as a record and a table."""
+"""Scores of systems over a data set of pairs, beside the noisy input, as a record.
 
-from collections.abc import Mapping, Sequence
+`evaluate` enhances while a process pool scores, and goes on after a kill where it stopped; `report` makes statistics,
+tables and pictures of the record.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
+from .cores import usable_cores
 from .data.audio import AudioError
-from .inference import enhance, load_model
-from .metrics.scoring import TITLES, FileScore, ScoringPool, mean_scores
-from .models.manner import MannerModel
-from .records import environment, weights_hash
+from .journal import Journal
+from .metrics.scoring import FULL, FileScore, ScoringPool
+from .records import environment
+from .report import add_statistics
+from .systems import FolderSystem, NoisyInput, System, build_system
 
-FORMATS = {"pesq": "{:.2f}", "stoi": "{:.1%}", "si_sdr": "{:.2f}"}
+NOISY = "noisy"  # the first row of every record
+TIMED_SECONDS = 10  # of audio, for the real-time factor
+TIMED_RUNS = 3
 
 
 def evaluate(
-    models: Mapping[str, MannerModel | str | Path],
+    systems: Mapping[str, Any],
     dataset,
     *,
     name: str,
     sampling_rate: int = 16000,
+    metrics: Sequence[str] = FULL,
     processes: int | None = None,
+    journal: str | Path | None = None,
     progress: bool = False,
-    **options,
 ) -> dict[str, Any]:
     """
-    Score the noisy input and every model's output over `dataset`; what cannot be scored is listed with its reason.
+    Score the noisy input and every system over `dataset`; what cannot be scored is listed with its reason.
 
     Args:
-        models: by the name of their row, loaded models or what `from_pretrained` takes.
+        systems: by the name of their row: a `System`, a model, a Hub id, or a folder with a model or enhanced files.
         dataset: items {"id", "clean", "noisy"} at `sampling_rate`, as the loaders of `data` give.
         name: of the data set, for the record.
-        processes: that score; one per core by default.
+        metrics: keys of `metrics.scoring.METRICS`.
+        processes: that score; one per core by default. The scores do not depend on it.
+        journal: file that keeps every score as soon as it is there: the same evaluation goes on from it after a kill.
+            It is removed at the end.
         progress: show a bar if standard error is a terminal.
-        options: of `enhance`.
 
     Returns:
-        The record: data set, environment, and for every system its means, its failures and every file's scores.
+        The record: data set, environment, and for every system its means with 95 % intervals, paired differences to
+        the first system given, failures, and every file's scores.
     """
-    loaded = {label: load_model(model) for label, model in models.items()}
-    pending: dict[str, list[tuple[str, Future[FileScore] | str]]] = {label: [] for label in ("noisy", *loaded)}
-    with ScoringPool(processes) as pool:
-        for index in tqdm(range(len(dataset)), name, unit="file", disable=None if progress else True):
-            try:
-                item = dataset[index]
-            except (OSError, ValueError) as error:
-                for queue in pending.values():
-                    queue.append((item_name(dataset, index), f"cannot be read: {error}"))
-                continue
-            reference, noisy = np.asarray(item["clean"]), np.asarray(item["noisy"])
-            for label, queue in pending.items():
-                try:
-                    degraded = noisy if label == "noisy" else enhance(loaded[label], noisy, sampling_rate, **options)
-                except AudioError as error:
-                    queue.append((item["id"], str(error)))
+    rows: dict[str, System] = {NOISY: NoisyInput()} | {row: build_system(value) for row, value in systems.items()}
+    described = {row: system.describe() for row, system in rows.items()}
+    ids = [item_name(dataset, index) for index in range(len(dataset))]
+    about = {"name": name, "files": len(ids), "sampling_rate": sampling_rate}
+    evaluation = {**about, "ids": ids, "metrics": list(metrics), "systems": described}
+    with Journal(journal, evaluation) as kept, ScoringPool(processes, metrics) as pool:
+        scoring: deque[tuple[str, int, Future[FileScore]]] = deque()
+        for index in tqdm(range(len(ids)), name, unit="file", disable=None if progress else True):
+            missing = {row: system for row, system in rows.items() if (row, index) not in kept.scores}
+            for row, pair in enhanced_by(missing, dataset, index, sampling_rate):
+                if isinstance(pair, str):
+                    kept.add(row, index, FileScore(ids[index], {}, pair))
                 else:
-                    queue.append((item["id"], pool.submit(item["id"], reference, np.asarray(degraded), sampling_rate)))
-        systems = [system_record(label, [score_of(*entry) for entry in queue]) for label, queue in pending.items()]
-    for system in systems[1:]:
-        model = loaded[system["name"]]
-        system |= {"parameters": model.num_parameters(), "weights_sha256": weights_hash(model)}
-    return {
+                    scoring.append((row, index, pool.submit(ids[index], *pair, sampling_rate)))
+            # audio waits in memory until it is scored: no more of it than keeps the pool busy
+            settle(scoring, kept, leave=4 * (processes or usable_cores()))
+        settle(scoring, kept, leave=0)
+    scores = {row: [kept.scores[row, index] for index in range(len(ids))] for row in rows}
+    speed = real_time_factors(rows, dataset, scores[NOISY], sampling_rate)
+    record = {
         "kind": "evaluation",
-        "dataset": {"name": name, "files": len(dataset), "sampling_rate": sampling_rate},
-        "systems": systems,
+        "dataset": about,
+        "metrics": list(metrics),
+        "threads": torch.get_num_threads(),
+        "systems": [{"name": row, **described[row], **speed[row], **as_record(scores[row])} for row in rows],
         "environment": environment(),
     }
+    return add_statistics(record)
+
+
+def item_of(dataset, index: int) -> dict[str, Any]:
+    """An item, decoded, with the stem of its noisy file as "name"."""
+    stored = dataset.with_format(None)[index]
+    item = dataset[index]
+    return {**item, "name": Path(stored.get("noisy_path", item["id"])).stem}
 
 
 def item_name(dataset, index: int) -> str:
@@ -76,28 +99,75 @@ def item_name(dataset, index: int) -> str:
     return str(dataset.with_format(None)[index].get("id", f"item_{index}"))
 
 
-def score_of(name: str, scored: "Future[FileScore] | str") -> FileScore:
-    """The score itself, of a file that was scored or could not be read."""
-    return FileScore(name, {}, scored) if isinstance(scored, str) else scored.result()
+def enhanced_by(
+    systems: Mapping[str, System], dataset, index: int, sampling_rate: int
+) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray] | str]]:
+    """(row, (clean, enhanced)) of one file by every system, or (row, reason) where there is none."""
+    if not systems:
+        return
+    try:
+        item = item_of(dataset, index)
+    except (OSError, ValueError) as error:
+        yield from ((row, f"cannot be read: {error}") for row in systems)
+        return
+    for row, system in systems.items():
+        try:
+            yield row, (np.asarray(item["clean"]), np.asarray(system(item, sampling_rate)))
+        except AudioError as error:
+            yield row, str(error)
 
 
-def system_record(name: str, scores: Sequence[FileScore]) -> dict[str, Any]:
-    """Means, failures and scores by file of one system."""
+def settle(scoring: deque[tuple[str, int, Future[FileScore]]], kept: Journal, leave: int) -> None:
+    """Keep what is scored, in order; wait until at most `leave` files are not."""
+    while scoring and (len(scoring) > leave or scoring[0][2].done()):
+        row, index, future = scoring.popleft()
+        kept.add(row, index, future.result())
+
+
+def as_record(scores: Sequence[FileScore]) -> dict[str, Any]:
+    """Counts, failures and scores by file of one system."""
     return {
-        "name": name,
         "scored": sum(score.failure is None for score in scores),
-        "means": mean_scores(list(scores)),
         "failures": [{"id": score.id, "reason": score.failure} for score in scores if score.failure is not None],
         "scores": {score.id: score.scores for score in scores if score.failure is None},
     }
 
 
-def render_table(record: Mapping[str, Any]) -> str:
-    """The record's means as a Markdown table, the noisy input first."""
-    rows = [["", *TITLES.values(), "scored files"]]
-    for system in record["systems"]:
-        means = system["means"]
-        cells = [FORMATS[key].format(means[key]) if key in means else "not measured" for key in TITLES]
-        rows.append([system["name"], *cells, f"{system['scored']} of {record['dataset']['files']}"])
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+def real_time_factors(
+    systems: Mapping[str, System], dataset, scores: Sequence[FileScore], sampling_rate: int
+) -> dict[str, dict[str, float]]:
+    """Seconds that every system takes for a second of audio: the median of some runs on the first file that can be
+    scored, repeated to 10 s. Nothing for what does not compute, or fails on it."""
+    index = next((index for index, score in enumerate(scores) if score.failure is None), None)
+    factors: dict[str, dict[str, float]] = {row: {} for row in systems}
+    if index is None:
+        return factors
+    item = item_of(dataset, index)
+    item |= {name: np.resize(item[name], TIMED_SECONDS * sampling_rate) for name in ("noisy", "clean")}
+    for row, system in systems.items():
+        if isinstance(system, (NoisyInput, FolderSystem)):
+            continue
+        seconds = []
+        for _ in range(1 + TIMED_RUNS):  # the first run warms up
+            start = perf_counter()
+            system(item, sampling_rate)
+            seconds.append(perf_counter() - start)
+        factors[row]["real_time_factor"] = median(seconds[1:]) / TIMED_SECONDS
+    return factors
+
+
+def examples_of(record: Mapping[str, Any], system: System, dataset) -> dict[str, dict[str, np.ndarray]]:
+    """The files where `system`, the first of the record, gained most, median and least PESQ over the noisy input: by
+    title, the noisy, enhanced and clean recordings (time,). Empty where no file was scored."""
+    noisy, first = (row["scores"] for row in record["systems"][:2])
+    gains = sorted((first[name]["pesq"] - noisy[name]["pesq"], name) for name in first if name in noisy)
+    if not gains:
+        return {}
+    indices = {item_name(dataset, index): index for index in range(len(dataset))}
+    examples = {}
+    for title, (gain, name) in {"best": gains[-1], "median": gains[len(gains) // 2], "worst": gains[0]}.items():
+        item = item_of(dataset, indices[name])
+        enhanced = np.asarray(system(item, record["dataset"]["sampling_rate"]))
+        recordings = {"noisy": np.asarray(item["noisy"]), "enhanced": enhanced, "clean": np.asarray(item["clean"])}
+        examples[f"{title}, {name}, PESQ {gain:+.2f}"] = recordings
+    return examples

@@ -1,12 +1,15 @@
-"""Pictures that the tools make: training curves and spectrograms. Matplotlib without a display."""
+"""Pictures that the tools make: training curves, spectrograms, and what an evaluation found; without a display."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from .metrics.scoring import TITLES
+from .metrics.scoring import METRICS, TITLES
 
 TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "distillation")
 
@@ -35,9 +38,99 @@ def spectrograms(recordings: Mapping[str, np.ndarray], sampling_rate: int, path:
     figure = Figure(figsize=(9, 2.6 * len(recordings)), layout="constrained")
     axes = figure.subplots(len(recordings), 1, squeeze=False, sharex=True)[:, 0]
     for axis, (name, audio) in zip(axes, recordings.items(), strict=True):
-        image = axis.specgram(audio + 1e-7 * np.sin(np.arange(len(audio))), 512, sampling_rate, noverlap=384)[3]
-        image.set_clim(-120, -30)
+        image = draw_spectrogram(axis, audio, sampling_rate)
         axis.set(title=name, ylabel="Hz")
         figure.colorbar(image, ax=axis, label="dB")
     axes[-1].set_xlabel("seconds")
+    figure.savefig(path, dpi=110)
+
+
+def draw_spectrogram(axis: Axes, audio: np.ndarray, sampling_rate: int) -> AxesImage:
+    """The spectrogram of `audio` (time,) on an axis, -120 to -30 dB."""
+    tone = 1e-7 * np.sin(np.arange(len(audio)))  # digital silence has no logarithm
+    image = axis.specgram(audio + tone, 512, sampling_rate, noverlap=384)[3]
+    image.set_clim(-120, -30)
+    return image
+
+
+def systems_scored(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The systems of an evaluation's record that have scores, without the noisy input."""
+    return [system for system in record["systems"][1:] if system["scores"]]
+
+
+def gain_over_snr(record: Mapping[str, Any], path: str | Path, bins: int = 6) -> None:
+    """What every system adds to the noisy input's PESQ-WB and SI-SDR against the input's SI-SDR, which is its SNR where
+    noise was added to speech: a dot a file, a line through the means of `bins` equally filled groups of files."""
+    metrics = [key for key in ("pesq", "si_sdr") if key in record["metrics"]]
+    noisy = record["systems"][0]["scores"]
+    figure = Figure(figsize=(6.5 * len(metrics), 4.2), layout="constrained")
+    for axis, key in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        for number, system in enumerate(systems_scored(record)):
+            names = sorted(system["scores"].keys() & noisy.keys(), key=lambda name: noisy[name]["si_sdr"])
+            snr = np.array([noisy[name]["si_sdr"] for name in names])
+            gain = np.array([system["scores"][name][key] - noisy[name][key] for name in names])
+            axis.scatter(snr, gain, s=8, alpha=0.35, color=f"C{number % 10}")
+            groups = np.array_split(np.arange(len(names)), min(bins, len(names)))
+            axis.plot(
+                [snr[group].mean() for group in groups],
+                [gain[group].mean() for group in groups],
+                marker="o", color=f"C{number % 10}", label=system["name"],
+            )  # fmt: skip
+        axis.axhline(0, color="grey", linewidth=0.8)
+        axis.set(title=f"{METRICS[key].title}, gain over noisy", xlabel="input SNR (dB, as SI-SDR)", ylabel="gain")
+    figure.axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def scatter_by_file(record: Mapping[str, Any], path: str | Path) -> None:
+    """Score of every enhanced file against that of its noisy input, for PESQ-WB, STOI and SI-SDR: above the diagonal
+    is better."""
+    metrics = [key for key in TITLES if key in record["metrics"]]
+    noisy = record["systems"][0]["scores"]
+    figure = Figure(figsize=(4.6 * len(metrics), 4.4), layout="constrained")
+    for axis, key in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        for system in systems_scored(record):
+            names = [name for name in system["scores"] if name in noisy]
+            before = [noisy[name][key] for name in names]
+            after = [system["scores"][name][key] for name in names]
+            axis.scatter(before, after, s=9, alpha=0.6, label=system["name"])
+        low, high = axis.get_xlim()
+        axis.plot([low, high], [low, high], color="grey", linewidth=0.8)
+        axis.set(title=METRICS[key].title, xlabel="noisy", ylabel="enhanced")
+    figure.axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
+    """Mean PESQ-WB of every system, with its interval, against its parameters, FLOPs and real-time factor, as far as
+    each is known; the noisy input is the dashed line."""
+    costs = {
+        "parameters": "parameters",
+        "flops_4s": "FLOPs for 4 s",
+        "real_time_factor": f"real-time factor, threads: {record['threads']}",
+    }
+    figure = Figure(figsize=(4.6 * len(costs), 4.2), layout="constrained")
+    for axis, (key, title) in zip(figure.subplots(1, len(costs), sharey=True), costs.items(), strict=True):
+        for number, system in enumerate(systems_scored(record)):
+            if key in system:
+                mean, ends = system["means"]["pesq"], system["intervals"]["pesq"]
+                spread = None if ends is None else [[mean - ends[0]], [ends[1] - mean]]
+                axis.errorbar(system[key], mean, spread, fmt="o", capsize=3, color=f"C{number % 10}")
+                axis.annotate(system["name"], (system[key], mean), (4, 4), textcoords="offset points", fontsize=8)
+        if record["systems"][0]["means"]:
+            axis.axhline(record["systems"][0]["means"]["pesq"], color="grey", linestyle="--", linewidth=0.8)
+        axis.set(xlabel=title, xscale="log")
+    figure.axes[0].set_ylabel(METRICS["pesq"].title)
+    figure.savefig(path, dpi=120)
+
+
+def spectrogram_grid(examples: Mapping[str, Mapping[str, np.ndarray]], sampling_rate: int, path: str | Path) -> None:
+    """Spectrograms of several recordings (time,) of several examples: a row an example, a column a recording."""
+    columns = list(next(iter(examples.values())))
+    figure = Figure(figsize=(4.4 * len(columns), 2.7 * len(examples)), layout="constrained")
+    grid = figure.subplots(len(examples), len(columns), squeeze=False)
+    for axes, (example, recordings) in zip(grid, examples.items(), strict=True):
+        for axis, column in zip(axes, columns, strict=True):
+            draw_spectrogram(axis, recordings[column], sampling_rate)
+            axis.set_title(f"{example}: {column}", fontsize=8)
     figure.savefig(path, dpi=110)

@@ -1,0 +1,121 @@
+"""What a record of an evaluation says: means with intervals, paired differences, tables and a folder of pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .metrics.scoring import METRICS
+from .records import write_json, write_text
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+
+
+def add_statistics(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with, for every system, "means", their bootstrap "intervals" over files, and "differences": the mean
+    of its files' scores minus those of the first system that is not the noisy input, with its interval."""
+    systems = record["systems"]
+    first = systems[min(1, len(systems) - 1)]["scores"]
+    for system in systems:
+        scores = system["scores"]
+        by_metric = {key: [score[key] for score in scores.values()] for key in record["metrics"]}
+        system["means"] = {key: float(np.mean(values)) for key, values in by_metric.items() if values}
+        system["intervals"] = {key: interval(values) for key, values in by_metric.items() if values}
+        shared = [name for name in scores if name in first]
+        system["differences"] = {
+            key: paired([scores[name][key] - first[name][key] for name in shared])
+            for key in record["metrics"]
+            if shared and first is not scores
+        }
+    return record
+
+
+def interval(values: Sequence[float]) -> list[float] | None:
+    """95 % bootstrap interval (bias-corrected and accelerated) of the mean over files; None below three files."""
+    from scipy.stats import bootstrap
+
+    if len(values) < 3:
+        return None
+    if np.ptp(values) == 0:
+        return [values[0], values[0]]
+    found = bootstrap((values,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, rng=0)
+    return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
+
+
+def paired(differences: Sequence[float]) -> dict[str, Any]:
+    """Mean of differences by file, its interval, and over how many files."""
+    return {"mean": float(np.mean(differences)), "interval": interval(differences), "files": len(differences)}
+
+
+def render_table(record: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
+    """Means with their intervals as a Markdown table, the noisy input first; `metrics` selects and orders columns."""
+    keys = list(metrics or record["metrics"])
+    rows = [["", *(METRICS[key].title for key in keys), "scored files"]]
+    for system in record["systems"]:
+        cells = [show(key, system["means"].get(key), system["intervals"].get(key)) for key in keys]
+        rows.append([system["name"], *cells, f"{system['scored']} of {record['dataset']['files']}"])
+    return markdown(rows)
+
+
+def show(key: str, mean: float | None, ends: Sequence[float] | None, sign: str = "") -> str:
+    """A mean of the metric `key` with the ends of its interval, "1.74 [1.66, 1.83]"; `sign` "+" shows it always."""
+    if mean is None:
+        return "not measured"
+    form = METRICS[key].format.replace("{:", "{:" + sign)
+    return form.format(mean) + (f" [{form.format(ends[0])}, {form.format(ends[1])}]" if ends else "")
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def render_differences(record: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
+    """Paired differences to the first system as a Markdown table."""
+    keys = list(metrics or record["metrics"])
+    rows = [[f"minus {record['systems'][1]['name']}", *(METRICS[key].title for key in keys), "files"]]
+    for system in record["systems"]:
+        found = system["differences"]
+        if found:
+            cells = [show(key, found[key]["mean"], found[key]["interval"], sign="+") for key in keys]
+            rows.append([system["name"], *cells, str(found[keys[0]]["files"])])
+    return markdown(rows)
+
+
+def render_report(record: Mapping[str, Any]) -> str:
+    """The record as a page of Markdown: both tables, and what could not be scored."""
+    data = record["dataset"]
+    parts = [
+        f"# {data['name']}, {data['files']} files",
+        "Means over files, with 95 % bootstrap intervals.",
+        render_table(record),
+    ]
+    if any(system["differences"] for system in record["systems"]):
+        parts += ["Mean differences by file, with 95 % bootstrap intervals.", render_differences(record)]
+    failures = [
+        f"- {system['name']}: {failure['id']}: {failure['reason']}"
+        for system in record["systems"]
+        for failure in system["failures"]
+    ]
+    return "\n\n".join([*parts, *(["Not scored:", "\n".join(failures)] if failures else [])]) + "\n"
+
+
+def write_report(folder: Path, record: Mapping[str, Any], examples: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """`results.json`, `results.md` and the pictures of a record in `folder`.
+
+    Args:
+        examples: recordings (time,) by example and by name, for the spectrograms; see `evaluation.examples_of`.
+    """
+    from . import figures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if examples:
+        figures.gain_over_snr(record, folder / "gain_over_snr.png")
+        figures.scatter_by_file(record, folder / "scatter.png")
+        figures.quality_against_cost(record, folder / "quality_against_cost.png")
+        figures.spectrogram_grid(examples, record["dataset"]["sampling_rate"], folder / "spectrograms.png")
+    write_text(folder / "results.md", render_report(record))
+    write_json(folder / "results.json", record)

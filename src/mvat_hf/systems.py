@@ -1,0 +1,131 @@
+"""What an evaluation compares: models, peers from other packages, and folders of files that something else enhanced.
+
+A system is called with an item of a data set and the sampling rate and returns the enhanced audio (time,); `describe`
+tells a record what it is.
+"""
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .complexity import complexity
+from .data.audio import AudioError, find_audio, read_mono
+from .inference import enhance, load_model
+from .models.manner import MannerModel
+from .peers import PEERS, load_peer
+from .records import weights_hash
+
+RECORDED_SECONDS = 4.0  # what FLOPs are counted for
+
+
+class System(Protocol):
+    """A row of the table."""
+
+    def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
+        """Enhanced audio (time,) of an item {"id", "name" of the noisy file, "noisy"}; AudioError where it has none."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What the record says of it: the same description, the same output."""
+        ...
+
+
+class NoisyInput:
+    """The noisy input as it is: what every system must beat."""
+
+    def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
+        return item["noisy"]
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "input"}
+
+
+class ModelSystem:
+    """
+    A MANNER model.
+
+    Args:
+        model: loaded, or what `from_pretrained` takes.
+        device: where it is moved; None leaves it.
+        options: of `enhance`.
+    """
+
+    def __init__(self, model: MannerModel | str | Path, device: str | None = None, **options):
+        self.model = load_model(model, device)
+        self.options = options
+
+    def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
+        return np.asarray(enhance(self.model, item["noisy"], sampling_rate, **self.options))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": "model",
+            "parameters": self.model.num_parameters(),
+            "flops_4s": complexity(self.model, RECORDED_SECONDS).flops,
+            "weights_sha256": weights_hash(self.model),
+            "options": self.options,
+        }
+
+
+class PeerSystem:
+    """Another package's enhancer, by its name in `peers.PEERS`; raises as `load_peer`."""
+
+    def __init__(self, name: str):
+        self.name, self.enhance = name, load_peer(name)
+
+    def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
+        return self.enhance(np.asarray(item["noisy"]), sampling_rate)
+
+    def describe(self) -> dict[str, Any]:
+        package = PEERS[self.name].package
+        return {"kind": "peer", "peer": self.name, "package": package, "version": version(package)}
+
+
+class FolderSystem:
+    """
+    Files that were enhanced before, found by the name of the noisy file, else by the item's id, else by "fileid_N".
+
+    Args:
+        folder: with audio files of any suffix and rate, at any depth.
+
+    Raises:
+        AudioError: no audio file below `folder`.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        files = find_audio(self.folder)
+        if not files:
+            raise AudioError(f"{folder} holds no audio files, expected the enhanced ones")
+        self.files: dict[str, list[Path]] = {}
+        for path in files:
+            fileid = re.search(r"fileid_\d+", path.stem)
+            relative = path.relative_to(self.folder).with_suffix("").as_posix()
+            for key in {relative, path.stem, fileid[0] if fileid else path.stem}:
+                self.files.setdefault(key, []).append(path)
+
+    def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
+        found = next((self.files[key] for key in (item["name"], item["id"]) if key in self.files), [])
+        if len(found) != 1:
+            named = f"{len(found)} files" if found else "no file"
+            raise AudioError(f"{self.folder} has {named} named {item['name']} or {item['id']}, expected one")
+        audio = read_mono(found[0], sampling_rate)
+        if len(audio) != len(item["noisy"]):
+            raise AudioError(f"{found[0]} has {len(audio)} samples, the noisy file {len(item['noisy'])}")
+        return audio
+
+    def describe(self) -> dict[str, Any]:
+        files = sorted({path for found in self.files.values() for path in found})
+        changed = max(path.stat().st_mtime_ns for path in files)
+        return {"kind": "folder", "folder": self.folder.name, "files": len(files), "changed": changed}
+
+
+def build_system(entry: Any, device: str | None = None) -> System:
+    """A system as it is; a model; or, given a path, a model folder, a Hub id or a folder of enhanced files."""
+    if isinstance(entry, (str, Path)) and Path(entry).is_dir() and not (Path(entry) / "config.json").exists():
+        return FolderSystem(entry)
+    return ModelSystem(entry, device) if isinstance(entry, (str, Path, MannerModel)) else entry
