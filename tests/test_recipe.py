@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from mvat_hf.recipe import (
     DataArguments,
@@ -85,6 +87,30 @@ def test_another_recipe_is_told_from_the_same_one_with_its_defaults_spelt_out(tm
 def test_bad_data_options(options, message):
     with pytest.raises(RecipeError, match=message):
         DataArguments(**options).load(0, None, 16000)
+
+
+@pytest.fixture
+def valentini(tmp_path):
+    """Four pairs of half a second, two speakers."""
+    rng = np.random.default_rng(0)
+    for side in ("clean", "noisy"):
+        (tmp_path / f"{side}_trainset_28spk_wav").mkdir()
+        for name in ("p226_001", "p226_002", "p287_001", "p300_001"):
+            path = tmp_path / f"{side}_trainset_28spk_wav" / f"{name}.wav"
+            soundfile.write(path, 0.1 * rng.standard_normal(8000), 16000)
+    return {"dataset": "valentini", "data_root": str(tmp_path)}
+
+
+@pytest.mark.filterwarnings("ignore::mvat_hf.data.pairs.PartialDataWarning")
+def test_valentini_options(valentini):
+    train, validation = DataArguments(**valentini).load(0, None, 16000)
+    assert list(train["id"]) == ["p226_001", "p226_002", "p300_001"] and list(validation["id"]) == ["p287_001"]
+    hop = {"segments": "hop", "segment_seconds": 0.25, "hop_seconds": 0.125, "validation_speakers": "p287, p300"}
+    train, validation = DataArguments(**valentini, **hop).load(0, None, 16000)
+    assert list(train["id"]) == [f"p226_00{file}@{start}" for file in (1, 2) for start in (0, 2000, 4000)]
+    assert list(validation["id"]) == ["p287_001", "p300_001"] and len(validation[0]["clean"]) == 8000
+    with pytest.raises(RecipeError, match='segments must be random or hop, got "fixed"'):
+        DataArguments(**valentini, segments="fixed").load(0, None, 16000)
 
 
 def test_levels_from_the_command_line():

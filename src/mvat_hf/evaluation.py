@@ -89,9 +89,10 @@ def evaluate(
 
 def item_of(dataset, index: int) -> dict[str, Any]:
     """An item, decoded, with the stem of its noisy file as "name"."""
-    stored = dataset.with_format(None)[index]
     item = dataset[index]
-    return {**item, "name": Path(stored.get("noisy_path", item["id"])).stem}
+    stored = dataset.with_format(None)[index].get("noisy")  # of pairs: where the audio is, see `data.pairs`
+    path = stored["path"] if isinstance(stored, dict) else None
+    return {**item, "name": Path(path or item["id"]).stem}
 
 
 def item_name(dataset, index: int) -> str:

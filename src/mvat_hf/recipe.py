@@ -19,7 +19,8 @@ from .cores import usable_cores
 from .data.collator import SegmentCollator
 from .data.dns import load_dns
 from .data.mixing import MixingOptions
-from .data.valentini import load_valentini
+from .data.segments import hop_segments
+from .data.valentini import VALIDATION_SPEAKERS, load_valentini
 from .figures import training_curve
 from .losses import METHODS
 from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
@@ -63,8 +64,22 @@ class DataArguments:
     """The data to train and validate on."""
 
     dataset: str = field(default="dns", metadata={"help": "dns or valentini."})
-    data_root: str = field(default="", metadata={"help": "Folder of the data set, as its loader describes it."})
+    data_root: str = field(default="", metadata={"help": "Folder (or Hub id) of the data set, as its loader takes it."})
     segment_seconds: float = field(default=4.0, metadata={"help": "Length of a training crop."})
+    segments: str = field(
+        default="random",
+        metadata={
+            "help": "valentini: random (one crop of every file, another each epoch) or hop (all of a fixed grid)."
+        },
+    )
+    hop_seconds: float = field(default=1.0, metadata={"help": "valentini: between the starts of two hop segments."})
+    speakers: int = field(default=28, metadata={"help": "valentini: the training set of 28 or of 56 speakers."})
+    validation_speakers: str = field(
+        default=",".join(VALIDATION_SPEAKERS), metadata={"help": "valentini: held out of training to validate on."}
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "valentini: keep files of other rates here, resampled; the result is the same."}
+    )
     snr_low: float = field(default=0.0, metadata={"help": "dns: lowest SNR of a training mixture, dB."})
     snr_high: float = field(default=40.0, metadata={"help": "dns: highest SNR of a training mixture, dB."})
     level_low: float = field(default=-35.0, metadata={"help": "dns: lowest level of a training mixture, dBFS."})
@@ -97,8 +112,18 @@ class DataArguments:
         return train, load_dns(self.data_root, "validation", mixing=training, sampling_rate=sampling_rate)
 
     def _load_valentini(self, seed: int, mixtures: int | None, sampling_rate: int):
-        splits = ("train", "validation")
-        return tuple(load_valentini(self.data_root, split, sampling_rate=sampling_rate) for split in splits)
+        if self.segments not in ("random", "hop"):
+            raise RecipeError(f'segments must be random or hop, got "{self.segments}"')
+        options: dict[str, Any] = {
+            "speakers": self.speakers,
+            "validation_speakers": [name.strip() for name in self.validation_speakers.split(",")],
+            "sampling_rate": sampling_rate,
+            "cache_dir": self.cache_dir,
+        }
+        train, validation = (load_valentini(self.data_root, split, **options) for split in ("train", "validation"))
+        if self.segments == "hop":
+            train = hop_segments(train, self.segment_seconds, self.hop_seconds)
+        return train, validation
 
 
 @dataclass
@@ -137,7 +162,7 @@ class Recipe:
 
 # where and how fast a run goes, not what it computes
 NOT_PART_OF_A_RECIPE = {
-    "config", "data_root", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes",
+    "config", "data_root", "cache_dir", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes",
     "dataloader_num_workers", "report_to", "save_total_limit",
 }  # fmt: skip
 

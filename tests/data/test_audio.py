@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from mvat_hf.data.audio import AudioError, check_finite, find_audio, open_audio, read_audio, read_mono, resample
+from mvat_hf.data.audio import (
+    AudioError,
+    EncodedAudio,
+    check_finite,
+    find_audio,
+    open_audio,
+    read_audio,
+    read_mono,
+    resample,
+    resampled_length,
+)
 
 
 def noise(*shape, seed=0):
@@ -67,6 +77,43 @@ def test_a_truncated_file(tmp_path):
         read_audio(tmp_path / "a.flac")
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_a_truncated_wav_is_refused_though_libsndfile_reads_it(subtype, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(5000), 16000, subtype=subtype)
+    whole = (tmp_path / "a.wav").read_bytes()
+    assert len(read_mono(tmp_path / "a.wav", 16000)) == 5000
+    (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
+    assert read_audio(tmp_path / "a.wav")[0].shape[1] < 5000
+    with pytest.raises(AudioError, match=r"a\.wav is truncated: it has \d+ bytes of samples, its header says \d+"):
+        read_mono(tmp_path / "a.wav", 16000)
+
+
+def test_a_wav_that_came_through_a_pipe_is_whole(tmp_path):
+    """Its writer did not know the length: the header has the largest one."""
+    soundfile.write(tmp_path / "a.wav", noise(5000), 16000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_mono(tmp_path / "a.wav", 16000)) == 5000
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_a_file_in_memory_is_as_on_disk(suffix, tmp_path):
+    soundfile.write(tmp_path / f"a.{suffix}", noise(2, 5000).T, 22050)
+    content = (tmp_path / f"a.{suffix}").read_bytes()
+    read, rate = read_audio(EncodedAudio(content, "a"))
+    expected, expected_rate = read_audio(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(read, expected)
+    assert rate == expected_rate
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"", "is empty"), (b"hello", "cannot be read as audio")])
+def test_errors_call_a_file_in_memory_by_its_name(content, says):
+    with pytest.raises(AudioError, match=f"clean p226_001 {says}"):
+        read_mono(EncodedAudio(content, "clean p226_001"), 16000)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_no_numbers(value, tmp_path):
     audio = noise(100)
@@ -88,7 +135,8 @@ def test_finite_audio_passes_unchanged():
 @pytest.mark.parametrize("length", [1, 2, 1000, 4801])
 def test_resampled_length(rate, target, length):
     result = resample(noise(2, length), rate, target)
-    assert result.shape == (2, round(length * target / rate)) and result.dtype == np.float32
+    assert result.shape == (2, resampled_length(length, rate, target)) and result.dtype == np.float32
+    assert abs(result.shape[1] - length * target / rate) <= 0.5
 
 
 def test_the_same_rate_changes_nothing():
@@ -118,6 +166,17 @@ def test_mono_is_the_mean_of_the_channels(tmp_path):
     assert mono.shape == (1600,) and mono.dtype == np.float32
     np.testing.assert_allclose(mono, resample(audio.mean(axis=0, keepdims=True), 48000, 16000)[0], atol=1e-6)
     np.testing.assert_allclose(read_mono(tmp_path / "a.wav", 48000), audio.mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_a_part_is_that_part_of_the_whole(suffix, rate, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise(2, 9001).T, rate)
+    whole = read_mono(path, 16000)
+    for start, length in ((0, 100), (1234, 567), (len(whole) - 50, 100), (700, -1)):
+        expected = whole[start:] if length < 0 else whole[start : start + length]
+        np.testing.assert_array_equal(read_mono(path, 16000, start, length), expected)
 
 
 def test_find_audio(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from mvat_hf.data.audio import AudioError, read_mono
-from mvat_hf.data.pairs import DataError, load_pairs, match_pairs
+from mvat_hf.data.pairs import DataError, load_pairs, match_files, match_pairs, pair_length
 
 
 def write(path, seed=0, length=800, rate=16000):
@@ -102,6 +102,30 @@ def test_lengths_that_differ_are_found_on_access(folders):
     assert len(dataset[0]["clean"]) == 800
     with pytest.raises(DataError, match="pair b: clean has 800 samples, noisy 801"):
         dataset[1]
+
+
+def test_lengths_are_told_from_headers(tmp_path):
+    for side, suffix, rate in (("clean", "flac", 48000), ("noisy", "wav", 16000)):
+        write(tmp_path / side / f"a.{suffix}", length=801 * rate // 16000, rate=rate)
+    dataset = load_pairs(tmp_path / "clean", tmp_path / "noisy")
+    row = dataset.with_format(None)[0]
+    assert pair_length(row, 16000) == len(dataset[0]["clean"]) == 801
+    assert pair_length(row, 48000) == 2403
+    write(tmp_path / "noisy" / "a.wav", length=800)
+    with pytest.raises(DataError, match="pair a: clean has 801 samples, noisy 800"):
+        pair_length(row, 16000)
+
+
+def test_a_data_set_describes_its_clean_files(folders):
+    described = load_pairs(*folders).format["format_kwargs"]["transform"].describe()
+    assert described == {"pairs": {"files": 3, "hours": pytest.approx(3 * 0.05 / 3600), "folders": 2}}
+
+
+def test_files_are_matched_where_some_have_no_partner(folders, tmp_path):
+    for side, name in (("clean", "z"), ("noisy", "y")):
+        write(tmp_path / side / f"{name}.wav")
+    pairs, alone = match_files(*folders)
+    assert [pair.id for pair in pairs] == ["a", "b", "x/c"] and alone == ["y", "z"]
 
 
 def test_a_broken_file_is_found_on_access(folders):

@@ -1,13 +1,18 @@
 """The Valentini corpus: splits by speaker, at any rate, from folders as its users have them."""
 
+import os
+import warnings
+
 import numpy as np
 import pytest
 import soundfile
 
 from mvat_hf import load_valentini
 from mvat_hf.data.audio import read_mono
-from mvat_hf.data.pairs import DataError
+from mvat_hf.data.pairs import DataError, PartialDataWarning
 
+# only the tests of the warning look at it: all corpora here are partial
+pytestmark = pytest.mark.filterwarnings("ignore::mvat_hf.data.pairs.PartialDataWarning")
 TRAIN = {28: ["p226_001", "p226_002", "p282_001", "p287_001", "p287_002"], 56: ["p300_001", "p287_003"]}
 TEST = ["p232_001", "p257_001"]
 
@@ -72,13 +77,68 @@ def test_missing_folders(root, tmp_path):
         load_valentini(tmp_path, "test")
 
 
-def test_a_file_without_its_partner(tmp_path):
-    for side, names in (("clean", ["p1_1", "p2_1"]), ("noisy", ["p1_1"])):
-        (tmp_path / f"{side}_testset_wav").mkdir()
-        for name in names:
-            soundfile.write(tmp_path / f"{side}_testset_wav" / f"{name}.wav", np.ones(10), 16000)
-    with pytest.raises(DataError, match=r"no partner.*p2_1"):
+def write_testset(folder, **names):
+    """Tiny test folders with files of these names by side; all are one file."""
+    soundfile.write(folder / "a.wav", np.ones(10), 16000)
+    for side, stems in names.items():
+        (folder / f"{side}_testset_wav").mkdir()
+        for stem in stems:
+            os.link(folder / "a.wav", folder / f"{side}_testset_wav" / f"{stem}.wav")
+
+
+def test_files_without_a_partner_are_left_out_and_named(tmp_path):
+    write_testset(tmp_path, clean=["p1_1", "p2_1", "p2_2", "p2_3"], noisy=["p1_1", "p3_1"])
+    with pytest.warns(PartialDataWarning) as told:
+        dataset = load_valentini(tmp_path, "test")
+    assert list(dataset["id"]) == ["p1_1"]
+    assert [str(one.message) for one in told] == [
+        f"{tmp_path} is not the whole testset_wav: 1 of 824 pairs are here, 823 are missing; "
+        "left out for want of a partner: 4 (p2_1, p2_2, p2_3 …)"
+    ]
+    assert told[0].filename == __file__  # where the user called
+
+
+def test_the_whole_set_is_used_without_a_word(tmp_path):
+    names = [f"p{speaker}_{number:03d}" for speaker in (232, 257) for number in range(412)]
+    write_testset(tmp_path, clean=names, noisy=names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_valentini(tmp_path, "test")) == 824
+    for side in ("clean", "noisy"):
+        os.link(tmp_path / "a.wav", tmp_path / f"{side}_testset_wav" / "p999_001.wav")
+    with pytest.warns(PartialDataWarning, match="825 pairs are here, 1 more than it has"):
         load_valentini(tmp_path, "test")
+
+
+def test_the_count_is_that_of_the_training_set_whatever_is_held_out(root):
+    for split in ("train", "validation"):
+        with pytest.warns(
+            PartialDataWarning, match="trainset_28spk_wav: 5 of 11,572 pairs are here, 11,567 are missing"
+        ):
+            load_valentini(root, split)
+
+
+def test_a_broken_file_leaves_the_others(root, tmp_path):
+    names = ["p1_1", "p1_2", "p1_3"]
+    write_testset(tmp_path, clean=names, noisy=names)
+    (tmp_path / "noisy_testset_wav" / "p1_2.wav").unlink()
+    (tmp_path / "noisy_testset_wav" / "p1_2.wav").touch()
+    dataset = load_valentini(tmp_path, "test", cache_dir=tmp_path / "cache")
+    assert len(dataset[0]["clean"]) == len(dataset[2]["noisy"]) == 10
+    with pytest.raises(ValueError, match=r"noisy_testset_wav/p1_2\.wav is empty"):
+        dataset[1]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_cache_changes_no_sample(split, root, tmp_path):
+    plain = load_valentini(root, split)
+    for _ in range(2):  # made, then used
+        cached = load_valentini(root, split, cache_dir=tmp_path)
+        assert list(cached["id"]) == list(plain["id"])
+        for one, other in zip(plain, cached, strict=True):
+            for side in ("clean", "noisy"):
+                np.testing.assert_array_equal(one[side], other[side])
+    assert len(list(tmp_path.rglob("*.wav"))) == 2 * len(plain)  # of this split alone
 
 
 @pytest.mark.parametrize(

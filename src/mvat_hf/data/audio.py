@@ -1,6 +1,8 @@
 """Reading, checking and resampling audio. Audio here is float32 (channels, time) in [-1, 1]."""
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,30 +10,61 @@ import soundfile
 import soxr
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au")
+UNKNOWN_SIZE = 0x7FFFF000  # bytes of samples: a wav header with so many is of a file written through a pipe
 
 
 class AudioError(ValueError):
     """An audio file or array that cannot be used; the message names what was got and what was expected."""
 
 
-def open_audio(path: str | Path) -> soundfile.SoundFile:
+class EncodedAudio(io.BytesIO):
+    """An audio file in memory, of any format; errors call it by its name."""
+
+    def __init__(self, content: bytes, name: str):
+        super().__init__(content)
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+AudioSource = str | Path | EncodedAudio
+
+
+def open_audio(source: AudioSource) -> soundfile.SoundFile:
     """Open a file for reading.
 
     Raises:
         FileNotFoundError: no such file. AudioError: empty, not audio, or without a single sample.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such audio file: {path}")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes), expected audio")
+    if isinstance(source, EncodedAudio):
+        size = source.getbuffer().nbytes
+    else:
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"no such audio file: {source}")
+        size = Path(source).stat().st_size
+    if size == 0:
+        raise AudioError(f"{source} is empty (0 bytes), expected audio")
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path} cannot be read as audio: {error.error_string}") from error
+        raise AudioError(f"{source} cannot be read as audio: {error.error_string}") from error
     if file.frames == 0:
         file.close()
-        raise AudioError(f"{path} has no samples, expected at least one")
+        raise AudioError(f"{source} has no samples, expected at least one")
+    return file
+
+
+def open_whole(source: AudioSource) -> soundfile.SoundFile:
+    """`open_audio`, and AudioError for a wav file that ends before its header says: what there is would pass as whole.
+
+    Other formats fail when they are decoded.
+    """
+    file = open_audio(source)
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)  # libsndfile's log
+    if sizes and int(sizes[2]) < int(sizes[1]) < UNKNOWN_SIZE:
+        file.close()
+        raise AudioError(f"{source} is truncated: it has {sizes[2]} bytes of samples, its header says {sizes[1]}")
     return file
 
 
@@ -43,13 +76,13 @@ def check_finite(audio: np.ndarray, name: str) -> np.ndarray:
     return audio
 
 
-def read_audio(path: str | Path, start: int = 0, frames: int = -1) -> tuple[np.ndarray, int]:
+def read_audio(source: AudioSource, start: int = 0, frames: int = -1) -> tuple[np.ndarray, int]:
     """Read a file, or `frames` samples of it from `start`: ((channels, time) float32, sampling rate in Hz).
 
     Raises:
         FileNotFoundError, AudioError: see `open_audio` and `check_finite`.
     """
-    with open_audio(path) as file:
+    with open_audio(source) as file:
         return read_frames(file, start, frames), file.samplerate
 
 
@@ -64,16 +97,30 @@ def read_frames(file: soundfile.SoundFile, start: int, frames: int) -> np.ndarra
 
 
 def resample(audio: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """Band-limited resampling by soxr: (channels, T) at `rate` Hz to (channels, round(T target / rate))."""
+    """Band-limited resampling by soxr: (channels, T) at `rate` Hz to (channels, `resampled_length` of T)."""
     if rate == target_rate:
         return audio
     return np.ascontiguousarray(soxr.resample(audio.T, rate, target_rate).T)
 
 
-def read_mono(path: str | Path, sampling_rate: int) -> np.ndarray:
-    """A whole file as (time,) float32 at `sampling_rate` Hz; several channels are averaged."""
-    audio, rate = read_audio(path)
-    return resample(audio.mean(axis=0, keepdims=True), rate, sampling_rate)[0]
+def resampled_length(frames: int, rate: int, target_rate: int) -> int:
+    """How many samples `resample` makes of `frames`: frames target / rate, halves rounded up."""
+    return (2 * frames * target_rate + rate) // (2 * rate)
+
+
+def read_mono(source: AudioSource, sampling_rate: int, start: int = 0, length: int = -1) -> np.ndarray:
+    """A file, or `length` samples of it from `start`, as (time,) float32 at `sampling_rate` Hz; channels are averaged.
+
+    A part equals the same part of the whole to the bit. It alone is decoded where the file has the sampling rate.
+
+    Raises:
+        FileNotFoundError, AudioError: see `open_whole` and `check_finite`.
+    """
+    with open_whole(source) as file:
+        if file.samplerate == sampling_rate:
+            return read_frames(file, start, length).mean(axis=0)
+        whole = resample(read_frames(file, 0, -1).mean(axis=0, keepdims=True), file.samplerate, sampling_rate)[0]
+    return whole[start:] if length < 0 else whole[start : start + length]
 
 
 def find_audio(folder: str | Path) -> list[Path]:
@@ -85,10 +132,12 @@ def find_audio(folder: str | Path) -> list[Path]:
     )
 
 
-def describe_files(files: Sequence[Path]) -> dict:
+def describe_files(files: Iterable[AudioSource]) -> dict:
     """How many files, their length in hours, and in how many folders (speakers, noise types) they lie."""
-    seconds = 0.0
-    for path in files:
-        with open_audio(path) as file:
+    count, seconds, folders = 0, 0.0, set()
+    for source in files:
+        with open_audio(source) as file:
             seconds += file.frames / file.samplerate
-    return {"files": len(files), "hours": seconds / 3600, "folders": len({path.parent for path in files})}
+        count += 1
+        folders.add(Path(str(source)).parent)
+    return {"files": count, "hours": seconds / 3600, "folders": len(folders)}

@@ -1,0 +1,22 @@
+"""Work on many files at once, in threads: reading, resampling and writing audio let other Python threads run."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+from ..cores import usable_cores
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], title: str) -> list[Result]:
+    """`function` of every item, in their order, by one thread per core; a bar if standard error is a terminal.
+
+    The first error, in their order, ends it.
+    """
+    with ThreadPoolExecutor(usable_cores()) as executor:
+        results = executor.map(function, items)
+        return list(tqdm(results, title, total=len(items), unit="file", disable=None, delay=1))

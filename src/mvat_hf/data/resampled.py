@@ -1,0 +1,63 @@
+"""Copies of audio files at another sampling rate, made once and kept in a folder."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import soundfile
+import soxr
+from filelock import FileLock
+
+from .audio import AudioError, open_audio, read_mono
+from .parallel import map_in_threads
+
+
+def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Path) -> list[Path]:
+    """
+    Every file at `sampling_rate` Hz: itself where it has that rate, else its copy below `folder`, made where missing.
+
+    A copy is mono float32 wav, to the bit what `read_mono` gives of the file, so that it makes no difference to
+    training. It belongs to the file's path, size and time of modification: a changed file gets a new copy, and the
+    old one stays until someone empties the folder. Copies appear whole or not at all, one process at a time makes
+    them, and what a killed one has made is not made again.
+
+    A file that cannot be read is returned as it is, so that its error names it when it is used.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    copies = {path: copy_of(path, sampling_rate, folder) for path in files}
+    if not all(copy.exists() for copy in copies.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            missing = [path for path, copy in copies.items() if not copy.exists()]
+            map_in_threads(lambda path: make_copy(path, copies[path], sampling_rate), missing, "resampling")
+    return [copy if copy.exists() else path for path, copy in copies.items()]
+
+
+def copy_of(path: Path, sampling_rate: int, folder: Path) -> Path:
+    """Where the copy of a file is, for its present size and time of modification and this version of the resampler."""
+    state = path.stat()
+    origin = (path.absolute(), state.st_size, state.st_mtime_ns, sampling_rate, soxr.__libsoxr_version__)
+    digest = hashlib.sha256(repr(origin).encode()).hexdigest()[:16]
+    return folder / path.parent.name / f"{path.stem}.{digest}.wav"
+
+
+def make_copy(path: Path, copy: Path, sampling_rate: int) -> None:
+    """Write `copy` under a temporary name and rename it; nothing for a file of that rate or one that is no audio."""
+    try:
+        with open_audio(path) as file:
+            if file.samplerate == sampling_rate:
+                return
+        mono = read_mono(path, sampling_rate)
+    except AudioError:
+        return
+    copy.parent.mkdir(exist_ok=True)
+    partial = copy.with_name(f".{copy.name}.part")  # one name for all: who holds the lock overwrites a killed one's
+    try:
+        soundfile.write(partial, mono, sampling_rate, subtype="FLOAT", format="WAV")
+    except soundfile.LibsndfileError as error:
+        raise OSError(f"{copy} cannot be written: {error.error_string}") from error
+    os.replace(partial, copy)
