@@ -120,6 +120,9 @@ def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
         if record["systems"][0]["means"]:
             axis.axhline(record["systems"][0]["means"]["pesq"], color="grey", linestyle="--", linewidth=0.8)
         axis.set(xlabel=title, xscale="log")
+        known = [system[key] for system in systems_scored(record) if key in system]
+        if known:  # from decade to decade, where the ticks of a logarithmic axis have room
+            axis.set_xlim(10 ** np.floor(np.log10(min(known)) - 0.2), 10 ** np.ceil(np.log10(max(known)) + 0.2))
     figure.axes[0].set_ylabel(METRICS["pesq"].title)
     figure.savefig(path, dpi=120)
 
