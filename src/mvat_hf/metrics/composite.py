@@ -38,17 +38,18 @@ def composite(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -
     Raises:
         UnscorableError, ValueError: see `pesq`; also for less than one frame of 30 ms.
     """
-    signals = (reference, degraded, sampling_rate)
-    parts = {"pesq": pesq(*signals), "llr": llr(*signals), "wss": wss(*signals), "ssnr": segmental_snr(*signals)}
-    return {**opinions(*parts.values()), **parts}
+    measures = (pesq, llr, wss, segmental_snr)
+    quality, distance, slope, ssnr = (measure(reference, degraded, sampling_rate) for measure in measures)
+    scores = opinions(quality, distance, slope, ssnr)
+    return {**scores, "pesq": quality, "llr": distance, "wss": slope, "ssnr": ssnr}
 
 
-def opinions(pesq_wb: float, distance: float, slope: float, ssnr: float) -> dict[str, float]:
+def opinions(quality: float, distance: float, slope: float, ssnr: float) -> dict[str, float]:
     """{"csig", "cbak", "covl"}: Hu and Loizou's regressions on PESQ-WB, LLR, WSS and segmental SNR, cut to 1 to 5."""
     scores = {
-        "csig": 3.093 - 1.029 * distance + 0.603 * pesq_wb - 0.009 * slope,
-        "cbak": 1.634 + 0.478 * pesq_wb - 0.007 * slope + 0.063 * ssnr,
-        "covl": 1.594 + 0.805 * pesq_wb - 0.512 * distance - 0.007 * slope,
+        "csig": 3.093 - 1.029 * distance + 0.603 * quality - 0.009 * slope,
+        "cbak": 1.634 + 0.478 * quality - 0.007 * slope + 0.063 * ssnr,
+        "covl": 1.594 + 0.805 * quality - 0.512 * distance - 0.007 * slope,
     }
     return {name: float(np.clip(score, 1, 5)) for name, score in scores.items()}
 
