@@ -3,15 +3,15 @@
     python scripts/benchmarks/loader.py --data_root DNS_FOLDER
 
 Writes `loader.json` beside this file. Batches of 8 x 2 s; a training step is one of manner-s-8.1gf in float32: forward,
-L_SE, backward, Adam. The ratios say how many times faster the loader is than training, on the cores of the run.
+L_SE, backward, Adam. The ratios say how many times faster the loader is than training, on the cores of the run; where
+other programs ran beside (`load_average`), read those of CPU time.
 """
 
 import argparse
-import statistics
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -46,24 +46,20 @@ def batches(stream: MixtureStream, augmentation: BatchAugmentation, workers: int
     return iter(DataLoader(stream, BATCH, collate_fn=collator, num_workers=workers))
 
 
-def seconds_each(action: Callable[[], object], count: int) -> float:
-    """Median time of `action`, after two calls to warm up."""
-    times = []
-    for _ in range(count + 2):
-        start = time.perf_counter()
+def timed(action: Callable[[], object], warm_up: int, count: int) -> dict[str, float]:
+    """Rates of `action`, which makes or uses one batch: means over `count` calls, as workers run ahead."""
+    for _ in range(warm_up):
         action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
-
-
-def mean_seconds_each(iterator: Iterator, count: int) -> float:
-    """Mean time of an item: workers run ahead, so single items tell nothing."""
-    for _ in islice(iterator, 4):
-        pass
-    start = time.perf_counter()
-    for _ in islice(iterator, count):
-        pass
-    return (time.perf_counter() - start) / count
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(count):
+        action()
+    wall, cpu = (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count
+    return {
+        "seconds_per_batch": wall,
+        "cpu_seconds_per_batch": cpu,  # of this process: what workers do is not in it
+        "mixtures_per_second": BATCH / wall,
+        "audio_seconds_per_second": BATCH * SECONDS / wall,
+    }
 
 
 def training_step(model: MannerModel, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> None:
@@ -84,37 +80,34 @@ def measure(root: str, count: int) -> dict:
     model = MannerModel(MannerConfig.from_preset(PRESET)).train()
     optimizer = torch.optim.Adam(model.parameters())
     batch = next(batches(streams["plain"], OFF, 0))
-    step = seconds_each(lambda: training_step(model, optimizer, batch), max(count // 8, 3))
+    steps = max(count // 8, 3)
+    step = timed(lambda: training_step(model, optimizer, batch), 1, steps)
 
     rows = []
     for name, (_, of_batch) in VARIANTS.items():
         for workers in WORKERS:
-            alone = mean_seconds_each(batches(streams[name], of_batch, workers), count)
-            rows.append({"variant": name, "workers": workers, **rates(alone), "times_training": step / alone})
-            print(rows[-1])
+            loader = batches(streams[name], of_batch, workers)
+            alone = timed(lambda loader=loader: next(loader), 4, count)  # type: ignore[misc]
+            ratios = {"times_training": step["seconds_per_batch"] / alone["seconds_per_batch"]}
+            if workers == 0:
+                ratios["times_training_cpu"] = step["cpu_seconds_per_batch"] / alone["cpu_seconds_per_batch"]
+            rows.append({"variant": name, "workers": workers, **alone, **ratios})
+            print(rows[-1], flush=True)
     loader = batches(streams["augmented"], VARIANTS["augmented"][1], 1)
-    together = seconds_each(lambda: training_step(model, optimizer, next(loader)), max(count // 8, 3))
+    together = timed(lambda: training_step(model, optimizer, next(loader)), 1, steps)
+    slower = together["seconds_per_batch"] / step["seconds_per_batch"]
     return {
         "kind": "loader benchmark",
         "batch": BATCH,
         "seconds_per_mixture": SECONDS,
         "variants": {name: {"mixing": vars(one), "batch": vars(other)} for name, (one, other) in VARIANTS.items()},
         "cores_used": usable_cores(),
-        "threads_of_torch": torch.get_num_threads(),
+        "load_average": os.getloadavg(),
         "seconds_to_open": made_in,
         "loader": rows,
-        "training": {"preset": PRESET, **rates(step)},
-        "training_with_augmented_loader": {"workers": 1, **rates(together), "times_step_alone": together / step},
+        "training": {"preset": PRESET, **step},
+        "training_with_augmented_loader": {"workers": 1, **together, "times_step_alone": slower},
         "environment": environment(),
-    }
-
-
-def rates(seconds: float) -> dict[str, float]:
-    """What a batch every `seconds` is in mixtures and in audio."""
-    return {
-        "seconds_per_batch": seconds,
-        "mixtures_per_second": BATCH / seconds,
-        "audio_seconds_per_second": BATCH * SECONDS / seconds,
     }
 
 
