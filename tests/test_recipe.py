@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from mvat_hf.data.augment import Augmentation
+from mvat_hf.data.batch_augmentation import BatchAugmentation
+from mvat_hf.data.pairs import DataError
+from mvat_hf.data.reverb import Rooms
 from mvat_hf.recipe import (
     DataArguments,
     DistillationArguments,
@@ -122,3 +126,20 @@ def test_levels_from_the_command_line():
 def test_read_recipe_gives_plain_values(tmp_path):
     (tmp_path / "recipe.yaml").write_text("beta: 1.5e-3\n")
     assert read_recipe(tmp_path / "recipe.yaml") == {"beta": 1.5e-3}
+
+
+def test_options_of_augmentation_reach_their_part():
+    arguments = ["--speed_change=0.1", "--band_mask=0.2", "--rt60_high=0.3", "--segment_seconds=2"]
+    _, _, data, _ = parse_recipe(KINDS, arguments)
+    assert data.part(Augmentation) == Augmentation(speed_change=0.1)
+    assert data.part(Rooms) == Rooms(rt60_high=0.3)
+    collator = data.collator(16000, 5)
+    assert (collator.seconds, collator.seed, collator.augmentation) == (2, 5, BatchAugmentation(band_mask=0.2))
+    with pytest.raises(ValueError, match="band_mask must be from 0 to 1, got 2"):
+        DataArguments(band_mask=2).collator(16000, 5)
+
+
+def test_streaming_data_of_a_recipe():
+    options = {"dataset": "dns", "data_root": "scripts/demo", "streaming": True}
+    with pytest.raises(DataError, match="no such folder: scripts/demo/clean"):
+        DataArguments(**options).load(0, 10, 16000)

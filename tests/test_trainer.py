@@ -1,5 +1,7 @@
 """Trainers: zero weight is plain training, every part learns, resuming and accumulating change nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.data.mixing import Mixer, MixingOptions
+from mvat_hf.data.streaming import MixtureStream
 from mvat_hf.losses import METHODS, build_method
 from mvat_hf.models.manner import MannerConfig, MannerModel
 from mvat_hf.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
@@ -197,3 +201,42 @@ def test_training_with_recalibration_learns_the_same_weights(tmp_path):
         trainer.train()
     with_it, without = (dict(trainer.model.named_parameters()) for trainer in runs)
     assert all(torch.equal(with_it[name], without[name]) for name in without)
+
+
+class NoteItems(SegmentCollator):
+    """Writes down which items went into each batch."""
+
+    def __call__(self, items):
+        self.seen.append([item["id"] for item in items])
+        return super().__call__(items)
+
+
+def streaming(folder, callbacks=None, **options) -> EnhancementTrainer:
+    speech = [path for path in sorted(Path("scripts/demo/speech").glob("*/*.ogg")) if "finn" not in str(path)]
+    mixer = Mixer(speech, speech[:3], MixingOptions(seconds=0.2), seed=4)
+    collator = NoteItems(0.2)
+    collator.seen = []
+    return EnhancementTrainer(
+        small_model(), arguments(folder, **options), collator, train_dataset=MixtureStream(mixer), callbacks=callbacks
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 5, "gradient_accumulation_steps": 2}
+    options["dataloader_num_workers"] = workers
+    whole = streaming(tmp_path / "whole", **options)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        streaming(tmp_path / "cut", callbacks=[StopAt(2)], **options).train()
+    resumed = streaming(tmp_path / "cut", **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert same_weights(whole.model, resumed.model)
+    logs = [
+        [(entry["step"], entry["epoch"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+        for trainer in (whole, resumed)
+    ]
+    assert len(logs[0]) == 5 and logs[0] == logs[1]
+    if workers == 0:  # nothing was made again only to be skipped
+        assert whole.data_collator.seen[0] == ["mixture_0", "mixture_1"]
+        assert resumed.data_collator.seen == whole.data_collator.seen[4:]

@@ -9,23 +9,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import yaml
 from transformers import HfArgumentParser
 
 from .cores import usable_cores
-from .data.collator import SegmentCollator
+from .data.augment import Augmentation
+from .data.batch_augmentation import AugmentingCollator, BatchAugmentation
 from .data.dns import load_dns
 from .data.mixing import MixingOptions
+from .data.reverb import Rooms
 from .data.segments import hop_segments
+from .data.streaming import MixtureStream
 from .data.valentini import VALIDATION_SPEAKERS, load_valentini
 from .figures import training_curve
 from .losses import METHODS
 from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
 from .records import environment, weights_hash, write_json, write_text
 from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
+
+Part = TypeVar("Part", Augmentation, BatchAugmentation, Rooms)
 
 
 class RecipeError(ValueError):
@@ -60,8 +65,8 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    """The data to train and validate on."""
+class DataArguments(Augmentation, BatchAugmentation, Rooms):
+    """The data to train and validate on, and the options of their augmentation."""
 
     dataset: str = field(default="dns", metadata={"help": "dns or valentini."})
     data_root: str = field(default="", metadata={"help": "Folder (or Hub id) of the data set, as its loader takes it."})
@@ -84,6 +89,16 @@ class DataArguments:
     snr_high: float = field(default=40.0, metadata={"help": "dns: highest SNR of a training mixture, dB."})
     level_low: float = field(default=-35.0, metadata={"help": "dns: lowest level of a training mixture, dBFS."})
     level_high: float = field(default=-15.0, metadata={"help": "dns: highest level of a training mixture, dBFS."})
+    silence_seconds: float = field(
+        default=0.0, metadata={"help": "dns: silence between recordings that are joined (the challenge: 0.2)."}
+    )
+    active_snr: bool = field(default=False, metadata={"help": "dns: measure the SNR where the noise is active."})
+    dns_source: str | None = field(
+        default=None, metadata={"help": "dns: mixed (on the fly) or synthesised; by default what the folder holds."}
+    )
+    streaming: bool = field(
+        default=False, metadata={"help": "dns: endless mixtures in order; training then resumes without skipping."}
+    )
     validation_files: int | None = field(
         default=None, metadata={"help": "Validate on so many files only, spread over all."}
     )
@@ -105,11 +120,20 @@ class DataArguments:
         return train, validation.select([index * len(validation) // count for index in range(count)])
 
     def _load_dns(self, seed: int, mixtures: int | None, sampling_rate: int):
-        training = MixingOptions(self.segment_seconds, (self.snr_low, self.snr_high), (self.level_low, self.level_high))
-        train = load_dns(
-            self.data_root, "train", size=mixtures, seed=seed, mixing=training, sampling_rate=sampling_rate
+        options: dict[str, Any] = {"source": self.dns_source, "sampling_rate": sampling_rate}
+        options["mixing"] = MixingOptions(
+            self.segment_seconds,
+            (self.snr_low, self.snr_high),
+            (self.level_low, self.level_high),
+            silence_seconds=self.silence_seconds,
+            active_snr=self.active_snr,
+            augmentation=self.part(Augmentation),
         )
-        return train, load_dns(self.data_root, "validation", mixing=training, sampling_rate=sampling_rate)
+        size = None if self.streaming else mixtures
+        train = load_dns(
+            self.data_root, "train", seed=seed, size=size, streaming=self.streaming, rooms=self.part(Rooms), **options
+        )
+        return train, load_dns(self.data_root, "validation", **options)
 
     def _load_valentini(self, seed: int, mixtures: int | None, sampling_rate: int):
         if self.segments not in ("random", "hop"):
@@ -124,6 +148,14 @@ class DataArguments:
         if self.segments == "hop":
             train = hop_segments(train, self.segment_seconds, self.hop_seconds)
         return train, validation
+
+    def collator(self, sampling_rate: int, seed: int) -> AugmentingCollator:
+        """What makes training batches of the items."""
+        return AugmentingCollator(self.segment_seconds, sampling_rate, seed, augmentation=self.part(BatchAugmentation))
+
+    def part(self, kind: type[Part]) -> Part:
+        """The options of one of the inherited kinds by themselves, checked."""
+        return kind(**{option.name: getattr(self, option.name) for option in dataclasses.fields(kind)})
 
 
 @dataclass
@@ -239,7 +271,7 @@ def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments)
         "args": args,
         "train_dataset": train,
         "eval_dataset": validation,
-        "data_collator": SegmentCollator(data.segment_seconds, rate, args.seed),
+        "data_collator": data.collator(rate, args.seed),
         "processing_class": MannerFeatureExtractor(sampling_rate=rate),
     }
 
@@ -296,6 +328,7 @@ def training_record(
     state = trainer.state
     model: Any = trainer.model
     train: Any = trainer.train_dataset
+    described_by = train if isinstance(train, MixtureStream) else train.format["format_kwargs"]["transform"]
     validation: Any = trainer.eval_dataset
     validations = [entry for entry in state.log_history if "eval_pesq" in entry]
     return {
@@ -306,7 +339,7 @@ def training_record(
         "processes": trainer.args.world_size,
         "parameters": model.num_parameters(),
         "teacher": describe_model(trainer.teacher) if isinstance(trainer, DistillationTrainer) else None,
-        "training_data": train.format["format_kwargs"]["transform"].describe(),
+        "training_data": described_by.describe(),
         "validation_files": len(validation),
         "chosen": next((entry for entry in validations if entry["step"] == state.best_global_step), None),
         "validations": validations,

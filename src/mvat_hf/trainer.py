@@ -12,11 +12,13 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .chunking import evaluating
 from .data.collator import SegmentCollator
+from .data.streaming import MixtureStream
 from .losses import DistillationMethod, compressed_spectral_loss, snr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
@@ -71,6 +73,18 @@ class CropAnew(TrainerCallback):
         self.collator.epoch = int(state.epoch or 0)
 
 
+class FollowStream(TrainerCallback):
+    """Starts a stream where the run stands; transformers would make all mixtures up to there anew and drop them."""
+
+    def on_train_begin(self, args, state, control, train_dataloader, **kwargs):
+        batches = state.global_step * args.gradient_accumulation_steps
+        stream = train_dataloader.dataset
+        stream.load_state_dict({"mixtures": batches * stream.batch_size * stream.world, "taken": 0})
+
+    def on_step_end(self, args, state, control, **kwargs):
+        state.epoch = state.global_step / state.max_steps  # transformers counts from where it resumed
+
+
 class EnhancementTrainer(Trainer):
     """
     Trains on L_SE (`MannerModel(labels=…)`), logs its terms, validates by PESQ, STOI and SI-SDR on whole files.
@@ -78,7 +92,8 @@ class EnhancementTrainer(Trainer):
     Args:
         model: the model to train.
         args: `EnhancementArguments`.
-        train_dataset, eval_dataset: items {"id", "clean", "noisy"}, as `load_valentini` and `load_dns` give.
+        train_dataset, eval_dataset: items {"id", "clean", "noisy"}, as `load_valentini` and `load_dns` give; to train,
+            a `MixtureStream` too, which needs `max_steps`.
         data_collator: a `SegmentCollator`.
         kwargs: as of transformers' Trainer.
     """
@@ -88,8 +103,25 @@ class EnhancementTrainer(Trainer):
     def __init__(self, model: MannerModel, args: EnhancementArguments, data_collator: SegmentCollator, **kwargs):
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(CropAnew(data_collator))
+        if isinstance(self.train_dataset, MixtureStream):
+            args.ignore_data_skip = True
+            self.add_callback(FollowStream())
         self.logged_terms: dict[str, torch.Tensor] = {}
         self.logged_batches = 0
+
+    def get_train_dataloader(self) -> DataLoader:
+        """transformers' own, but for a stream: it splits itself, where accelerate would let one process make it all."""
+        if not isinstance(self.train_dataset, MixtureStream):
+            return super().get_train_dataloader()
+        args, batch_size = self.args, self._train_batch_size
+        return DataLoader(
+            self.train_dataset.split(batch_size, args.process_index, args.world_size),
+            batch_size=batch_size,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            pin_memory=args.dataloader_pin_memory,
+        )
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
         outputs: MannerOutput = model(**inputs)
@@ -148,11 +180,15 @@ class EnhancementTrainer(Trainer):
         A running mean over ten small batches or so is noisy, and lags behind the weights while they still move.
         """
         size = self.args.train_batch_size
+        wanted = self.args.recalibration_batches * size
         dataset: Any = self.train_dataset
-        count = min(self.args.recalibration_batches * size, len(dataset))
-        chosen = np.random.default_rng(self.args.seed).choice(len(dataset), count, replace=False)
-        batches = (chosen[start : start + size] for start in range(0, count, size))
-        inputs = (self.data_collator([dataset[int(index)] for index in batch])["input_values"] for batch in batches)
+        if isinstance(dataset, MixtureStream):
+            items = [dataset.mixer.item(index) for index in range(wanted)]
+        else:
+            order = np.random.default_rng(self.args.seed).permutation(len(dataset))
+            items = [dataset[int(index)] for index in order[:wanted]]
+        batches = (self.data_collator(items[start : start + size]) for start in range(0, len(items), size))
+        inputs = (batch["input_values"] for batch in batches)
         with self.compute_loss_context_manager():
             update_bn(inputs, self.accelerator.unwrap_model(self.model), self.args.device)
 

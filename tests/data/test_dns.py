@@ -3,15 +3,19 @@
 Every speaker and noise type of the miniature hums a note of its own, so that a mixture tells what it was made of.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 
 from mvat_hf import load_dns
 from mvat_hf.data.audio import AudioError, read_mono
+from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.dns import fileid, hold_out
 from mvat_hf.data.mixing import MixingOptions
 from mvat_hf.data.pairs import DataError
+from mvat_hf.data.reverb import Rooms
 
 SPEAKERS = {f"reader_{number}": 200 + 50 * number for number in range(11)}  # Hz
 NOISES = {f"type_{number}": 2000 + 100 * number for number in range(20)}
@@ -198,3 +202,85 @@ def test_the_corpus_itself(split, count, shared):
 def test_training_on_the_corpus_itself(shared):
     item = load_dns(shared / "data" / "dns", "train", size=1)[0]
     assert len(item["clean"]) == len(item["noisy"]) == 64000
+
+
+@pytest.fixture
+def synthesised(tmp_path):
+    """Forty pairs of ten readers as the challenge's synthesiser names them."""
+    for number in range(40):
+        folder = tmp_path / "training"
+        hum(folder / "clean" / f"clean_fileid_{number}.wav", 300, 0.05)
+        name = f"book_1_chp_2_reader_{number % 10:05}_0_hum_snr5_tl-20_fileid_{number}.wav"
+        hum(folder / "noisy" / name, 400, 0.05)
+        hum(folder / "noise" / f"noise_fileid_{number}.wav", 400, 0.05)
+    return tmp_path
+
+
+def test_synthesised_pairs_hold_readers_out(synthesised):
+    train, validation = (load_dns(synthesised, split) for split in ("train", "validation"))
+    assert (len(train), len(validation)) == (36, 4)
+    numbers = [{int(name.removeprefix("fileid_")) for name in part["id"]} for part in (train, validation)]
+    assert sorted(numbers[0] | numbers[1]) == list(range(40))
+    assert not {n % 10 for n in numbers[0]} & {n % 10 for n in numbers[1]}  # whole readers
+    assert set(train[0]) == {"id", "clean", "noisy"}
+
+
+def test_synthesised_pairs_without_readers_are_held_out_one_by_one(synthesised):
+    for path in (synthesised / "training" / "noisy").iterdir():
+        path.rename(path.with_name(path.name[path.name.index("hum") :]))
+    assert len(load_dns(synthesised, "validation")) == 4
+
+
+def test_a_synthesised_file_without_partner_is_named(synthesised):
+    (synthesised / "training" / "clean" / "clean_fileid_7.wav").unlink()
+    with pytest.raises(DataError, match=r"1 files .*no partner.*: fileid_7$"):
+        load_dns(synthesised, "train")
+
+
+def test_where_there_is_speech_to_mix_it_is_mixed(root, synthesised):
+    (synthesised / "datasets").symlink_to(root / "datasets")
+    assert len(load_dns(synthesised, "train")) == 200
+    for given in (synthesised, synthesised / "datasets"):
+        assert len(load_dns(given, "train", source="synthesised")) == 36
+    with pytest.raises(DataError, match=r"no such folder: .*training"):
+        load_dns(root, "train", source="synthesised")
+    with pytest.raises(DataError, match='unknown source "both" of DNS, expected one of: mixed, synthesised'):
+        load_dns(root, "train", source="both")
+
+
+def test_a_stream_is_the_same_mixtures_without_end(root):
+    stream, dataset = load_dns(root, "train", mixing=SHORT, streaming=True), load_dns(root, "train", mixing=SHORT)
+    for streamed, item in zip(stream, dataset.select(range(5)), strict=False):
+        assert streamed["id"] == item["id"]
+        np.testing.assert_array_equal(streamed["noisy"], item["noisy"])
+    for options in (
+        {"split": "validation"},
+        {"split": "train", "size": 3},
+        {"split": "train", "source": "synthesised"},
+    ):
+        with pytest.raises(DataError, match="a stream is endless"):
+            load_dns(root, streaming=True, **options)
+
+
+def test_rooms_come_from_the_folder_or_are_simulated(root, tmp_path):
+    mixing = MixingOptions(seconds=0.25, snr_db=(60, 60), augmentation=Augmentation(reverb_probability=1))
+    plain = load_dns(root, "validation", mixing=SHORT)[0]["noisy"]
+    augmented = replace(SHORT, augmentation=mixing.augmentation)
+    np.testing.assert_array_equal(load_dns(root, "validation", mixing=augmented)[0]["noisy"], plain)  # without rooms
+    (tmp_path / "datasets").mkdir()
+    for name in ("clean", "noise"):
+        (tmp_path / "datasets" / name).symlink_to(root / "datasets" / name)
+    (tmp_path / "datasets" / "impulse_responses" / "SLR26").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds no impulse responses; without that folder rooms are simulated"):
+        load_dns(tmp_path, "train", mixing=mixing)
+    echo = np.zeros(1000)
+    echo[[100, 500]] = 0.9, 0.45
+    soundfile.write(tmp_path / "datasets" / "impulse_responses" / "SLR26" / "a.wav", echo, 16000)
+    item = load_dns(tmp_path, "train", mixing=mixing)[0]
+    expected = item["clean"] + 0.5 * np.pad(item["clean"], (400, 0))[:-400]
+    assert np.abs(item["noisy"] - expected).max() < 0.01 * np.abs(expected).max()
+
+    pytest.importorskip("pyroomacoustics")
+    rooms = Rooms(room_count=2, rt60_high=0.25)
+    item = load_dns(root, "train", mixing=mixing, rooms=rooms)[0]
+    assert np.abs(item["noisy"] - item["clean"]).max() / np.abs(item["noisy"]).max() > 0.1

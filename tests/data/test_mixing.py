@@ -6,6 +6,7 @@ import soundfile
 from torch.utils.data import DataLoader
 
 from mvat_hf.data.audio import AudioError, read_mono
+from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.dns import mixtures
 from mvat_hf.data.mixing import Mixer, MixingOptions, draw, mix, read_span
 
@@ -74,6 +75,7 @@ def test_silence_mixes_without_accident():
         ({"seconds": -1.0}, "seconds must be above 0, got -1"),
         ({"snr_db": (20.0, 0.0)}, r"snr_db must be \(low, high\), got \(20.0, 0.0\)"),
         ({"level_dbfs": (-15, -35)}, r"level_dbfs must be \(low, high\), got \(-15, -35\)"),
+        ({"silence_seconds": -1}, "silence_seconds must be at least 0, got -1"),
     ],
 )
 def test_options_out_of_order(options, says):
@@ -190,3 +192,87 @@ def test_workers_and_order_do_not_matter(workers, files):
         clean, noisy = mixer.mixture(index)
         np.testing.assert_array_equal(item["clean"], clean)
         np.testing.assert_array_equal(item["noisy"], noisy)
+
+
+def test_the_ratio_may_be_that_where_noise_is_active():
+    speech, interference = noise(16000), noise(16000, seed=1)
+    interference[:8000] = 0
+    clean, noisy = mix(speech, interference, 5, -25, window=1600)
+    assert decibels(clean[8000:]) - decibels((noisy - clean)[8000:]) == pytest.approx(5, abs=0.02)
+    np.testing.assert_array_equal(clean[:8000], noisy[:8000])
+
+
+def test_what_is_heard_is_mixed_and_the_target_scaled_with_it():
+    target, heard = noise(), 2 * noise(seed=2)
+    clean, noisy = mix(target, noise(seed=1), 5, -25, heard=heard)
+    gain = float(clean @ target / (target @ target))
+    np.testing.assert_allclose(clean, gain * target, atol=1e-6)
+    assert decibels(gain * heard) - decibels(noisy - gain * heard) == pytest.approx(5, abs=0.02)
+
+
+def test_silence_may_stand_between_joined_files(files):
+    _, interference = files
+    audio = draw(interference, 5000, 16000, np.random.default_rng(0), silence=300)
+    assert audio.shape == (5000,)
+    np.testing.assert_array_equal(np.flatnonzero(audio == 0), [*range(1600, 1900), *range(3500, 3800)])
+
+
+def mixed(files, count=40, responses=(), **augmentation):
+    options = MixingOptions(seconds=0.1, snr_db=(5, 5), augmentation=Augmentation(**augmentation))
+    mixer = Mixer(*files, options, responses=responses)
+    return [mixer.mixture(index) for index in range(count)]
+
+
+def test_some_mixtures_lack_noise_or_speech(files):
+    plain, changed = mixed(files), mixed(files, clean_probability=0.3, noise_probability=0.3)
+    kinds = []
+    for (clean, noisy), before in zip(changed, plain, strict=True):
+        if not clean.any():
+            assert noisy.any()
+            kinds.append("noise")
+        elif np.array_equal(clean, noisy):
+            kinds.append("clean")
+        else:
+            np.testing.assert_array_equal(noisy, before[1])
+            kinds.append("both")
+    assert min(kinds.count(kind) for kind in ("noise", "clean", "both")) > 5
+    assert all(not clean.any() for clean, _ in mixed(files, 5, noise_probability=1))
+
+
+def test_the_room_is_heard_and_the_direct_path_wanted(files):
+    room = np.zeros(200, dtype=np.float32)
+    room[[50, 150]] = 1, 0.5
+    plain, rooms = mixed(files, 10), mixed(files, 10, [room], reverb_probability=1, early_ms=0)
+    for (clean, _), (target, noisy) in zip(plain, rooms, strict=True):
+        gain = float(target @ clean / (clean @ clean))
+        np.testing.assert_allclose(target, gain * clean, atol=1e-5)  # where the speech was
+        heard = target + 0.5 * np.pad(target, (100, 0))[:-100]
+        assert decibels(heard) - decibels(noisy - heard) == pytest.approx(5, abs=0.05)
+    some = mixed(files, responses=[room], reverb_probability=0.5)
+    same = sum(np.array_equal(one[1], other[1]) for one, other in zip(some, mixed(files), strict=True))
+    assert 8 < same < 32
+
+
+def test_reverberation_needs_responses(files):
+    with pytest.raises(ValueError, match="expected impulse responses, got none"):
+        mixed(files, reverb_probability=0.5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"speed_change": 0.1}, {"equaliser_probability": 1}, {"second_noise_probability": 1}]
+)
+def test_changes_keep_the_ratio_the_length_and_the_determinism(options, files):
+    first, again, plain = mixed(files, **options), mixed(files, **options), mixed(files)
+    changed = 0
+    for (clean, noisy), same, before in zip(first, again, plain, strict=True):
+        assert clean.shape == noisy.shape == (1600,) and clean.dtype == noisy.dtype == np.float32
+        assert decibels(clean) - decibels(noisy - clean) == pytest.approx(5, abs=0.02)
+        np.testing.assert_array_equal(noisy, same[1])
+        changed += not np.allclose(noisy, before[1], atol=1e-3)
+    assert changed > 12  # one of the two noises twice is the same noise
+
+
+def test_a_mixer_tells_what_it_is_made_of(files):
+    options = MixingOptions(augmentation=Augmentation(reverb_probability=0.5))
+    assert set(Mixer(*files).describe()) == {"speech", "noise"}
+    assert Mixer(*files, options, responses=[np.ones(3)]).describe()["responses"] == {"simulated": 1}

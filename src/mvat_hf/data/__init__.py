@@ -1,6 +1,7 @@
 """Audio files, the data sets of the field as `datasets` objects, and the collator that crops them.
 
 `audio`: reading and resampling; `resampled`: copies at another rate; `pairs`: matched folders; `parquet`: the form of
-the Hub; `valentini`, `dns`: the two corpora; `mixing`: speech plus noise on the fly; `segments`: pairs cut on a fixed
-grid; `collator`: seeded crops as model input; `parallel`: work on many files at once.
+the Hub; `valentini`, `dns`: the two corpora; `mixing`: speech plus noise on the fly, with `levels`, `augment` and
+`reverb`; `streaming`: mixtures without end; `segments`: pairs cut on a fixed grid; `collator`: seeded crops as model
+input; `batch_augmentation`: a collator that augments; `parallel`: work on many files at once.
 """

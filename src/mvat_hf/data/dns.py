@@ -1,7 +1,7 @@
 """The DNS Challenge data of Interspeech 2020 as its users have it on disk: test sets, and training mixed on the fly."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .audio import find_audio
+from .augment import Augmentation
 from .mixing import Mixer, MixingOptions
-from .pairs import DataError, match_pairs, pairs_dataset, require_folder
+from .pairs import DataError, Pair, match_pairs, pairs_dataset, require_folder
+from .reverb import ResponseFiles, Rooms, response_files, simulate_rooms
+from .streaming import MixtureStream
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 TEST_SETS = {"test": "no_reverb", "no_reverb": "no_reverb", "with_reverb": "with_reverb"}
 DNS_SPLITS = ("train", "validation", *TEST_SETS)
+SOURCES = ("mixed", "synthesised")
 HELD_OUT_SHARE = 0.1  # of the noise types, and of the speakers where there is no clean_valid folder
 
 
@@ -24,43 +28,80 @@ def load_dns(
     root: str | Path,
     split: str,
     *,
+    source: str | None = None,
+    streaming: bool = False,
+    batch_size: int = 1,
     size: int | None = None,
     seed: int = 0,
     mixing: MixingOptions | None = None,
+    rooms: Rooms | None = None,
     sampling_rate: int = 16000,
-) -> "Dataset":
+) -> "Dataset | MixtureStream":
     """
     Pairs of one split; items are {"id", "clean", "noisy"}, arrays (time,) at `sampling_rate` Hz.
 
     Args:
-        root: folder that holds `datasets/` (`clean`, `noise`, `test_set`; optionally `clean_valid`), or that folder.
-        split: "train": mixtures made on the fly from `clean` and `noise`; "validation": fixed mixtures of the whole
-            files of `clean_valid` (else of a tenth of the speakers) with a tenth of the noise types, both held out of
-            training; "test" or "no_reverb", "with_reverb": the synthetic test sets.
+        root: folder that holds `datasets/` (`clean`, `noise`, `test_set`; optionally `clean_valid` and
+            `impulse_responses`) or that folder; the challenge's synthesiser puts `training/` beside `datasets/`.
+        split: "train" and "validation": see `source`; "test" or "no_reverb", "with_reverb": the synthetic test sets.
+        source: of training and validation. "mixed": training mixtures made on the fly from `clean` and `noise`; fixed
+            validation mixtures, never augmented, of the whole files of `clean_valid` (else of a tenth of the speakers)
+            with a tenth of the noise types, both held out of training. "synthesised": the pairs of
+            `training/{clean,noisy}` by fileid, without a tenth of the readers (else of the pairs) for validation. By
+            default "mixed" where there is a `clean` folder.
+        streaming: an endless `MixtureStream` of the training mixtures; see there how it is split and resumed.
+        batch_size: of the `DataLoader` that reads the stream, so that its batches do not depend on its workers.
         size: number of mixtures; by default 10 per speech file to train, one to validate.
-        seed: of the training mixtures; validation does not depend on it.
+        seed: of the training mixtures and simulated rooms; validation does not depend on it.
         mixing: how to mix; the challenge's ranges by default.
+        rooms: what to simulate where reverberation is asked for and there is no `impulse_responses` folder.
 
     Raises:
-        DataError: unknown split, missing folder, no files, or test files without a partner of the same fileid.
+        DataError: unknown split or source, missing folder, no files, or files without a partner of the same fileid.
     """
     if split not in DNS_SPLITS:
         raise DataError(f'unknown split "{split}" of DNS, expected one of: {", ".join(DNS_SPLITS)}')
-    root = require_folder(Path(root))
-    data = root / "datasets" if (root / "datasets").is_dir() else root
+    if source not in (None, *SOURCES):
+        raise DataError(f'unknown source "{source}" of DNS, expected one of: {", ".join(SOURCES)}')
     if size is not None and size < 1:
         raise DataError(f"size must be at least one mixture, got {size}")
+    root = require_folder(Path(root))
+    data = root / "datasets" if (root / "datasets").is_dir() else root
+    training = (root.parent if root.name == "datasets" else root) / "training"
+    if source is None:
+        source = "synthesised" if training.is_dir() and not (data / "clean").is_dir() else "mixed"
+    if streaming and (split, source, size) != ("train", "mixed", None):
+        raise DataError(
+            "a stream is endless and mixes training data, expected split train, source mixed and no size, "
+            f"got {split}, {source} and {size}"
+        )
     if split in TEST_SETS:
         folder = data / "test_set" / "synthetic" / TEST_SETS[split]
         return pairs_dataset(match_pairs(folder / "clean", folder / "noisy", key=fileid), sampling_rate)
+    if source == "synthesised":
+        return pairs_dataset(split_synthesised(training)[split == "validation"], sampling_rate)
 
     options = replace(mixing or MixingOptions(), sampling_rate=sampling_rate)
-    clean, held_out_clean = split_speech(data)
-    noise, held_out_noise = hold_out(files_below(data / "noise"), data / "noise")
-    if split == "validation":
-        whole_files = replace(options, seconds=None)
-        return mixtures(Mixer(held_out_clean, held_out_noise, whole_files), size or len(held_out_clean))
-    return mixtures(Mixer(clean, noise, options, seed), size or 10 * len(clean))
+    mixer = training_mixer(data, options, rooms, seed) if split == "train" else validation_mixer(data, options)
+    if streaming:
+        return MixtureStream(mixer, batch_size)
+    return mixtures(mixer, size or (10 if split == "train" else 1) * len(mixer.clean))
+
+
+def training_mixer(data: Path, options: MixingOptions, rooms: Rooms | None, seed: int) -> Mixer:
+    """Mixes what is not held out; with responses of rooms where the options ask for reverberation."""
+    clean, _ = split_speech(data)
+    noise, _ = split_noise(data)
+    reverberates = options.augmentation.reverb_probability > 0
+    responses = room_responses(data, rooms or Rooms(), options.sampling_rate, seed) if reverberates else ()
+    return Mixer(clean, noise, options, seed, responses)
+
+
+def validation_mixer(data: Path, options: MixingOptions) -> Mixer:
+    """Mixes whole files of what is held out, without augmentation."""
+    _, clean = split_speech(data)
+    _, noise = split_noise(data)
+    return Mixer(clean, noise, replace(options, seconds=None, augmentation=Augmentation()))
 
 
 def mixtures(mixer: Mixer, size: int) -> "Dataset":
@@ -78,12 +119,39 @@ def fileid(path: Path) -> str:
     return found[0]
 
 
+def room_responses(data: Path, rooms: Rooms, sampling_rate: int, seed: int) -> Sequence[np.ndarray] | ResponseFiles:
+    """Impulse responses of the folder `impulse_responses` where there is one, else of simulated rooms."""
+    folder = data / "impulse_responses"
+    if not folder.is_dir():
+        return simulate_rooms(rooms, sampling_rate, seed)
+    responses = response_files(folder, sampling_rate)
+    if not len(responses):
+        raise DataError(f"{folder} holds no impulse responses; without that folder rooms are simulated")
+    return responses
+
+
 def split_speech(data: Path) -> tuple[list[Path], list[Path]]:
     """(training, validation) speech files: `clean_valid` is validation where it exists, else speakers are held out."""
     clean = files_below(data / "clean")
     if (data / "clean_valid").is_dir():
         return clean, files_below(data / "clean_valid")
     return hold_out(clean, data / "clean")
+
+
+def split_noise(data: Path) -> tuple[list[Path], list[Path]]:
+    """(training, validation) noise files: types are held out."""
+    return hold_out(files_below(data / "noise"), data / "noise")
+
+
+def split_synthesised(training: Path) -> tuple[list[Pair], list[Pair]]:
+    """(training, validation) pairs of the folders `clean` and `noisy`, held out by the readers that names tell."""
+    pairs = match_pairs(training / "clean", training / "noisy", key=fileid)
+    groups = [reader_of(pair.noisy) or reader_of(pair.clean) or pair.id for pair in pairs]
+    held_out = choose_held_out(groups, training)
+    return (
+        [pair for pair, group in zip(pairs, groups, strict=True) if group not in held_out],
+        [pair for pair, group in zip(pairs, groups, strict=True) if group in held_out],
+    )
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -94,23 +162,34 @@ def files_below(folder: Path) -> list[Path]:
     return files
 
 
+def reader_of(path: Path) -> str | None:
+    """ "reader_06709" of `book_00000_chp_0009_reader_06709_0.wav`, as the corpus names its speech."""
+    found = re.search(r"reader_\d+", path.name)
+    return found and found[0]
+
+
 def group_of(path: Path) -> str:
     """What is held out together with a file, by its path below the data folder."""
-    reader = re.search(r"reader_\d+", path.name)
-    return path.parts[0] if len(path.parts) > 1 or reader is None else reader[0]
+    return path.parts[0] if len(path.parts) > 1 else reader_of(path) or path.parts[0]
 
 
 def hold_out(files: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path]]:
     """(kept, held out): whole sub-folders (speakers, noise types), or the readers that the corpus' flat names tell
-    ("…_reader_06709_0.wav"), else single files.
-
-    The choice depends on the names alone, so that every run and machine holds out the same.
-    """
+    ("…_reader_06709_0.wav"), else single files."""
     groups = {path: group_of(path.relative_to(folder)) for path in files}
-    names = sorted(set(groups.values()))
+    held_out = choose_held_out(groups.values(), folder)
+    kept = [path for path in files if groups[path] not in held_out]
+    return kept, [path for path in files if groups[path] in held_out]
+
+
+def choose_held_out(groups: Iterable[str], folder: Path) -> set[str]:
+    """A tenth of the groups of `folder`, chosen by their names alone: every run and machine holds out the same.
+
+    Raises:
+        DataError: fewer than two groups.
+    """
+    names = sorted(set(groups))
     if len(names) < 2:
         raise DataError(f"{folder} has {len(names)} group or file, expected at least 2 to hold some out for validation")
     chosen = np.random.default_rng(0).permutation(len(names))[: max(1, round(HELD_OUT_SHARE * len(names)))]
-    held_out = {names[index] for index in chosen}
-    kept = [path for path in files if groups[path] not in held_out]
-    return kept, [path for path in files if groups[path] in held_out]
+    return {names[index] for index in chosen}

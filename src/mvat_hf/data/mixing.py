@@ -1,6 +1,10 @@
 """Noisy speech made on the fly, after the synthesiser of the DNS Challenge (Reddy et al., Interspeech 2020).
 
-A mixture depends on (seed, index) alone: the order, worker or machine that asks for it does not matter.
+A mixture depends on (seed, index) alone: the order, worker or machine that asks for it does not matter. What
+`Augmentation` adds draws from generators of its own, so that mixtures without it do not depend on it.
+
+Of the augmentations of Défossez et al. 2020, a mixer needs no Remix and no random shift: every mixture's noise is drawn
+independently of its speech, both from random places of their files. (For recorded pairs: `batch_augmentation`.)
 """
 
 from collections.abc import Sequence
@@ -10,9 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from .audio import AudioError, describe_files, open_audio, read_frames, read_mono, resample
+from .augment import Augmentation, change_speed, equalise, random_speed
+from .levels import EPS, active_db, rms_db
+from .reverb import ResponseFiles, reverberate
 
-EPS = 1e-12
 PEAK = 0.99  # of the noisy mixture: above it, the pair is scaled down together
+WINDOW = 0.1  # s, in which the activity of noise is told, as in the challenge
+SECOND_NOISE_DB = (-10.0, 0.0)  # level of a second noise relative to the first
+# what draws from a generator of its own; numbers above 0, which a seed's trailing zeros would not tell from none
+SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS = range(1, 6)
 
 
 @dataclass(frozen=True)
@@ -25,12 +35,19 @@ class MixingOptions:
         snr_db: range of the signal-to-noise ratio in dB (the challenge: 0 to 40).
         level_dbfs: range of the mixture's RMS level in dB relative to full scale (the challenge: -35 to -15).
         sampling_rate: in Hz.
+        silence_seconds: between recordings that are joined to length (the challenge: 0.2).
+        active_snr: measure the SNR where noise is active (the challenge's segmental mixing, see `active_db`), not over
+            the whole mixture.
+        augmentation: see `Augmentation`.
     """
 
     seconds: float | None = 4.0
     snr_db: tuple[float, float] = (0.0, 40.0)
     level_dbfs: tuple[float, float] = (-35.0, -15.0)
     sampling_rate: int = 16000
+    silence_seconds: float = 0.0
+    active_snr: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self):
         if self.seconds is not None and self.seconds <= 0:
@@ -39,27 +56,37 @@ class MixingOptions:
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must be (low, high), got ({low}, {high})")
+        if self.silence_seconds < 0:
+            raise ValueError(f"silence_seconds must be at least 0, got {self.silence_seconds}")
 
 
-def rms_db(audio: np.ndarray) -> float:
-    """Root mean square of `audio` (time,) in dB relative to full scale."""
-    return 10 * float(np.log10(np.mean(np.square(audio, dtype=np.float64)) + EPS))
-
-
-def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float, level_dbfs: float) -> tuple[np.ndarray, np.ndarray]:
+def mix(
+    clean: np.ndarray,
+    noise: np.ndarray,
+    snr_db: float,
+    level_dbfs: float,
+    *,
+    heard: np.ndarray | None = None,
+    window: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Mix at a signal-to-noise ratio and set the mixture's level.
 
     Args:
         clean, noise: (time,), of one length.
-        snr_db: ratio of their RMS levels in the mixture.
+        snr_db: ratio of the RMS levels of speech and noise in the mixture.
         level_dbfs: RMS level of the mixture; lowered where its peak would pass 0.99.
+        heard: what the mixture holds of the speech, where that is not `clean` itself: speech in a room (time,).
+        window: take both levels where the noise is active, told in windows of so many samples; see `active_db`.
 
     Returns:
-        (clean, noisy), each (time,) float32, where noisy - clean is the scaled noise. Silent speech leaves noise alone.
+        (clean, noisy), each (time,) float32, where noisy - heard is the scaled noise. Silent speech leaves noise alone.
     """
-    noise = noise * 10 ** ((rms_db(clean) - snr_db - rms_db(noise)) / 20) if clean.any() else noise
-    noisy = clean + noise
+    heard = clean if heard is None else heard
+    if heard.any():
+        speech_db, noise_db = active_db(heard, noise, window) if window else (rms_db(heard), rms_db(noise))
+        noise = noise * 10 ** ((speech_db - snr_db - noise_db) / 20)
+    noisy = heard + noise
     gain = 10 ** ((level_dbfs - rms_db(noisy)) / 20)
     gain = min(gain, PEAK / (np.abs(noisy).max() + EPS))
     return (clean * gain).astype(np.float32), (noisy * gain).astype(np.float32)
@@ -74,8 +101,10 @@ def read_span(path: Path, samples: int, sampling_rate: int, rng: np.random.Gener
     return resample(audio.mean(axis=0, keepdims=True), rate, sampling_rate)[0, :samples]
 
 
-def draw(files: Sequence[Path], samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """`samples` of audio from randomly drawn files, joined until the length is reached.
+def draw(
+    files: Sequence[Path], samples: int, sampling_rate: int, rng: np.random.Generator, silence: int = 0
+) -> np.ndarray:
+    """`samples` of audio from randomly drawn files, joined with `silence` samples between until the length is reached.
 
     Raises:
         AudioError: a file too short to give a single sample at `sampling_rate`.
@@ -88,6 +117,9 @@ def draw(files: Sequence[Path], samples: int, sampling_rate: int, rng: np.random
         if not len(parts[-1]):
             raise AudioError(f"{path} is too short: it has no sample at {sampling_rate} Hz")
         missing -= len(parts[-1])
+        if silence and missing > 0:
+            parts.append(np.zeros(min(silence, missing), dtype=np.float32))
+            missing -= len(parts[-1])
     return np.concatenate(parts)
 
 
@@ -101,24 +133,39 @@ class Mixer:
         noise: noise files, drawn at random and joined to length.
         options: see `MixingOptions`.
         seed: another seed, other mixtures.
+        responses: impulse responses (time,) of rooms at the sampling rate; needed where reverberation is asked for.
+
+    Raises:
+        ValueError: reverberation without responses.
     """
 
     clean: Sequence[Path]
     noise: Sequence[Path]
     options: MixingOptions = field(default_factory=MixingOptions)
     seed: int = 0
+    responses: Sequence[np.ndarray] | ResponseFiles = ()
+
+    def __post_init__(self):
+        if self.options.augmentation.reverb_probability > 0 and not len(self.responses):
+            raise ValueError("reverb_probability is above 0, expected impulse responses, got none")
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        pairs = [self.mixture(index) for index in batch["index"]]
-        return {
-            "id": [f"mixture_{index}" for index in batch["index"]],
-            "clean": [clean for clean, _ in pairs],
-            "noisy": [noisy for _, noisy in pairs],
-        }
+        items = [self.item(index) for index in batch["index"]]
+        return {name: [item[name] for item in items] for name in ("id", "clean", "noisy")}
 
     def describe(self) -> dict[str, dict]:
-        """Files, hours and folders of the speech and of the noise, for the record of a run."""
-        return {"speech": describe_files(self.clean), "noise": describe_files(self.noise)}
+        """Files, hours and folders of the speech and of the noise, for the record of a run; rooms where it uses any."""
+        parts = {"speech": describe_files(self.clean), "noise": describe_files(self.noise)}
+        if isinstance(self.responses, ResponseFiles):
+            parts["responses"] = describe_files(self.responses.files)
+        elif len(self.responses):
+            parts["responses"] = {"simulated": len(self.responses)}
+        return parts
+
+    def item(self, index: int) -> dict:
+        """{"id", "clean", "noisy"} of an index."""
+        clean, noisy = self.mixture(index)
+        return {"id": f"mixture_{index}", "clean": clean, "noisy": noisy}
 
     def mixture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(clean, noisy) of an index, each (time,) float32."""
@@ -127,6 +174,49 @@ class Mixer:
         if options.seconds is None:
             clean = read_mono(self.clean[index % len(self.clean)], rate)
         else:
-            clean = draw(self.clean, round(options.seconds * rate), rate, rng)
-        noise = draw(self.noise, len(clean), rate, rng)
-        return mix(clean, noise, rng.uniform(*options.snr_db), rng.uniform(*options.level_dbfs))
+            clean = self.draw(self.clean, round(options.seconds * rate), rng, self.generator(index, SPEECH))
+        noise = self.draw(self.noise, len(clean), rng, self.generator(index, NOISE))
+        snr_db, level_dbfs = rng.uniform(*options.snr_db), rng.uniform(*options.level_dbfs)
+
+        noise = self.add_second_noise(index, noise)
+        clean, heard = self.hear(index, clean)
+        part, augmentation = self.generator(index, PARTS).random(), options.augmentation
+        if part < augmentation.clean_probability:
+            noise = np.zeros_like(noise)
+        elif part >= 1 - augmentation.noise_probability:
+            clean = heard = np.zeros_like(clean)
+        window = round(WINDOW * rate) if options.active_snr else None
+        return mix(clean, noise, snr_db, level_dbfs, heard=heard, window=window)
+
+    def generator(self, index: int, stage: int) -> np.random.Generator:
+        """Random numbers of one stage of a mixture, independent of those that every mixture needs."""
+        return np.random.default_rng([self.seed, index, stage])
+
+    def draw(
+        self, files: Sequence[Path], samples: int, rng: np.random.Generator, changes: np.random.Generator
+    ) -> np.ndarray:
+        """`samples` of `files` chosen by `rng`, at a speed and through a filter chosen by `changes`."""
+        options, rate = self.options, self.options.sampling_rate
+        played = random_speed(options.augmentation.speed_change, rate, changes)
+        silence = round(options.silence_seconds * rate)
+        audio = draw(files, -(-samples * played // rate), rate, rng, silence)
+        audio = change_speed(audio, played, rate)[:samples]
+        return equalise(audio, changes) if changes.random() < options.augmentation.equaliser_probability else audio
+
+    def add_second_noise(self, index: int, noise: np.ndarray) -> np.ndarray:
+        """`noise` (time,), sometimes with another one that is at most as loud."""
+        rng = self.generator(index, SECOND_NOISE)
+        if rng.random() >= self.options.augmentation.second_noise_probability:
+            return noise
+        other = self.draw(self.noise, len(noise), rng, rng)
+        return noise + other * 10 ** ((rms_db(noise) + rng.uniform(*SECOND_NOISE_DB) - rms_db(other)) / 20)
+
+    def hear(self, index: int, speech: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(target, heard), each (time,): `speech` itself, or sometimes what a room makes of it."""
+        rng, augmentation = self.generator(index, ROOM), self.options.augmentation
+        if rng.random() >= augmentation.reverb_probability:
+            return speech, speech
+        response = self.responses[int(rng.integers(len(self.responses)))]
+        early = round(augmentation.early_ms * self.options.sampling_rate / 1000)
+        heard, target = reverberate(speech, response, early)
+        return target, heard

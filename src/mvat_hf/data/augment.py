@@ -1,0 +1,94 @@
+"""What the speech and the noise of a mixture go through before they are mixed, each part by itself.
+
+The options are fields with their help text, so that a recipe has them under the same names.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .audio import resample
+
+RING = 512  # samples; the slowest filter of `equalise` is down by more than 100 dB after them
+
+
+def option(default: Any, text: str) -> Any:
+    """A field of an options class, with the help text that the command line prints."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class Augmentation:
+    """Changes to mixtures made on the fly (never to validation); all off by default."""
+
+    speed_change: float = option(
+        0.0, "dns: speech and noise are each played at 1 +- up to this speed (Ko et al. 2015: 0.1)."
+    )
+    equaliser_probability: float = option(
+        0.0, "dns: chance of a random second-order filter on speech and on noise (RNNoise, Valin 2018)."
+    )
+    second_noise_probability: float = option(
+        0.0, "dns: chance of a second noise, 0 to 10 dB below the first before the SNR is set."
+    )
+    clean_probability: float = option(0.0, "dns: chance of a mixture without noise.")
+    noise_probability: float = option(0.0, "dns: chance of a mixture without speech, whose target is silence.")
+    reverb_probability: float = option(
+        0.0,
+        "dns: chance that speech is heard in a room, the target being its direct path; responses of "
+        "`impulse_responses` where that folder is, else of simulated rooms.",
+    )
+    early_ms: float = option(
+        2.5, "dns: reflections up to this long after the direct path belong to the target (50: early ones too)."
+    )
+
+    def __post_init__(self):
+        for name in ("equaliser", "second_noise", "clean", "noise", "reverb"):
+            value = getattr(self, f"{name}_probability")
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}_probability must be from 0 to 1, got {value}")
+        if self.clean_probability + self.noise_probability > 1:
+            raise ValueError(
+                "clean_probability and noise_probability must be at most 1 together, "
+                f"got {self.clean_probability} and {self.noise_probability}"
+            )
+        if not 0 <= self.speed_change <= 0.5:
+            raise ValueError(f"speed_change must be from 0 to 0.5, got {self.speed_change}")
+        if self.early_ms < 0:
+            raise ValueError(f"early_ms must be at least 0, got {self.early_ms}")
+
+
+def random_speed(change: float, sampling_rate: int, rng: np.random.Generator) -> int:
+    """The rate in Hz to take audio of `sampling_rate` for, so that it is heard at a speed of 1 +- up to `change`.
+
+    In steps of a hundredth: such ratios are resampled several times faster than arbitrary ones.
+    """
+    percent = round(100 * change)
+    return sampling_rate * int(rng.integers(100 - percent, 100 + percent + 1)) // 100
+
+
+def change_speed(audio: np.ndarray, played_rate: int, sampling_rate: int) -> np.ndarray:
+    """`audio` (time,) of `sampling_rate` Hz as if recorded at `played_rate`: pitch and tempo change together."""
+    return resample(audio[None], played_rate, sampling_rate)[0]
+
+
+def equalise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """
+    A random filter (1 + a1 z^-1 + a2 z^-2) / (1 + b1 z^-1 + b2 z^-2), coefficients uniform in +-3/8.
+
+    The spectral shaping of RNNoise's training (Valin, "A Hybrid DSP/Deep Learning Approach to Real-Time Full-Band
+    Speech Enhancement", MMSP 2018, section IV): other microphones and voices.
+
+    Args:
+        audio: (time,); the filter starts at rest.
+    """
+    above, below = rng.uniform(-3 / 8, 3 / 8, (2, 2))
+    size = fast_length(len(audio) + RING)
+    delay = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)  # z^-1 on the unit circle
+    response = (1 + above[0] * delay + above[1] * delay**2) / (1 + below[0] * delay + below[1] * delay**2)
+    return np.fft.irfft(np.fft.rfft(audio, size) * response, size)[: len(audio)].astype(np.float32)
+
+
+def fast_length(samples: int) -> int:
+    """A length of at least `samples` whose Fourier transform is quick: a multiple of 1024."""
+    return -(-samples // 1024) * 1024

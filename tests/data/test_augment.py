@@ -1,0 +1,52 @@
+"""Changes to speech and noise: measured on tones and impulses, and the same for the same generator."""
+
+import numpy as np
+import pytest
+
+from mvat_hf.data.augment import Augmentation, change_speed, equalise, random_speed
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"clean_probability": 1.1}, "clean_probability must be from 0 to 1, got 1.1"),
+        ({"reverb_probability": -0.1}, "reverb_probability must be from 0 to 1, got -0.1"),
+        ({"clean_probability": 0.6, "noise_probability": 0.5}, "at most 1 together, got 0.6 and 0.5"),
+        ({"speed_change": 0.9}, "speed_change must be from 0 to 0.5, got 0.9"),
+        ({"early_ms": -1}, "early_ms must be at least 0, got -1"),
+    ],
+)
+def test_options_that_cannot_be(options, says):
+    with pytest.raises(ValueError, match=says):
+        Augmentation(**options)
+
+
+def test_speeds_lie_in_their_range_and_use_it():
+    rates = {random_speed(0.1, 16000, generator(seed)) for seed in range(300)}
+    assert min(rates) == 14400 and max(rates) == 17600 and len(rates) == 21
+    assert random_speed(0, 16000, generator()) == 16000
+
+
+@pytest.mark.parametrize("percent", [80, 95, 110])
+def test_a_tone_played_faster_is_higher_and_shorter(percent):
+    tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
+    played = change_speed(tone, 160 * percent, 16000)
+    assert len(played) == round(16000 * 100 / percent)
+    peak = np.abs(np.fft.rfft(played[:8000])).argmax() * 2  # Hz
+    assert peak == pytest.approx(10 * percent, abs=2)
+
+
+def test_an_equaliser_is_the_filter_of_its_recursion():
+    audio = generator(1).standard_normal(1500).astype(np.float32)
+    filtered = equalise(audio, generator(3))
+    above, below = generator(3).uniform(-3 / 8, 3 / 8, (2, 2))
+    expected = np.zeros(1502)
+    padded = np.concatenate([np.zeros(2), audio])
+    for n in range(2, 1502):
+        expected[n] = padded[n] + above @ padded[[n - 1, n - 2]] - below @ expected[[n - 1, n - 2]]
+    np.testing.assert_allclose(filtered, expected[2:], atol=1e-5)
+    assert filtered.dtype == np.float32 and not np.allclose(filtered, equalise(audio, generator(4)), atol=1e-2)
