@@ -13,11 +13,11 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from .chunking import evaluating
 from .data.collator import SegmentCollator
 from .losses import DistillationMethod, si_sdr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
+from .models.manner.chunking_manner import evaluating
 
 
 @dataclass
