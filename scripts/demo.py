@@ -17,11 +17,13 @@ from mvat_hf.cli import DEFAULT_MODEL
 from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.data.mixing import mix
 from mvat_hf.data.pairs import load_pairs
-from mvat_hf.evaluation import evaluate, render_table
+from mvat_hf.evaluation import evaluate
 from mvat_hf.figures import spectrograms
 from mvat_hf.inference import enhance_file
+from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.records import write_json
+from mvat_hf.report import render_table
 
 HERE = Path(__file__).parent
 MATERIAL, OUT = HERE / "demo", Path("runs/demo")
@@ -109,7 +111,7 @@ def main() -> None:
     print("3. Scoring both on a voice and noises that the student was not trained on")
     pairs = load_pairs(OUT / "data" / "test" / "clean", OUT / "data" / "test" / "noisy")
     models = {f"teacher ({DEFAULT_MODEL})": model, "student (a minute old)": student}
-    record = evaluate(models, pairs, name="generated speech")
+    record = evaluate(models, pairs, name="generated speech", metrics=QUICK)
     write_json(OUT / "results.json", record)
     print(f"\n{render_table(record)}\n")
     print(f"Listen to {enhanced}, beside {noisy}")

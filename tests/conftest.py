@@ -1,5 +1,9 @@
-"""What several test files use: a small model, speech, and the recordings beside the repository, where they are."""
+"""What several test files use: a small model, speech, a Hub, and the recordings beside the repository, if there."""
 
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +12,7 @@ import soundfile
 import torch
 from torch import nn
 
+from hub_server import Hub
 from mvat_hf import MannerConfig, MannerModel
 
 REPOSITORY = Path(__file__).parents[1]
@@ -29,6 +34,59 @@ def shared() -> Path:
     if not (folder / "data").is_dir() or not (folder / "reference").is_dir():
         pytest.skip(f"needs the recordings and reference numbers of {folder}, which are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def hub_server() -> Iterator[Hub]:
+    with Hub() as server:
+        yield server
+
+
+@pytest.fixture
+def hub(hub_server) -> Hub:
+    """An empty Hub that behaves."""
+    for state in (hub_server.repos, hub_server.stored, hub_server.requests, hub_server.faults):
+        state.clear()
+    hub_server.at_half_upload = None
+    return hub_server
+
+
+@pytest.fixture(scope="session")
+def hub_user(hub_server, tmp_path_factory) -> dict[str, str]:
+    """Environment of a process that knows the Hub and has a token for it and a cache of its own."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return ours | {
+        "HF_ENDPOINT": hub_server.url,
+        "HF_TOKEN": "hf_test",
+        "HF_HOME": str(tmp_path_factory.mktemp("user")),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(REPOSITORY / "src"),
+    }
+
+
+@pytest.fixture(scope="session")
+def at_home(hub_user) -> Callable:
+    """at_home(function, *args): its result in a new process of that user.
+
+    The address of the Hub is read when huggingface_hub is imported; processes forked after the imports start at once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "mvat_hf.trainer", "mvat_hf.cards", "mvat_hf.hub"])
+
+    def run(function, *args):
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(function, *args).result()
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - hub_user.keys():
+            patch.delenv(name)
+        for name, value in hub_user.items():
+            patch.setenv(name, value)
+        run(os.getpid)
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,21 @@
 """Model cards and README tables, rendered from the records of `model_cards/NAME/`; no number in them is typed.
 
-A folder there holds `about.md` (prose: data, licences, limits), `training.json` (the run's record) and one
-`eval_*.json` for every test set.
+A folder there holds `about.md` (licence, languages and data sets as metadata; data, licences and limits in prose),
+`training.json` (the run's record) and one `eval_*.json` for every test set.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+import yaml
+from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
 from .complexity import complexity
-from .evaluation import render_table
 from .metrics.scoring import TITLES
 from .models.manner import MannerConfig
+from .report import render_table
 
 # data set of a record: its title, how many pairs it has in full, and its id on the Hub
 TEST_SETS = {
@@ -33,10 +34,11 @@ def render_card(folder: str | Path) -> str:
     """The card of `model_cards/NAME`, with the Hub's metadata in front."""
     folder = Path(folder)
     training, evaluations = read_records(folder)
+    about = ModelCard.load(folder / "about.md")
     sections = [
-        f"---\n{card_metadata(folder.name, evaluations).to_yaml()}\n---",
+        f"---\n{card_metadata(folder.name, about.data, evaluations).to_yaml()}\n---",
         f"# {folder.name}",
-        (folder / "about.md").read_text().strip(),
+        about.text.strip(),
         "## How it was trained",
         render_training(training),
         "## What it scores",
@@ -44,21 +46,85 @@ def render_card(folder: str | Path) -> str:
         "## What it costs",
         render_cost(folder.name),
         "## How to use it",
-        USAGE.format(name=folder.name),
+        USAGE.format(repo=f"mvat/{folder.name}"),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 USAGE = """```python
+from transformers import pipeline
+
+clean = pipeline("audio-to-audio", model="{repo}", trust_remote_code=True)
+cleaned = clean("noisy.wav")  # {{"audio": numpy, "sampling_rate": that of the file}}, of the file's length
+```
+
+That needs transformers, soundfile and soxr. With `mvat_hf` installed, no code is taken from the Hub:
+
+```python
 from mvat_hf import MannerModel, enhance
 
-model = MannerModel.from_pretrained("mvat/{name}")
+model = MannerModel.from_pretrained("{repo}")
 cleaned = enhance(model, "noisy.wav")  # numpy, at the rate and length of the file
 ```"""
 
+# of every card
+HUB_METADATA: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "audio-to-audio"}
+TAGS = ["speech-enhancement", "denoising", "manner"]
 
-def card_metadata(name: str, evaluations: list[dict[str, Any]]) -> ModelCardData:
-    """The Hub's metadata, with every mean of this model as an evaluation result."""
+
+def render_run_card(repo: str, config: MannerConfig, chosen: Mapping[str, Any] | None = None) -> str:
+    """
+    The card of weights that nobody has measured on a test set, which is what it says.
+
+    Args:
+        chosen: the validation by which a run chose its weights, of its log.
+    """
+    cost = complexity(config)
+    validated = "" if chosen is None else f" {render_validation(chosen)}"
+    sections = [
+        f"---\n{ModelCardData(tags=TAGS, **HUB_METADATA).to_yaml()}\n---",
+        f"# {repo.rpartition('/')[2]}",
+        f"MANNER for speech enhancement at {config.sampling_rate} Hz: hidden size {config.hidden_size}, depth "
+        f"{config.depth}, {cost.parameters:,} parameters.",
+        f"**Not measured on a test set.** How good it is, nothing here says.{validated}",
+        "## How to use it",
+        USAGE.format(repo=repo),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def publish_faults(card: Path, weights_sha256: str) -> list[str]:
+    """
+    What keeps weights of that hash (`records.weights_hash`) from being published with `card`: a card that lacks its
+    licence, its data or its results, or results that were measured on other weights.
+    """
+    if not card.is_file():
+        return [f"there is no card ({card.name})"]
+    try:
+        data = ModelCard.load(card).data
+    except (yaml.YAMLError, ValueError) as error:
+        return [f"the metadata of its card cannot be read: {error}"]
+    needed = {"license": "licence (license)", "datasets": "data (datasets)", "eval_results": "results (model-index)"}
+    faults = [f"its card names no {what}" for key, what in needed.items() if not data.get(key)]
+    measured = data.get("weights_sha256")
+    if measured is None:
+        faults.append("its card does not say on which weights the results were measured (weights_sha256)")
+    elif measured != weights_sha256:
+        faults.append(f"its results were measured on other weights ({measured}) than these ({weights_sha256})")
+    return faults
+
+
+def measured_weights(name: str, evaluations: list[dict[str, Any]]) -> str:
+    """Hash of the weights on which all results of a model were measured; ValueError if that is not one."""
+    systems = [system for record in evaluations for system in record["systems"] if system["name"] == name]
+    hashes = {system["weights_sha256"] for system in systems}
+    if len(hashes) != 1:
+        raise ValueError(f"the results of {name} must be of one set of weights, got {len(hashes)}")
+    return hashes.pop()
+
+
+def card_metadata(name: str, about: CardData, evaluations: list[dict[str, Any]]) -> ModelCardData:
+    """The Hub's metadata: licence, languages and data sets of `about`, every mean of this model as a result."""
     results = [
         EvalResult(
             task_type="audio-to-audio",
@@ -76,13 +142,14 @@ def card_metadata(name: str, evaluations: list[dict[str, Any]]) -> ModelCardData
     ]
     return ModelCardData(
         model_name=name,
-        license="apache-2.0",
-        library_name="mvat_hf",
-        pipeline_tag="audio-to-audio",
-        language="en",
-        tags=["speech-enhancement", "denoising", "manner", "mv-at", "knowledge-distillation"],
+        license=about.get("license"),
+        language=about.get("language"),
+        datasets=about.get("datasets"),
+        tags=[*TAGS, "mv-at", "knowledge-distillation"],
         metrics=list(TITLES),
         eval_results=results,
+        weights_sha256=measured_weights(name, evaluations),
+        **HUB_METADATA,
     )
 
 
@@ -92,15 +159,20 @@ def render_training(record: Mapping[str, Any]) -> str:
     versions = record["environment"]["versions"]
     options = ", ".join(f"{name} {value}" for name, value in sorted(recipe.items()))
     machine = record["environment"]["machine"]
-    scores = ", ".join(f"{title} {chosen[f'eval_{key}']:.3f}" for key, title in TITLES.items())
     lines = [
         f"- Data: {', '.join(f'{part}: {describe_part(files)}' for part, files in data.items())}.",
         f"- Recipe: {record['steps']} steps; {options}.",
-        f"- Validation ({record['validation_files']} files) chose step {chosen['step']}: {scores}.",
+        f"- {record['validation_files']} files for validation. {render_validation(chosen)}",
         f"- Commit {record['environment']['commit']}, seed {record['seed']}, torch {versions['torch']}, "
         f"{machine['processor']}, {machine['cores']} cores.",
     ]
     return "\n".join(lines)
+
+
+def render_validation(chosen: Mapping[str, Any]) -> str:
+    """ "Validation chose step 250: …", of an entry in a run's log."""
+    scores = ", ".join(f"{title} {chosen[f'eval_{key}']:.3f}" for key, title in TITLES.items())
+    return f"Validation chose step {chosen['step']}: {scores}."
 
 
 def describe_part(part: Mapping[str, Any]) -> str:
@@ -108,14 +180,16 @@ def describe_part(part: Mapping[str, Any]) -> str:
     return f"{part['files']} files, {part['hours']:.1f} h in {part['folders']} folders"
 
 
-def render_results(evaluations: list[dict[str, Any]]) -> str:
-    """A table for every test set, with how much of the full set it is."""
+def render_results(evaluations: list[dict[str, Any]], metrics: Sequence[str] | None = None) -> str:
+    """A table for every test set, with how much of the full set it is; `metrics` selects its columns."""
     parts = []
     for record in evaluations:
         title, full, _ = TEST_SETS[record["dataset"]["name"]]
         files = record["dataset"]["files"]
         share = f"all {full} pairs" if files == full else f"{files} of its {full} pairs"
-        parts.append(f"{title}, {share} (means):\n\n{render_table(record)}")
+        parts.append(
+            f"{title}, {share} (means, with 95 % bootstrap intervals over files):\n\n{render_table(record, metrics)}"
+        )
     return "\n\n".join(parts)
 
 

@@ -75,10 +75,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("target", metavar="DIR", type=Path, help="folder to write")
     command.add_argument("--stride", type=int, default=4, help="stride; not in the weights (default: %(default)s)")
 
-    command = add("push", run_push, "Push a checkpoint folder to the Hub.")
-    command.add_argument("folder", metavar="DIR", type=Path, help="folder with config.json and model.safetensors")
+    command = add("push", run_push, "Publish a measured checkpoint on the Hub, with its card and code.")
+    command.add_argument("folder", metavar="DIR", type=Path, help="folder with a checkpoint and its card (README.md)")
     command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
     command.add_argument("--private", action="store_true", help="create the repo as a private one")
+    command.add_argument("--draft", action="store_true", help="push what is not measured, to a private repo only")
 
     add("env", run_env, "Commit, versions and machine, to go with a bug report.")
     return parser
@@ -207,7 +208,7 @@ def run_convert(options: argparse.Namespace) -> int:
 def run_push(options: argparse.Namespace) -> int:
     from .hub import push_checkpoint
 
-    print(push_checkpoint(options.folder, options.repo, private=options.private))
+    print(push_checkpoint(options.folder, options.repo, private=options.private, draft=options.draft))
     return 0
 
 

@@ -48,7 +48,7 @@ def spectrograms(recordings: Mapping[str, np.ndarray], sampling_rate: int, path:
 def draw_spectrogram(axis: Axes, audio: np.ndarray, sampling_rate: int) -> AxesImage:
     """The spectrogram of `audio` (time,) on an axis, -120 to -30 dB."""
     tone = 1e-7 * np.sin(np.arange(len(audio)))  # digital silence has no logarithm
-    image = axis.specgram(audio + tone, 512, sampling_rate, noverlap=384)[3]
+    image = axis.specgram(audio + tone, NFFT=512, Fs=sampling_rate, noverlap=384)[3]
     image.set_clim(-120, -30)
     return image
 

@@ -1,4 +1,4 @@
-"""Checkpoints as folders, and on the Hub."""
+"""Checkpoints as folders, and on the Hub; what is published there has been loaded, and measured, before."""
 
 import os
 import shutil
@@ -6,11 +6,14 @@ import tempfile
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from safetensors import SafetensorError, safe_open
+from huggingface_hub.errors import HTTPError
 
-from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
+from .models.manner import MannerModel
+from .records import weights_hash
 
-CHECKPOINT_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+CHECKPOINT_FILES = ("config.json", "model.safetensors")
+# what goes along to the Hub from a checkpoint folder; a run's folder also holds pickles and optimizer states
+COMPANIONS = ("README.md", "LICENSE", "*.onnx", "results.json", "recipe.yaml", "training_curve.png")
 
 
 def save_checkpoint(model: MannerModel, folder: str | Path) -> Path:
@@ -26,7 +29,6 @@ def save_checkpoint(model: MannerModel, folder: str | Path) -> Path:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         model.save_pretrained(partial)
-        MannerFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(partial)
         partial.chmod(0o755)
         os.replace(partial, folder)
     finally:
@@ -34,22 +36,44 @@ def save_checkpoint(model: MannerModel, folder: str | Path) -> Path:
     return folder
 
 
-def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False) -> str:
-    """Create the Hub repo if need be and upload a checkpoint folder; the address of the commit.
+def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, draft: bool = False) -> str:
+    """Create the Hub repo if need be and upload a checkpoint with its card and code; the address of the commit.
+
+    Args:
+        folder: a checkpoint with a card, as in `model_cards/`: its licence, data and results, measured on its weights.
+        private: create the repo as a private one.
+        draft: push whatever loads, with a card that says that it is not measured if there is none; private repos only.
 
     Raises:
-        ValueError: the folder is not a MANNER checkpoint that loads.
+        OSError: the checkpoint does not load, or the Hub refuses it.
+        ValueError: it is no checkpoint or not fit to publish, or a draft would be public.
     """
+    from .cards import publish_faults, render_run_card  # it brings what scores with it, which saving does not need
+
     folder = Path(folder)
     missing = [name for name in CHECKPOINT_FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder} is not a checkpoint folder, it lacks {', '.join(missing)}")
-    MannerConfig.from_pretrained(folder)
-    try:
-        with safe_open(folder / "model.safetensors", "pt"):
-            pass
-    except SafetensorError as error:
-        raise ValueError(f"{folder / 'model.safetensors'} is not a safetensors file: {error}") from error
+    model = MannerModel.from_pretrained(folder)
+    faults = [] if draft else publish_faults(folder / "README.md", weights_hash(model))
+    if faults:
+        raise ValueError(f"{folder} is not fit to publish: {'; '.join(faults)} (--draft pushes to a private repo)")
+    with tempfile.TemporaryDirectory() as parent:
+        release = save_checkpoint(model, Path(parent) / "release")
+        for path in (path for pattern in COMPANIONS for path in folder.glob(pattern)):
+            shutil.copy(path, release)
+        if not (release / "README.md").exists():
+            (release / "README.md").write_text(render_run_card(repo, model.config))
+        try:
+            return upload(release, repo, private or draft, draft)
+        except (HTTPError, RuntimeError) as error:  # of the network, and of huggingface_hub when a file was not taken
+            raise OSError(f"{repo} could not be pushed: {error.__cause__ or error}") from error
+
+
+def upload(folder: Path, repo: str, private: bool, must_be_private: bool) -> str:
+    """Create the repo if need be and commit the folder's files; the address of the commit."""
     api = HfApi()
     api.create_repo(repo, private=private, exist_ok=True)
-    return str(api.upload_folder(repo_id=repo, folder_path=folder, ignore_patterns=["checkpoint-*", "*.bin", "*.pt"]))
+    if must_be_private and not api.model_info(repo).private:
+        raise ValueError(f"{repo} is public, a draft goes to a private repo")
+    return str(api.upload_folder(repo_id=repo, folder_path=folder))

@@ -21,13 +21,10 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
-from .chunking import ChunkedEnhancer
 from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, read_audio
 from .models.manner import MannerModel
+from .models.manner.chunking_manner import BLOCK_FRAMES, FULL_SCALE, ChunkedEnhancer, array_blocks, array_fault
 
-BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
-MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
-FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
 
@@ -83,6 +80,7 @@ def enhance(
     output, end = np.empty_like(rows), 0
     blocks = enhancer.stream(array_blocks(rows), rate, len(rows))
     for block in with_progress(blocks, rows.shape[1] / rate, rate, progress):
+        check_finite(block, "enhanced audio")
         start, end = end, end + block.shape[1]
         output[:, start:end] = from_unit_scale(block, rows.dtype)
     output = output.reshape(array.shape)
@@ -117,7 +115,7 @@ def enhance_file(
         blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
         with replaced_at_end(target) as partial, open_output(partial, target, file, source) as output:
             for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
-                write_block(output, block, target)
+                write_block(output, check_finite(block, "enhanced audio"), target)
 
 
 def enhance_folder(
@@ -180,30 +178,9 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
         raise AudioError(f"audio must be a path, a numpy array or a torch tensor, got {type(audio).__name__}")
     if sampling_rate is None or not sampling_rate > 0:
         raise AudioError(f"audio in an array needs its sampling_rate, a number of Hz above 0, got {sampling_rate}")
-    check_array(audio)
+    if fault := array_fault(audio):
+        raise AudioError(fault)
     return audio, sampling_rate
-
-
-def check_array(audio: np.ndarray) -> None:
-    """AudioError unless `audio` has a shape, a dtype and values that `enhance` can use."""
-    if audio.ndim not in (1, 2, 3) or audio.size == 0:
-        raise AudioError(
-            f"audio must be (time,), (channels, time) or (batch, channels, time) and hold a sample, got {audio.shape}"
-        )
-    if audio.ndim > 1 and audio.shape[-2] > MAX_CHANNELS:
-        raise AudioError(
-            f"audio must be (channels, time) with at most {MAX_CHANNELS} channels, got {audio.shape}: transpose it?"
-        )
-    if audio.dtype.name not in FULL_SCALE and not np.issubdtype(audio.dtype, np.floating):
-        raise AudioError(f"audio must be floating, {' or '.join(FULL_SCALE)}, got {audio.dtype}")
-    check_finite(audio, "audio")
-
-
-def array_blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """(channels, time) as float64 blocks; integer PCM is scaled to [-1, 1]."""
-    scale = FULL_SCALE.get(rows.dtype.name, 1)
-    for start in range(0, rows.shape[1], BLOCK_FRAMES):
-        yield rows[:, start : start + BLOCK_FRAMES].astype(np.float64) / scale
 
 
 def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -5,6 +5,7 @@ Both are transformers' Trainer with this task's loss, logging and validation; th
 
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from .chunking import evaluating
 from .data.collator import SegmentCollator
 from .data.streaming import MixtureStream
 from .losses import DistillationMethod, compressed_spectral_loss, snr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
+from .models.manner.chunking_manner import evaluating
+from .records import write_text
 
 
 @dataclass
@@ -156,6 +158,18 @@ class EnhancementTrainer(Trainer):
             logs |= {name: (total / self.logged_batches).item() for name, total in self.logged_terms.items()}
             self.logged_terms, self.logged_batches = {}, 0
         super().log(logs, start_time)
+
+    def create_model_card(self, *args, **options) -> None:
+        """Write the card that `push_to_hub` pushes: what the model is, how it validated, that it is not measured."""
+        if self.is_world_process_zero():
+            from .cards import render_run_card
+
+            best, history = self.state.best_global_step, self.state.log_history
+            chosen = next((entry for entry in history if entry["step"] == best and "eval_pesq" in entry), None)
+            model: Any = self.accelerator.unwrap_model(self.model)
+            folder = Path(str(self.args.output_dir))
+            card = render_run_card(self.hub_model_id or folder.name, model.config, chosen)
+            write_text(folder / "README.md", card)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Mean PESQ, STOI and SI-SDR over whole files, in float32; unscorable files are counted."""

@@ -1,44 +1,51 @@
-"""transformers' Auto classes load a saved folder: with the package by its classes, without it by the code inside."""
+"""transformers' Auto classes load folders and repos: with the package by its classes, without it by the code inside."""
 
 import json
-import os
 import subprocess
-import sys
+import sysconfig
+import venv
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel
+from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel, enhance
 from mvat_hf.hub import save_checkpoint
+
+# what a stranger's Python does not have
+ABSENT = ("mvat_hf", "__editable__", "soxr", "soundfile", "_soundfile")
 
 STRANGER = """
 import sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "mvat_hf":
-            raise ImportError(f"{name} is not installed here")
-
-sys.meta_path.insert(0, Blocked())
-
+import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
 
-folder, work = sys.argv[1:]
-config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
-extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
-model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+repo, work = sys.argv[1:]
+config = AutoConfig.from_pretrained(repo, trust_remote_code=True)
+extractor = AutoFeatureExtractor.from_pretrained(repo, trust_remote_code=True)
+model = AutoModel.from_pretrained(repo, trust_remote_code=True)
 data = load_file(f"{work}/input.safetensors")
 inputs = extractor(data["noisy"], sampling_rate=extractor.sampling_rate, return_tensors="pt")
 output = model(**inputs, labels=data["clean"], output_view_features=True)
-assert not any(name.split(".")[0] == "mvat_hf" for name in sys.modules)
 assert config.attended_levels == (1,) and not model.training
+
+enhance = pipeline("audio-to-audio", model=repo, trust_remote_code=True)
+assert pipeline(model=repo, trust_remote_code=True).task == "audio-to-audio"  # as often as one likes, and by itself
+enhanced = enhance(data["noisy"], chunk_seconds=0.05, overlap_seconds=0.01)
+for recording, options in ((f"{work}/input.wav", {}), (data["noisy"], {"sampling_rate": 44100})):
+    try:
+        enhance(recording, **options)
+    except ImportError as error:
+        print(error)
+assert not any(name.split(".")[0] in ("mvat_hf", "soxr", "soundfile") for name in sys.modules)
 save_file({
     "audio_values": output.audio_values.detach(),
     "loss": output.loss.detach(),
     "local_view": output.view_features["decoder.1"]["local_view"].detach().contiguous(),
+    "enhanced": torch.from_numpy(enhanced["audio"]),
 }, f"{work}/output.safetensors")
 model.save_pretrained(f"{work}/again")
 """
@@ -65,22 +72,38 @@ def test_auto_classes_give_the_packages_own(folder, model):
 
 
 def test_the_code_travels_with_the_weights(folder):
-    parts = ("configuration", "modeling", "feature_extraction", "loss", "snapshot")
+    parts = ("configuration", "modeling", "feature_extraction", "loss", "snapshot", "chunking", "pipeline")
     assert all((folder / f"{part}_manner.py").is_file() for part in parts)
     auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
     assert auto_map == {"AutoConfig": "configuration_manner.MannerConfig", "AutoModel": "modeling_manner.MannerModel"}
 
 
-def test_the_folder_works_without_the_package(folder, model, tmp_path):
-    """In another process, where importing mvat_hf fails: the same output to the bit."""
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory) -> Path:
+    """A Python in a venv that has everything this one has but `ABSENT`."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    show = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    target = Path(subprocess.run([python, "-c", show], capture_output=True, text=True, check=True).stdout.strip())
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not path.name.startswith(ABSENT):
+            (target / path.name).symlink_to(path)
+    return python
+
+
+def test_a_pushed_repo_works_where_the_package_is_not_installed(hub, hub_user, stranger, folder, model, tmp_path):
+    """By AutoModel and by pipeline: the same output to the bit; arrays at the model's rate take no other package."""
+    hub.add("tester/tiny", {path.name: path.read_bytes() for path in folder.iterdir()})
     clean = torch.randn(2, 1300)
     noisy = clean + 0.3 * torch.randn(2, 1300)
     save_file({"noisy": noisy, "clean": clean}, tmp_path / "input.safetensors")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", STRANGER, str(folder), str(tmp_path)]
+    (tmp_path / "input.wav").write_bytes(b"")
+    environment = {name: value for name, value in hub_user.items() if name != "PYTHONPATH"}
+    command = [stranger, "-c", STRANGER, "tester/tiny", str(tmp_path)]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "pip install soundfile" in done.stdout and "pip install soxr" in done.stdout
 
     output = load_file(tmp_path / "output.safetensors")
     with torch.no_grad():
@@ -88,6 +111,7 @@ def test_the_folder_works_without_the_package(folder, model, tmp_path):
     assert torch.equal(output["audio_values"], expected.audio_values)
     assert torch.equal(output["loss"], expected.loss)
     assert torch.equal(output["local_view"], expected.view_features["decoder.1"]["local_view"])
+    assert torch.equal(output["enhanced"], enhance(model, noisy, 8000, chunk_seconds=0.05, overlap_seconds=0.01))
     # what was saved there loads here
     again, here = load_file(tmp_path / "again" / "model.safetensors"), load_file(folder / "model.safetensors")
     assert again.keys() == here.keys() and all(torch.equal(again[name], here[name]) for name in here)

@@ -4,12 +4,17 @@ Shapes in this package: audio is (batch, time) at `sampling_rate` Hz, features a
 Sources: MANNER (Park et al., ICASSP 2022, arXiv 2203.02181); MV-AT (Shin et al., Interspeech 2022, arXiv 2208.10367).
 """
 
+import copy
 import math
+from typing import TYPE_CHECKING, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .snapshot_manner import SnapshotFallback
+
+if TYPE_CHECKING:  # it never runs, but transformers saves with this file what it names: the pipeline travels along
+    from .pipeline_manner import AudioToAudioPipeline  # noqa: F401
 
 # hidden_size, depth and attention_levels of each preset; only the first four names are the papers' own.
 PRESETS: dict[str, dict] = {
@@ -21,6 +26,9 @@ PRESETS: dict[str, dict] = {
     "manner-s-5.3gf": {"hidden_size": 24, "depth": 3, "attention_levels": "deepest"},
     "manner-s-2.2gf": {"hidden_size": 15, "depth": 3, "attention_levels": "deepest"},
 }
+
+# where transformers.pipeline finds the task in a repo of the Hub
+REMOTE_PIPELINES = {"audio-to-audio": {"impl": "pipeline_manner.AudioToAudioPipeline", "pt": ["AutoModel"]}}
 
 
 @strict
@@ -42,9 +50,12 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
 
     Raises:
         An error of huggingface_hub's strict dataclasses that names the field, for a wrong type or a value out of range.
+        ValueError: a field that no MANNER has.
     """
 
     model_type = "manner"
+    hub_file = "config.json"
+    pipeline_registered: ClassVar[bool] = False  # by the package; or else it comes from the code beside the weights
 
     hidden_size: int = 60
     depth: int = 4
@@ -56,6 +67,17 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
     segment_len: int = 64
     sampling_rate: int = 16000
     initializer_scale: float | int = 0.1
+
+    def __post_init__(self, **kwargs):
+        pipelines = {} if self.pipeline_registered else copy.deepcopy(REMOTE_PIPELINES)
+        super().__post_init__(**{**kwargs, "custom_pipelines": pipelines})
+        known = self.__dataclass_fields__.keys() | {"auto_map", "custom_pipelines", "model_type"}
+        unknown = sorted(name for name in vars(self).keys() - known if not name.startswith("_"))
+        if unknown:
+            raise ValueError(f"unknown field {', '.join(unknown)} in a MANNER configuration; is it of a newer mvat_hf?")
+
+    def to_dict(self) -> dict:
+        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(REMOTE_PIPELINES)}
 
     def validate_sizes(self):
         """Every size is a count of something: at least one."""

@@ -23,6 +23,7 @@ class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
     """
 
     model_input_names: ClassVar[list[str]] = ["input_values"]
+    hub_file = "preprocessor_config.json"
 
     def __init__(self, feature_size: int = 1, sampling_rate: int = 16000, padding_value: float = 0.0, **kwargs):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)

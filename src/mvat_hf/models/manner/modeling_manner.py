@@ -18,6 +18,7 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.utils import logging
 
 from .configuration_manner import MannerConfig
+from .feature_extraction_manner import MannerFeatureExtractor
 from .loss_manner import enhancement_loss
 from .snapshot_manner import SnapshotFallback
 
@@ -264,6 +265,7 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
     config_class = MannerConfig
     base_model_prefix = "manner"
     main_input_name = "input_values"
+    hub_file = "model.safetensors"
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer averages it over accumulation steps
 
     @classmethod
@@ -298,6 +300,12 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
                 f"expects, {min(info['missing_keys'])} for example"
             )
         return (model, info) if output_loading_info else model
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As in transformers, with the feature extractor: a saved folder and a pushed repo are complete."""
+        MannerFeatureExtractor(sampling_rate=self.config.sampling_rate).save_pretrained(save_directory)
+        with quiet_transformers():
+            super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

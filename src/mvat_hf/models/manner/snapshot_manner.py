@@ -1,10 +1,14 @@
-"""The checkpoint that comes inside the package, for ids that neither the Hub nor the cache can give."""
+"""The checkpoint that comes inside the package, for ids that neither the Hub nor the cache can give; and what a Hub
+gives, checked where huggingface_hub takes its word."""
 
-from functools import lru_cache
+import hashlib
+import re
 from pathlib import Path
+from typing import Any, ClassVar
 
-from huggingface_hub import constants, get_session
-from transformers.utils import logging
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
+from transformers.utils import cached_file, logging
 
 logger = logging.get_logger(__name__)
 
@@ -16,21 +20,23 @@ PROBE_SECONDS = 5
 class SnapshotFallback:
     """Mixin: `from_pretrained("mvat/NAME")` takes the Hub, else the cache, else the snapshot here, saying so."""
 
+    hub_file: ClassVar[str]  # what the class is loaded from
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """As in transformers; a `revision` is never replaced by the snapshot.
 
         Raises:
-            OSError: the id is in none of the three places.
+            OSError: the id is in none of the three places, or the Hub lies about what it gives.
         """
         name = str(pretrained_model_name_or_path)
         if Path(name).exists():
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        if not kwargs.get("local_files_only") and not hub_answers():
-            kwargs["local_files_only"] = True
         snapshot = find_snapshot(name) if kwargs.get("revision") in (None, "main") else None
+        if not kwargs.get("local_files_only") and not hub_answers(name, cls.hub_file, kwargs):
+            kwargs["local_files_only"] = True
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except OSError as error:
             if snapshot is None and name in str(error):
                 raise
@@ -38,26 +44,50 @@ class SnapshotFallback:
                 raise OSError(f"{name} is no folder, and the Hub did not give it: {error}") from error
             logger.warning_once(f"{name} could not be had from the Hub or the cache: using the one in mvat_hf")
             return super().from_pretrained(str(snapshot), *args, **kwargs)
+        check_content(name, cls.hub_file, kwargs)
+        return loaded
 
 
-def hub_answers() -> bool:
-    """Whether the Hub can be asked: spares the half minute of retries that every file costs without a network."""
+def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
+    """Whether the Hub can be asked for a file: spares the half minute of retries that every file costs without it.
+
+    Args:
+        options: of `from_pretrained`.
+
+    Raises:
+        OSError: it gives the file a name that would be written outside the cache.
+    """
     try:
-        return probe_hub()
+        url = hf_hub_url(name, filename, revision=options.get("revision"))
+        answer = get_hf_file_metadata(url, token=options.get("token"), timeout=PROBE_SECONDS)
+    except HfHubHTTPError as error:
+        return error.response.status_code < 500
     except Exception:  # whatever goes wrong on the way to the Hub, the answer is no
         return False
-
-
-@lru_cache(maxsize=1)
-def probe_hub() -> bool:
-    """True, remembered, once the Hub has answered anything; an exception, asked anew, where it did not."""
-    get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS)
+    for given in (answer.etag, answer.commit_hash):
+        if given is not None and not re.fullmatch(r"[\w-]+", given):
+            raise OSError(f"{name}: the Hub gives {filename} the hash {given!r}, which is none")
     return True
 
 
-def find_snapshot(name: str) -> Path | None:
+def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
+    """OSError if a large file from the Hub, which is known by its SHA-256, has another: only its size was compared."""
+    where = {key: options[key] for key in ("cache_dir", "revision", "subfolder") if key in options}
+    path = cached_file(name, filename, local_files_only=True, _raise_exceptions_for_missing_entries=False, **where)
+    if path is None:
+        return
+    expected = Path(path).resolve().name
+    if not re.fullmatch("[0-9a-f]{64}", expected):
+        return
+    with open(path, "rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if got != expected:
+        raise OSError(f"{name}: {filename} has the SHA-256 {got}, but the Hub says {expected}: force_download=True?")
+
+
+def find_snapshot(name: str | Path) -> Path | None:
     """Folder of the embedded checkpoint "mvat/NAME"; None where there is none."""
-    owner, _, checkpoint = name.partition("/")
+    owner, _, checkpoint = str(name).partition("/")
     folder = SNAPSHOTS / checkpoint
     known = owner == HUB_OWNER and checkpoint and folder.parent == SNAPSHOTS and (folder / "config.json").is_file()
     return folder if known else None

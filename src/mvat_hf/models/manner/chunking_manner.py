@@ -1,7 +1,8 @@
 """A model on a stream: blocks in, enhanced blocks out, at any rate and of any length, in bounded memory.
 
 A block is (channels, n), in [-1, 1], of any n; where a stream is cut into blocks changes nothing in the result.
-`ChunkedEnhancer` is put together from the functions below it, each of which turns one stream into another.
+`ChunkedEnhancer` is put together from the functions below it, each of which turns one stream into another. At the
+model's own rate nothing but torch and numpy is needed.
 """
 
 import itertools
@@ -11,12 +12,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import soxr
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from .data.audio import check_finite
-from .models.manner import MannerModel
+BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
+MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
+FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
 
 
 class ChunkedEnhancer:
@@ -27,7 +29,7 @@ class ChunkedEnhancer:
     `chunk_seconds` of the signal. A signal shorter than a chunk is one pass. Holds about two chunks.
 
     Args:
-        model: on its device and in its dtype; each channel is one row of its batch.
+        model: a MannerModel, on its device and in its dtype; each channel is one row of its batch.
         dry: share of the input in the output, 0 to 1.
         attenuation_limit: in dB, at least 0: the input is kept at 10^(-limit / 20) or more. The larger share holds.
         chunk_seconds: None for one pass over the whole signal.
@@ -39,7 +41,7 @@ class ChunkedEnhancer:
 
     def __init__(
         self,
-        model: MannerModel,
+        model: PreTrainedModel,
         dry: float = 0.0,
         attenuation_limit: float | None = None,
         chunk_seconds: float | None = 10.0,
@@ -77,11 +79,11 @@ class ChunkedEnhancer:
             yield tail
 
     def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
-        """One pass of the model, (channels, n) to the same; AudioError if it gives NaN or infinity."""
+        """One pass of the model, (channels, n) to the same."""
         values = torch.tensor(chunk, device=self.model.device, dtype=self.model.dtype)
         with evaluating(self.model), torch.inference_mode():
             values = self.model(values).audio_values
-        return check_finite(values.float().cpu().numpy(), "enhanced audio")
+        return values.float().cpu().numpy()
 
 
 def input_share(dry: float, attenuation_limit: float | None) -> float:
@@ -107,6 +109,31 @@ def chunk_samples(chunk_seconds: float | None, overlap_seconds: float, rate: int
         f"expected 0 <= overlap_seconds < chunk_seconds, a sample or more apart at {rate} Hz, "
         f"got overlap_seconds={overlap_seconds}, chunk_seconds={chunk_seconds}"
     )
+
+
+def array_fault(audio: np.ndarray) -> str | None:
+    """What keeps an array (..., time) from being enhanced: its shape, dtype or values; None if nothing does."""
+    if audio.ndim not in (1, 2, 3) or audio.size == 0:
+        shapes = "(time,), (channels, time) or (batch, channels, time)"
+        return f"audio must be {shapes} and hold a sample, got {audio.shape}"
+    if audio.ndim > 1 and audio.shape[-2] > MAX_CHANNELS:
+        return f"audio must be (channels, time) with at most {MAX_CHANNELS} channels, got {audio.shape}: transpose it?"
+    if audio.dtype.name not in FULL_SCALE and not np.issubdtype(audio.dtype, np.floating):
+        return f"audio must be floating, {' or '.join(FULL_SCALE)}, got {audio.dtype}"
+    return finite_fault(audio, "audio")
+
+
+def finite_fault(audio: np.ndarray, name: str) -> str | None:
+    """That `audio` holds NaN or infinity, and how many; None if it does not."""
+    wrong = int(audio.size - np.isfinite(audio).sum())
+    return f"{name} holds {wrong} NaN or infinite samples, expected finite numbers" if wrong else None
+
+
+def array_blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """(channels, time) as float64 blocks; integer PCM is scaled to [-1, 1]."""
+    scale = FULL_SCALE.get(rows.dtype.name, 1)
+    for start in range(0, rows.shape[1], BLOCK_FRAMES):
+        yield rows[:, start : start + BLOCK_FRAMES].astype(np.float64) / scale
 
 
 def recut_blocks(blocks: Iterable[np.ndarray], first: int, rest: int) -> Iterator[np.ndarray]:
@@ -141,6 +168,10 @@ def resample_blocks(
     if rate == target_rate:
         yield from (block.astype(np.float32) for block in blocks)
         return
+    try:
+        import soxr
+    except ModuleNotFoundError as error:
+        raise ImportError(f"audio at {rate} Hz must be resampled to {target_rate} Hz: pip install soxr") from error
     resampler = soxr.ResampleStream(rate, target_rate, channels, dtype="float32")
     for block in blocks:
         yield resampler.resample_chunk(np.ascontiguousarray(block.T, dtype=np.float32)).T
