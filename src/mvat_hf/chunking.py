@@ -79,7 +79,7 @@ class ChunkedEnhancer:
     def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
         """One pass of the model, (channels, n) to the same; AudioError if it gives NaN or infinity."""
         values = torch.tensor(chunk, device=self.model.device, dtype=self.model.dtype)
-        with evaluating(self.model), torch.inference_mode():
+        with evaluating(self.model), fused(self.model), torch.inference_mode():
             values = self.model(values).audio_values
         return check_finite(values.float().cpu().numpy(), "enhanced audio")
 
@@ -167,6 +167,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def fused(model: nn.Module) -> Iterator[None]:
+    """Folded weights where they are faster: a `MannerModel` on a CPU. One that is fused already stays so."""
+    if not isinstance(model, MannerModel) or model.fused or model.device.type != "cpu":
+        yield
+        return
+    model.fuse()
+    try:
+        yield
+    finally:
+        model.unfuse()
 
 
 __all__ = ["ChunkedEnhancer"]
