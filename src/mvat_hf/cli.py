@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .errors import USER_ERRORS, one_line
 
@@ -20,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(one_line(error), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed: pip install 'mvat_hf[training]'", file=sys.stderr)
+        extra = "export" if (error.name or "").startswith("onnx") else "training"
+        print(f"error: {error.name} is not installed: pip install 'mvat_hf[{extra}]'", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -40,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     command = add("enhance", run_enhance, "Clean a recording, or every recording below a folder.")
     command.add_argument("source", metavar="IN", type=Path, help="audio file or folder")
     command.add_argument("target", metavar="OUT", type=Path, help="audio file or folder to write")
-    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id (default: %(default)s)")
+    command.add_argument("--model", default=DEFAULT_MODEL, help="folder, Hub id or .onnx file (default: %(default)s)")
+    command.add_argument("--runtime", choices=("torch", "onnx"), default="torch", help="onnx exports the model first")
     command.add_argument("--dry", type=float, default=0.0, help="share of the input mixed back, 0 to 1")
     command.add_argument("--attenuation-limit", type=float, metavar="DB", help="attenuate by at most so many dB")
     command.add_argument("--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: %(default)s)")
@@ -75,6 +78,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("target", metavar="DIR", type=Path, help="folder to write")
     command.add_argument("--stride", type=int, default=4, help="stride; not in the weights (default: %(default)s)")
 
+    command = add("export", run_export, "Write a model as an ONNX file, checked against PyTorch.")
+    command.add_argument("model", metavar="MODEL", help="folder or Hub id")
+    command.add_argument("target", metavar="OUT.onnx", type=Path, help="file to write")
+    command.add_argument("--chunk-seconds", type=float, help="the one length the file takes (default: any length)")
+    command.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="(default: %(default)s)")
+
     command = add("push", run_push, "Publish a measured checkpoint on the Hub, with its card and code.")
     command.add_argument("folder", metavar="DIR", type=Path, help="folder with a checkpoint and its card (README.md)")
     command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
@@ -97,7 +106,12 @@ def run_enhance(options: argparse.Namespace) -> int:
         "overlap_seconds": options.overlap_seconds,
         "progress": True,
     }
-    model = load_model(options.model, options.device)
+    model: Any = load_model(options.model, options.device)
+    if options.runtime == "onnx" and not options.model.endswith(".onnx"):
+        from .export import onnx_graph
+        from .runtime import OnnxManner
+
+        model = OnnxManner(onnx_graph(model))
     if options.source.is_file():
         enhance_file(model, options.source, options.target, **chunking)
         print(options.target)
@@ -202,6 +216,22 @@ def run_convert(options: argparse.Namespace) -> int:
         f"{options.target}: hidden_size {config.hidden_size}, depth {config.depth}, attention_levels "
         f"{config.attention_levels}, {model.num_parameters():,} parameters"
     )
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    from .export import export_onnx
+    from .inference import load_model
+
+    if options.target.suffix != ".onnx":
+        raise ValueError(f"OUT.onnx must end in .onnx, got {options.target}")
+    error = export_onnx(
+        load_model(options.model),
+        options.target,
+        precision=options.precision,
+        chunk_seconds=options.chunk_seconds,
+    )
+    print(f"{options.target}: differs from PyTorch by at most {error:.1e} of the output's peak")
     return 0
 
 

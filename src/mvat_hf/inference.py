@@ -56,7 +56,7 @@ def enhance(
     Enhanced audio of the input's type, shape, dtype, device and rate; no gradient.
 
     Args:
-        model: or what `MannerModel.from_pretrained` takes.
+        model: or what `MannerModel.from_pretrained` takes, or a file of `mvat export` (ends in .onnx).
         audio: (time,), (channels, time) or (batch, channels, time), floating or int16/int32 PCM; or a file, which gives
             a float32 array, (time,) if mono.
         sampling_rate: of `audio` in Hz; needed unless `audio` is a file.
@@ -156,8 +156,16 @@ def enhance_folder(
 
 
 def load_model(model: MannerModel | str | Path, device: str | torch.device | None = None) -> MannerModel:
-    """The model itself or, given an id or a folder, its weights; on `device` unless that is None."""
-    loaded: Any = MannerModel.from_pretrained(model) if isinstance(model, (str, Path)) else model
+    """The model itself or, given an id, a folder or a .onnx file, what is in it; on `device` unless that is None."""
+    loaded: Any = model
+    if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
+        from .runtime import OnnxManner
+
+        if torch.device(device or "cpu").type != "cpu":
+            raise ValueError(f"{model} runs on the CPU, got device {device}")
+        return OnnxManner(model)  # type: ignore[return-value]  # the same face, as far as enhancing goes
+    if isinstance(model, (str, Path)):
+        loaded = MannerModel.from_pretrained(model)
     try:
         return loaded if device is None else loaded.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there

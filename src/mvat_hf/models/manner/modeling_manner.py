@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from .configuration_manner import MannerConfig
 from .feature_extraction_manner import MannerFeatureExtractor
+from .folded_manner import FoldedManner
 from .loss_manner import enhancement_loss
 from .snapshot_manner import SnapshotFallback
 
@@ -339,6 +340,9 @@ class MannerModel(MannerPreTrainedModel):
 
     Not causal, and not invariant to padding: enhance whole recordings or long chunks (`mvat_hf.enhance`).
 
+    Attributes:
+        fused: whether evaluation passes without gradients run on folded weights, see `fuse`.
+
     Example:
         >>> import torch
         >>> model = MannerModel(MannerConfig.from_preset("manner-s-2.2gf")).eval()
@@ -357,6 +361,8 @@ class MannerModel(MannerPreTrainedModel):
         self.decoder = nn.ModuleList(DecoderLevel(config, level) for level in range(config.depth))
         self.mask = Gate(hidden_size)
         self.output = nn.Conv1d(hidden_size, 1, 3, padding=1)
+        self.fused = False
+        self._folded: tuple[FoldedManner, ...] = ()  # of one; in a tuple it is no module of this one, and not saved
         self.post_init()
 
     def forward(
@@ -385,7 +391,8 @@ class MannerModel(MannerPreTrainedModel):
                 f"labels must have the shape of input_values {tuple(input_values.shape)}, got {tuple(labels.shape)}"
             )
         normalized, scale = self.normalize(input_values)
-        output, levels = self.estimate(normalized)
+        inside = self.training or torch.is_grad_enabled() or output_view_features or output_hidden_states
+        output, levels = self.estimate(normalized) if inside or not self.fused else (self.folded()(normalized), {})
         audio_values = output[..., : input_values.shape[-1]] * scale
 
         loss, components = None, None
@@ -397,6 +404,46 @@ class MannerModel(MannerPreTrainedModel):
         if output_hidden_states:
             result.hidden_states = {name: hidden for name, (hidden, _) in levels.items()}
         return result if return_dict else result.to_tuple()
+
+    def fuse(self, dtype: torch.dtype | None = None) -> "MannerModel":
+        """
+        Let evaluation passes without gradients run on a folded copy of the weights, several times faster on CPUs.
+
+        Parameters, what is saved, and passes that want gradients, views or hidden states stay as they are; outputs
+        differ by rounding. The copy follows changes of the weights. `unfuse` undoes it, and so does `train`.
+
+        Args:
+            dtype: that the folded copy computes in, None for the model's own; input and output keep theirs.
+
+        Raises:
+            ValueError: the model is in training mode.
+        """
+        if self.training:
+            raise ValueError("fuse() is for evaluation, and the model is in training mode: call model.eval() first")
+        self.fused = True
+        self.folded(dtype or self.dtype)
+        return self
+
+    def unfuse(self) -> "MannerModel":
+        """Undo `fuse`; the folded copy is kept for the next time."""
+        self.fused = False
+        return self
+
+    def train(self, mode: bool = True) -> "MannerModel":
+        """As of any module; training mode undoes `fuse`."""
+        self.fused = self.fused and not mode
+        return super().train(mode)
+
+    def folded(self, dtype: torch.dtype | None = None) -> FoldedManner:
+        """The folded copy in `dtype` (None for that of the last call), made anew if the weights have changed."""
+        dtype = dtype or self._folded[0].dtype
+        if not (self._folded and self._folded[0].dtype == dtype and self._folded[0].matches(self)):
+            self._folded = (FoldedManner(self, dtype, tiled=self.device.type == "cpu"),)
+        return self._folded[0]
+
+    def __getstate__(self) -> dict:
+        """For copies and pickles: oneDNN's arrangement of the weights cannot travel."""
+        return {**self.__dict__, "_folded": (), "fused": False}
 
     def normalize(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Unit deviation and zeros on the right: (B, T) to (B, padded T), and the deviation (B, 1)."""

@@ -1,0 +1,222 @@
+"""Speed, error and memory of every way to run a model, beside the straightforward graph, into a record.
+
+python scripts/benchmarks/inference.py
+python scripts/benchmarks/inference.py --quality FOLDER          # and PESQ and SI-SDR on FOLDER/dns, FOLDER/valentini
+python scripts/benchmarks/inference.py --models manner-b --seconds 1 4 10 --repeats 3 --output manner-b.json
+python scripts/render_cards.py                                   # the README's table from the record
+
+All systems run in one process and take turns; ratios are of medians. On one thread the time is the process's own CPU
+time, so that other work on the machine counts little; on more it is the time that passes. Memory is the largest
+resident size of a process that loads one system and makes one pass, libraries included.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from baseline import Baseline
+from torch import Tensor, nn
+
+from mvat_hf import MannerConfig, MannerModel, complexity, load_dns, load_valentini
+from mvat_hf.export import export_onnx
+from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.records import environment, weights_hash, write_json
+from mvat_hf.runtime import OnnxManner
+
+SYSTEMS = ("baseline", "PyTorch", "PyTorch fused", "PyTorch fused bfloat16", "ONNX Runtime", "ONNX Runtime int8")
+SPEECH = Path(__file__).parents[1] / "demo" / "speech"
+RATE = 16000
+QUALITY_PAIRS = {"dns": 12, "valentini": 8}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed, error and memory of every way to run a model.")
+    parser.add_argument("--models", nargs="+", default=["manner-s-8.1gf"], help="presets (default: %(default)s)")
+    parser.add_argument("--seconds", nargs="+", type=float, default=[1, 4, 10, 60], help="lengths of the input")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1], help="numbers of threads (default: 1)")
+    parser.add_argument("--repeats", type=int, default=7, help="timed passes of each system (default: %(default)s)")
+    parser.add_argument("--quality", type=Path, metavar="FOLDER", help="also score real pairs: its dns/ and valentini/")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
+    parser.add_argument("--memory-of", nargs=3, metavar=("SYSTEM", "FOLDER", "SECONDS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads[0])
+    if options.memory_of:
+        print(json.dumps(peak_memory_here(*options.memory_of)))
+        return
+    record: dict[str, Any] = {"environment": environment(), "limit": measure_limit(), "models": {}}
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            model = load_calibrated(name)
+            save_systems(model, Path(folder))
+            rows = [
+                row
+                for threads in options.threads
+                for seconds in options.seconds
+                for row in measure(Path(folder), seconds, threads, options.repeats)
+            ]
+            entry = {"weights_sha256": weights_hash(model), "gflops_per_second": complexity(model, 60).flops / 60e9}
+            record["models"][name] = {**entry, "rows": rows}
+            if options.quality:
+                record["models"][name]["quality"] = measure_quality(Path(folder), options.quality)
+    print(write_json(options.output, record))
+
+
+@torch.no_grad()
+def load_calibrated(name: str) -> MannerModel:
+    """The released weights, or random ones whose batch norms have seen speech and whose output is as loud as that."""
+    if (SNAPSHOTS / name).is_dir():
+        return MannerModel.from_pretrained(SNAPSHOTS / name)
+    torch.manual_seed(0)
+    model = MannerModel(MannerConfig.from_preset(name)).train()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d):
+            norm.momentum = None
+    model(noisy_speech(1.0))
+    model.eval()
+    model.output.weight.div_(model(noisy_speech(1.0)).audio_values.std())
+    return model
+
+
+def noisy_speech(seconds: float) -> Tensor:
+    """The demo's speech, again and again, with white noise: (1, T)."""
+    speech = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in sorted(SPEECH.glob("*/*.ogg"))])
+    audio = np.resize(speech, round(seconds * RATE))
+    return torch.from_numpy(audio + 0.02 * np.random.default_rng(0).standard_normal(audio.shape, np.float32))[None]
+
+
+def save_systems(model: MannerModel, folder: Path) -> None:
+    """What `load_system` reads."""
+    model.save_pretrained(folder)
+    for precision in ("fp32", "int8"):
+        export_onnx(model, folder / f"{precision}.onnx", precision=precision)
+
+
+def load_system(system: str, folder: Path) -> Callable[[Tensor], Tensor]:
+    """One of `SYSTEMS` as a function of noisy audio (1, T)."""
+    if system.startswith("ONNX"):
+        exported = OnnxManner(folder / ("int8.onnx" if "int8" in system else "fp32.onnx"))
+        return lambda audio: exported(audio).audio_values
+    model = MannerModel.from_pretrained(folder)
+    if system == "baseline":
+        return Baseline(model)
+    if "fused" in system:
+        model.fuse(torch.bfloat16 if "bfloat16" in system else None)
+    return lambda audio: model(audio).audio_values
+
+
+@torch.inference_mode()
+def measure(folder: Path, seconds: float, threads: int, repeats: int) -> list[dict[str, Any]]:
+    """A row for every system: median time, ratio to the baseline, error relative to its peak, peak memory."""
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    systems = {system: load_system(system, folder) for system in SYSTEMS}
+    audio = noisy_speech(seconds)
+    outputs = {system: run(audio).clone() for system, run in systems.items()}  # and the first pass, which is slower
+    times: dict[str, list[float]] = {system: [] for system in systems}
+    for _ in range(repeats):
+        for system, run in systems.items():
+            start = clock()
+            run(audio)
+            times[system].append(clock() - start)
+    expected = outputs["baseline"]
+    medians = {system: statistics.median(taken) for system, taken in times.items()}
+    rows = [
+        {
+            "system": system,
+            "seconds": seconds,
+            "threads": threads,
+            "median_seconds": medians[system],
+            "real_time_factor": medians[system] / seconds,
+            "ratio": medians["baseline"] / medians[system],
+            "error": float((outputs[system] - expected).abs().max() / expected.abs().max()),
+            **peak_memory(system, folder, seconds),
+        }
+        for system in systems
+    ]
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+def peak_memory(system: str, folder: Path, seconds: float) -> dict[str, float]:
+    """`peak_memory_here` in a process of its own."""
+    command = [sys.executable, __file__, "--memory-of", system, str(folder), str(seconds)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@torch.inference_mode()
+def peak_memory_here(system: str, folder: str, seconds: str) -> dict[str, float]:
+    """Largest resident size of this process in megabytes, with the system loaded, and after one pass."""
+    run, audio = load_system(system, Path(folder)), noisy_speech(float(seconds))
+    loaded = largest_resident_size()
+    run(audio)
+    return {"loaded_megabytes": loaded, "peak_megabytes": largest_resident_size()}
+
+
+def largest_resident_size() -> float:
+    """In megabytes, of this process alone (Linux: what getrusage tells begins with the parent's)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def measure_limit() -> dict[str, float]:
+    """GFLOP/s of large float32 matrix products on one thread: by `torch.matmul`, and by oneDNN."""
+    torch.set_num_threads(1)
+    rows, inner, columns = 2048, 480, 480
+    left, right = torch.randn(rows, inner), torch.randn(columns, inner)
+    packed = torch.ops.mkldnn._reorder_linear_weight(right)
+    products = {
+        "matmul": lambda: left @ right.t(),
+        "oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(left, packed, None, "none", [], ""),
+    }
+    limit = {}
+    for name, product in products.items():
+        times = []
+        for _ in range(20):
+            start = time.process_time()
+            product()
+            times.append(time.process_time() - start)
+        limit[name] = 2 * rows * inner * columns / statistics.median(times) / 1e9
+    return limit
+
+
+@torch.inference_mode()
+def measure_quality(folder: Path, data: Path) -> list[dict[str, Any]]:
+    """Means of PESQ and SI-SDR over pairs spread over the test sets, and each system's difference to the baseline."""
+    from mvat_hf.metrics.scoring import score_pair  # not at the top: it would count in the memory of every system
+
+    scores: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
+    systems = {system: load_system(system, folder) for system in SYSTEMS}
+    for name, load in (("dns", load_dns), ("valentini", load_valentini)):
+        pairs = load(data / name, "test")
+        for index in np.linspace(0, len(pairs) - 1, QUALITY_PAIRS[name]).round().astype(int).tolist():
+            pair = pairs[index]
+            for system, run in systems.items():
+                output = run(torch.as_tensor(pair["noisy"])[None])[0].numpy()
+                scores[system].append(score_pair(pair["id"], np.asarray(pair["clean"]), output, RATE).scores)
+    rows = []
+    for system in SYSTEMS:
+        row: dict[str, Any] = {"system": system, "pairs": len(scores[system])}
+        for metric in ("pesq", "si_sdr"):
+            own = np.array([score[metric] for score in scores[system]])
+            change = own - np.array([score[metric] for score in scores["baseline"]])
+            row[metric] = float(own.mean())
+            row[f"{metric}_change"] = float(change.mean())
+            row[f"{metric}_largest_change"] = float(np.abs(change).max())
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Export to ONNX: the folded network between normalisation and trimming, checked against PyTorch as it is written.
+
+The graph takes `normalized` (1, T) and gives `estimate` (1, T) for every T that the U-Net reproduces,
+T = stride^depth n + constant. Normalisation and padding stay outside, as traced into the graph they would freeze the
+padded length of one input; `runtime.OnnxManner` does them. What it needs for that stands in the file's metadata.
+"""
+
+import io
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .inference import replaced_at_end
+from .models.manner import MannerModel
+from .models.manner.chunking_manner import evaluating
+from .models.manner.folded_manner import FoldedManner
+from .records import weights_hash
+from .runtime import OnnxManner
+
+PRECISIONS = ("fp32", "int8")
+# of the peak of PyTorch's output, on noise; int8 is not exact, its limit only tells a broken graph from a coarse one
+TOLERANCES = {"fp32": 1e-4, "int8": 0.2}
+CHECKED_SAMPLES = (1, 4000, 16001, 30011)  # none is as long as what is traced
+TRACED_SAMPLES = 20000
+OPSET = 17
+
+
+def export_onnx(
+    model: MannerModel, path: str | Path, *, precision: str = "fp32", chunk_seconds: float | None = None
+) -> float:
+    """
+    Write `model` to an ONNX file that runs alone; the largest error against PyTorch, relative to the output's peak.
+
+    Args:
+        precision: "fp32", or "int8" for matrix products of 8-bit weights and activations (scaled as they come). There
+            is no fp16: ONNX Runtime's CPU kernels compute it in float32, no faster, and less exactly.
+        chunk_seconds: the one length the graph takes, for runtimes without dynamic shapes; None for any length.
+
+    Raises:
+        ValueError: unknown precision, `chunk_seconds` below a sample, or a graph that differs from PyTorch by more than
+            1e-4 of the peak (fp32); nothing is written then.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
+    samples = None if chunk_seconds is None else round(chunk_seconds * model.config.sampling_rate)
+    if samples is not None and samples < 1:
+        raise ValueError(f"chunk_seconds must give at least one sample, got {chunk_seconds}")
+    graph = onnx_graph(model, precision, samples)
+    error = parity_error(model, OnnxManner(graph), CHECKED_SAMPLES if samples is None else (samples,))
+    if not error <= TOLERANCES[precision]:
+        raise ValueError(
+            f"the exported graph differs from PyTorch by {error:.1e} of the peak, expected {TOLERANCES[precision]:g}"
+        )
+    with replaced_at_end(Path(path)) as partial:
+        partial.write_bytes(graph)
+    return error
+
+
+def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None = None) -> bytes:
+    """The ONNX file's content: of `precision`, and for `samples` only if that is given."""
+    import onnx
+
+    graph = onnx.load_from_string(trace(model, samples))
+    if precision == "int8":
+        graph = quantized(graph)
+    metadata = {
+        "config": json.dumps(model.config.to_diff_dict()),
+        "sampling_rate": model.config.sampling_rate,
+        "depth": model.config.depth,
+        "stride": model.config.stride,
+        "kernel_size": model.config.kernel_size,
+        "samples": "any" if samples is None else samples,
+        "precision": precision,
+        "weights_sha256": weights_hash(model),
+        "normalisation": "x / (std(x) + 1e-3), then zeros on the right; the output times std(x), trimmed",
+    }
+    onnx.helper.set_model_props(graph, {name: str(value) for name, value in metadata.items()})
+    return graph.SerializeToString()
+
+
+def trace(model: MannerModel, samples: int | None) -> bytes:
+    """The graph as PyTorch's tracing exporter gives it (the newer one takes minutes for this network)."""
+    audio = torch.randn(1, model.config.padded_length(samples or TRACED_SAMPLES))
+    axes = None if samples else {"normalized": {1: "time"}, "estimate": {1: "time"}}
+    folded = FoldedManner(model, torch.float32, tiled=False).cpu().eval()
+    written: Any = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # about the exporter's age, and shapes that `parity_error` checks
+        torch.onnx.export(
+            folded, (audio,), written, dynamo=False, opset_version=OPSET,
+            input_names=["normalized"], output_names=["estimate"], dynamic_axes=axes,
+        )  # fmt: skip
+    return written.getvalue()
+
+
+def quantized(graph):
+    """Matrix products with weights of 8 bits, a scale for every output channel, and activations of 8 bits."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    add_pre_process_metadata(graph)  # else a warning recommends a preparation, which changes nothing here
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "int8.onnx"
+        quantize_dynamic(graph, target, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+        return onnx.load(target)
+
+
+def parity_error(model: MannerModel, exported: OnnxManner, lengths: tuple[int, ...]) -> float:
+    """Largest difference between the two on noise of `lengths` samples, relative to the peak of PyTorch's output."""
+    generator, errors = torch.Generator().manual_seed(0), []
+    with evaluating(model), torch.no_grad():
+        for length in lengths:
+            audio = 0.1 * torch.randn(1, length, generator=generator)
+            expected = model(audio.to(model.device, model.dtype)).audio_values.float().cpu()
+            difference = (exported(audio).audio_values - expected).abs().max()
+            errors.append(float(difference / expected.abs().max().clamp(min=1e-9)))
+    return max(errors)
+
+
+__all__ = ["PRECISIONS", "export_onnx", "onnx_graph"]

@@ -1,0 +1,415 @@
+"""How a MANNER in evaluation is computed fast: batch norms folded away, channels last, in tiles of time.
+
+`FoldedManner` is a snapshot of a model's weights, arranged for speed; `MannerModel.fuse` makes it and uses it. What it
+does differently, all of it exact but for rounding:
+- batch norms go into the convolutions before them, and linear maps that follow each other become one: query and key
+  of the global view, value and output, the join of an attention block and its gate's two inputs;
+- features are (batch, time, channels), so that 1x1, strided and transposed convolutions are matrix products (a
+  transposed one gives `stride` frames at once), and depthwise ones find the layout that CPUs want;
+- everything but attention is computed in tiles of time that fit a core's cache, with as many frames around each as the
+  depthwise convolution reaches: features at the full rate are never held whole;
+- tanh(x) is 2 sigmoid(2x) - 1.
+
+Shapes: B batch, T samples, L frames of a level, C channels, P chunks, S chunk length.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TILE_ELEMENTS = 2**17  # of the features of one tile: half a megabyte in float32
+DEPTHWISE_REACH = 15  # frames that a depthwise convolution of 31 sees on either side
+Rows = Callable[[int, int], Tensor]  # (start, stop) to those frames, (B, stop - start, C)
+Finish = Callable[[Tensor, int], Tensor]  # (frames from `start` on, start) to something of the same frames
+
+
+def folded_weights(conv: Any, norm: nn.BatchNorm1d | None = None) -> tuple[Tensor, Tensor]:
+    """Weight and bias in float64 of a convolution, or of it and the batch norm after it."""
+    weight, channels = conv.weight.detach().double(), conv.out_channels
+    bias = weight.new_zeros(channels) if conv.bias is None else conv.bias.detach().double()
+    if norm is None:
+        return weight, bias
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None  # as ever, unless a batch norm is told to keep no statistics
+    factor = norm.weight.detach().double() / (variance.double() + norm.eps).sqrt()
+    # weights are (O, I, K), those of a transposed convolution (I, O, K)
+    shape = (1, -1, 1) if isinstance(conv, nn.ConvTranspose1d) else (-1, 1, 1)
+    return weight * factor.view(shape), norm.bias.detach().double() + (bias - mean.double()) * factor
+
+
+class FoldedLinear(nn.Module):
+    """Matrix product over the last dimension (I to O); on CPUs by oneDNN, twice as fast there as `F.linear`."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, packed: bool):
+        super().__init__()
+        self.register_buffer("weight", weight.to(dtype).contiguous())
+        self.register_buffer("bias", None if bias is None else bias.to(dtype))
+        # oneDNN's own arrangement of the weight; the operation is the one that torch.compile uses for frozen weights
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight) if packed else None
+
+    def forward(self, hidden: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
+        if self.packed is None:
+            output = F.linear(hidden, self.weight, self.bias)
+            output = output if add is None else output + add
+            return F.relu(output) if relu else output
+        if add is None:
+            activation = "relu" if relu else "none"
+            return torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, activation, [], "")
+        output = torch.ops.mkldnn._linear_pointwise.binary(hidden, add, self.packed, self.bias, "add")
+        return output.relu_() if relu else output
+
+
+class Target:
+    """What is folded, and into which dtype; makes the layers of a snapshot."""
+
+    def __init__(self, dtype: torch.dtype, packed: bool):
+        self.dtype, self.packed = dtype, packed
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> FoldedLinear:
+        return FoldedLinear(weight, bias, self.dtype, self.packed)
+
+    def pointwise(self, conv: nn.Conv1d, norm: nn.BatchNorm1d | None = None) -> FoldedLinear:
+        weight, bias = folded_weights(conv, norm)
+        return self.linear(weight.squeeze(-1), bias)
+
+    def conv(self, conv: nn.Conv1d, norm: nn.BatchNorm1d) -> "FoldedConv":
+        return FoldedConv(*folded_weights(conv, norm), conv.groups, self.dtype)
+
+
+class FoldedConv(nn.Module):
+    """Convolution along time of (B, L, C), of odd kernel; the length is kept."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, groups: int, dtype: torch.dtype):
+        super().__init__()
+        # (O, I, K) -> (O, I, 1, K): the layout is known in two dimensions only
+        weight = weight.to(dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias.to(dtype))
+        self.groups = groups
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        # (B, L, C) -> (B, 1, L, C) -> (B, C, 1, L), the channels still last in memory, and back
+        image = hidden.contiguous().unsqueeze(1).permute(0, 3, 1, 2)
+        padding = (0, self.weight.shape[-1] // 2)
+        output = F.conv2d(image, self.weight, self.bias, padding=padding, groups=self.groups)
+        return output.permute(0, 2, 3, 1).squeeze(1)
+
+
+class FoldedGate(nn.Module):
+    """`Gate`, and before it, if `before` is given, a linear map (weight, bias)."""
+
+    def __init__(self, block: Any, target: Target, before: tuple[Tensor, Tensor] | None = None):
+        super().__init__()
+        (content, content_bias), (gate, gate_bias) = folded_weights(block.content), folded_weights(block.gate)
+        if before is not None:
+            weight, bias = before
+            content_bias, gate_bias = content_bias + content[..., 0] @ bias, gate_bias + gate[..., 0] @ bias
+            content, gate = content[..., 0] @ weight, gate[..., 0] @ weight
+        self.content = target.linear(2 * content.flatten(1), 2 * content_bias)
+        self.gate = target.linear(gate.flatten(1), gate_bias)
+        self.out = target.pointwise(block.out)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        content, gate = self.content(hidden).sigmoid_(), self.gate(hidden).sigmoid_()
+        # tanh(content) * gate
+        return self.out(torch.addcmul(-gate, content, gate, value=2), relu=True)
+
+
+class FoldedResidual(nn.Module):
+    """`ResidualConv` on (B, L, C)."""
+
+    def __init__(self, block: Any, target: Target):
+        super().__init__()
+        weight, bias = folded_weights(block.expand, block.expand_norm)
+        (content, gate), (content_bias, gate_bias) = weight.squeeze(-1).chunk(2), bias.chunk(2)
+        self.content, self.gate = target.linear(content, content_bias), target.linear(gate, gate_bias)
+        self.depthwise = target.conv(block.depthwise.conv, block.depthwise.norm)
+        self.project = target.pointwise(block.project, block.project_norm)
+        self.out = target.pointwise(block.out.conv, block.out.norm)
+        self.shortcut = target.pointwise(block.shortcut.conv, block.shortcut.norm)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        inner = self.content(hidden).mul_(self.gate(hidden).sigmoid_())
+        inner = F.silu(self.depthwise(inner), inplace=True)
+        inner = F.silu(self.project(inner), inplace=True)
+        return self.shortcut(hidden, add=self.out(inner), relu=True)
+
+    def rows(self, source: Rows, start: int, stop: int, length: int) -> Tensor:
+        """Output frames `start` to `stop` of `length`, from the input frames that they depend on."""
+        first, last = max(start - DEPTHWISE_REACH, 0), min(stop + DEPTHWISE_REACH, length)
+        return self(source(first, last))[:, start - first : stop - first]
+
+
+class FoldedAttention(nn.Module):
+    """`MultiViewAttention` on (B, L, C), without its view features."""
+
+    def __init__(self, block: Any, target: Target):
+        super().__init__()
+        self.segment_len = block.segment_len
+        self.branches = nn.ModuleList(target.pointwise(branch.conv, branch.norm) for branch in block.branches)
+        self.channel_mlp = copy.deepcopy(block.channel_view.mlp).requires_grad_(False).to(target.dtype)
+        self.query, self.value = fold_projections(block.global_view, target)
+        self.scale = 1 / math.sqrt(block.global_view.query.out_features // block.global_view.num_heads)
+        self.local_depthwise = target.conv(block.local_view.depthwise.conv, block.local_view.depthwise.norm)
+        self.local_weight = target.conv(block.local_view.weight.conv, block.local_view.weight.norm)
+        self.refine = nn.ModuleList(target.conv(refine.conv, refine.norm) for refine in block.refine)
+        weight, bias = folded_weights(block.join.conv, block.join.norm)
+        self.gate = FoldedGate(block.gate, target, before=(weight.squeeze(-1), bias))
+        self.shortcut = target.pointwise(block.shortcut.conv, block.shortcut.norm)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        by_channel, by_chunk, by_frame = (branch(hidden, relu=True) for branch in self.branches)
+        views = (self.channel_view(by_channel), self.global_view(by_chunk), self.local_view(by_frame))
+        refined = [F.relu(refine(view)) for refine, view in zip(self.refine, views, strict=True)]
+        return self.shortcut(hidden, add=self.gate(torch.cat(refined, dim=-1)))
+
+    def channel_view(self, hidden: Tensor) -> Tensor:
+        weight = torch.sigmoid(self.channel_mlp(hidden.amax(dim=1)) + self.channel_mlp(hidden.mean(dim=1)))
+        return hidden * weight.unsqueeze(1)
+
+    def global_view(self, hidden: Tensor) -> Tensor:
+        channels = hidden.shape[-1]
+        # (B, L, C) -> (B, C, L) -> (B, C, P, S) -> (B C, P, S)
+        tokens = overlapping(hidden.transpose(1, 2), self.segment_len).flatten(0, 1)
+        # (B C, heads, P, S) each, summed over the heads
+        query, value = (self.of_heads(project, tokens) for project in (self.query, self.value))
+        key = tokens.unsqueeze(1).expand_as(query)
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale).sum(dim=1)
+        # (B C, P, S) -> (B, C, P, S) -> (B, C, L) -> (B, L, C)
+        return overlap_add(mixed.reshape(-1, channels, *mixed.shape[1:]), hidden.shape[1]).transpose(1, 2)
+
+    def of_heads(self, project: FoldedLinear, tokens: Tensor) -> Tensor:
+        # (B C, P, S) -> (B C, P, heads S) -> (B C, heads, P, S)
+        return project(tokens).reshape(*tokens.shape[:2], -1, self.segment_len).transpose(1, 2)
+
+    def local_view(self, hidden: Tensor) -> Tensor:
+        # (B, L, C) -> (B, C, P, S) -> (B P, S, C)
+        chunks = overlapping(hidden.transpose(1, 2), self.segment_len).permute(0, 2, 3, 1)
+        inner = F.silu(self.local_depthwise(chunks.flatten(0, 1)))
+        pooled = torch.stack([inner.amax(dim=-1), inner.mean(dim=-1)], dim=-1)
+        # (B P, S, 2) -> (B P, S, 1) -> (B, 1, P, S) -> (B, 1, L) -> (B, L, 1); a frame stands in two chunks
+        weight = torch.sigmoid(self.local_weight(pooled)).reshape(hidden.shape[0], 1, -1, self.segment_len)
+        return hidden * overlap_add(weight, hidden.shape[1]).transpose(1, 2)
+
+
+def fold_projections(view: Any, target: Target) -> tuple[FoldedLinear, FoldedLinear]:
+    """Query with key, and value with output, of the global view: two maps from S to heads x S instead of four."""
+    # (heads, width of a head, S)
+    query, key, value = (
+        project.weight.detach().double().unflatten(0, (view.num_heads, -1))
+        for project in (view.query, view.key, view.value)
+    )
+    # (S, heads width) -> (heads, S, width of a head)
+    out = view.out.weight.detach().double().unflatten(1, (view.num_heads, -1)).transpose(0, 1)
+    # x W_q' (x W_k')' = (x W_q' W_k) x', and (softmax x W_v') W_o' = softmax (x (W_o W_v)')
+    return target.linear((key.transpose(1, 2) @ query).flatten(0, 1)), target.linear((out @ value).flatten(0, 1))
+
+
+def overlapping(hidden: Tensor, length: int) -> Tensor:
+    """Chunks (B, C, P, S) of (B, C, L): S = `length`, hop S/2, zeros of length S before, and at least as many after."""
+    frames, hop = hidden.shape[-1], length // 2
+    halves = frames // hop + 4  # two of zeros, those of the signal, two that begin with its rest
+    # (B, C, L) -> (B, C, P + 1, S/2) -> (B, C, P, S)
+    halved = F.pad(hidden, (length, halves * hop - length - frames)).reshape(*hidden.shape[:2], -1, hop)
+    return torch.cat([halved[..., :-1, :], halved[..., 1:, :]], dim=-1)
+
+
+def overlap_add(chunks: Tensor, frames: int) -> Tensor:
+    """Overlap-add of `overlapping` divided by two, (B, C, P, S) back to (B, C, `frames`)."""
+    hop = chunks.shape[-1] // 2
+    # the signal begins with half-chunk 2, which chunk 1 ends with and chunk 2 begins with
+    return ((chunks[..., 2:, :hop] + chunks[..., 1:-1, hop:]) / 2).flatten(-2)[..., :frames]
+
+
+class FoldedEncoder(nn.Module):
+    """`EncoderLevel` in tiles: from `source` of the level's input to (B, L, 2C)."""
+
+    def __init__(self, level: Any, target: Target):
+        super().__init__()
+        self.stride: int = level.down.stride[0]
+        weight, bias = folded_weights(level.down, level.down_norm)
+        # (O, I, K) -> for every `stride` taps, a map from `stride` frames to one: (O, stride I)
+        taps = strided_parts(weight, self.stride)
+        self.down = nn.ModuleList(
+            target.linear(part.transpose(1, 2).flatten(1), bias if index == 0 else None)
+            for index, part in enumerate(taps)
+        )
+        self.residual = FoldedResidual(level.residual, target)
+        self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
+
+    def forward(self, source: Rows, frames: int, tile: int | None) -> Tensor:
+        def down(start: int, stop: int) -> Tensor:
+            # (B, stride (n + parts - 1), C) -> (B, n + parts - 1, stride C)
+            rows = source(self.stride * start, self.stride * (stop + len(self.down) - 1))
+            rows = rows.reshape(rows.shape[0], -1, self.stride * rows.shape[2])
+            return F.relu(sum_of_parts(self.down, rows, backwards=False))
+
+        hidden = in_tiles(lambda start, stop: self.residual.rows(down, start, stop, frames), frames, tile)
+        return hidden if self.attention is None else self.attention(hidden)
+
+
+class FoldedDecoder(nn.Module):
+    """`DecoderLevel` in tiles, up to its attention, which follows it: (B, L, 2C) to (B, stride (L - 1) + K, C)."""
+
+    def __init__(self, level: Any, target: Target):
+        super().__init__()
+        self.stride: int = level.up.stride[0]
+        self.kernel_size: int = level.up.kernel_size[0]
+        self.channels: int = level.up.out_channels
+        weight, bias = folded_weights(level.up, level.up_norm)
+        # (I, O, K) -> for every `stride` taps, a map from one frame to `stride` frames: (stride O, I)
+        taps = strided_parts(weight, self.stride)
+        self.up = nn.ModuleList(
+            target.linear(part.permute(2, 1, 0).flatten(0, 1), bias.repeat(self.stride) if index == 0 else None)
+            for index, part in enumerate(taps)
+        )
+        self.residual = FoldedResidual(level.residual, target)
+        self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
+
+    def forward(self, hidden: Tensor, skip: Tensor, tile: int | None, finish: Finish | None) -> Tensor:
+        """`finish`, if it is given, is applied to every tile of the output."""
+        frames, before = hidden.shape[1], len(self.up) - 1
+
+        def up(start: int, stop: int) -> Tensor:
+            first, last = max(start - before, 0), min(stop, frames)
+            rows = self.residual.rows(lambda a, b: hidden[:, a:b] + skip[:, a:b], first, last, frames)
+            rows = F.pad(rows, (0, 0, first - start + before, stop - last))
+            # (B, n, stride C) -> (B, stride n, C)
+            output = F.relu(sum_of_parts(self.up, rows, backwards=True)).reshape(rows.shape[0], -1, self.channels)
+            return output if finish is None else finish(output, self.stride * start)
+
+        return in_tiles(up, frames + before, tile)[:, : self.stride * (frames - 1) + self.kernel_size]
+
+
+def strided_parts(weight: Tensor, stride: int) -> tuple[Tensor, ...]:
+    """(…, K) in parts of `stride` taps, the last filled up with zeros."""
+    return F.pad(weight, (0, -weight.shape[-1] % stride)).split(stride, dim=-1)
+
+
+def sum_of_parts(parts: nn.ModuleList, rows: Tensor, backwards: bool) -> Tensor:
+    """Sum of part i of the rows from i on, or from the last i rows back: (B, n + parts - 1, I) to (B, n, O)."""
+    count, output = rows.shape[1] - len(parts) + 1, None
+    for index, part in enumerate(parts):
+        start = len(parts) - 1 - index if backwards else index
+        output = part(rows[:, start : start + count], add=output)
+    assert output is not None
+    return output
+
+
+def in_tiles(compute: Rows, count: int, tile: int | None) -> Tensor:
+    """`compute` from 0 to `count`, `tile` at a time, its results one after another along time; None for all at once."""
+    if tile is None or count <= tile:
+        return compute(0, count)
+    rows = compute(0, tile)
+    each = rows.shape[1] // tile
+    output = rows.new_empty(rows.shape[0], each * count, rows.shape[2])
+    output[:, : each * tile] = rows
+    for start in range(tile, count, tile):
+        stop = min(start + tile, count)
+        output[:, each * start : each * stop] = compute(start, stop)
+    return output
+
+
+class FoldedManner(nn.Module):
+    """
+    The network of `model` between normalisation and trimming, as `MannerModel.estimate` computes it: (B, T) to (B, T).
+
+    Args:
+        model: a `MannerModel`, whose weights and statistics are copied.
+        dtype: of the computation; input and output keep theirs.
+        tiled: compute in tiles of time, and by oneDNN where it is at hand; off for what is traced.
+    """
+
+    output_bias: Tensor
+
+    def __init__(self, model: Any, dtype: torch.dtype, tiled: bool = True):
+        super().__init__()
+        self.config, self.dtype, self.tiled = model.config, dtype, tiled
+        self.sources = weight_states(model)
+        target = Target(dtype, packed=tiled and packs(model.input.weight.device, dtype))
+        weight, bias = folded_weights(model.input, model.input_norm)
+        self.input = target.linear(weight.squeeze(1), bias)
+        self.encoder = nn.ModuleList(FoldedEncoder(level, target) for level in model.encoder)
+        self.bottleneck = target.linear(model.bottleneck.weight.detach())
+        self.decoder = nn.ModuleList(FoldedDecoder(level, target) for level in model.decoder)
+        self.mask = FoldedGate(model.mask, target)
+        # (1, N, 3) -> (3, N): what a frame adds to the sample after it, to its own, to the one before it
+        weight, bias = folded_weights(model.output)
+        self.output = target.linear(weight.squeeze(0).t())
+        self.register_buffer("output_bias", bias.to(model.output.weight.dtype))
+
+    def forward(self, normalized: Tensor) -> Tensor:
+        config, samples = self.config, normalized.shape[-1]
+        spare = -config.kernel_size % config.stride  # taps of weight zero, which read frames past the end
+        padded = F.pad(normalized, (1, 1 + spare)).to(self.dtype)
+
+        def first(start: int, stop: int) -> Tensor:
+            # three times (B, n) -> (B, n, 3) -> (B, n, N)
+            neighbours = [padded[:, start + shift : stop + shift] for shift in range(3)]
+            return self.input(torch.stack(neighbours, dim=-1), relu=True)
+
+        def masked(rows: Tensor, start: int) -> Tensor:
+            return self.output(first(start, start + rows.shape[1]) * self.mask(rows))
+
+        source: Rows = first
+        frames, skips = samples, []
+        for level, encode in enumerate(self.encoder):
+            frames = (frames - config.kernel_size) // config.stride + 1
+            hidden = encode(source, frames, self.tile(normalized, level + 1))
+            skips.append(hidden)
+            source = rows_of(F.pad(hidden, (0, 0, 0, spare)) if spare else hidden)
+        hidden = self.bottleneck(hidden, relu=True)
+        for level in reversed(range(config.depth)):
+            decode: Any = self.decoder[level]
+            finish = masked if level == 0 and decode.attention is None else None
+            hidden = decode(hidden, skips.pop(), self.tile(normalized, level + 1), finish)
+            if decode.attention is not None:
+                hidden = decode.attention(hidden)
+        if finish is None:
+            source = rows_of(hidden)
+            hidden = in_tiles(lambda a, b: masked(source(a, b), a), samples, self.tile(normalized, 0))
+        taps = F.pad(hidden.to(normalized.dtype), (0, 0, 1, 1))
+        return taps[:, :-2, 0] + taps[:, 1:-1, 1] + taps[:, 2:, 2] + self.output_bias
+
+    def matches(self, model: Any) -> bool:
+        """Whether the weights of `model` are still those that were copied (edits through `.data` go unseen)."""
+        now = weight_states(model)
+        return len(now) == len(self.sources) and all(
+            tensor is old and state == old_state
+            for (tensor, state), (old, old_state) in zip(now, self.sources, strict=True)
+        )
+
+    def tile(self, audio: Tensor, level: int) -> int | None:
+        """Frames of a tile at the width of `level`; None for all."""
+        return max(TILE_ELEMENTS // (len(audio) * self.config.level_channels(level)), 64) if self.tiled else None
+
+
+def weight_states(model: Any) -> list[tuple[Tensor, tuple[int, int]]]:
+    """Every parameter and buffer, where it lies and how often it was written to (inference tensors do not count)."""
+    return [
+        (tensor, (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version))
+        for tensor in (*model.parameters(), *model.buffers())
+    ]
+
+
+def rows_of(hidden: Tensor) -> Rows:
+    """A source of rows that are there already."""
+    return lambda start, stop: hidden[:, start:stop]
+
+
+def packs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes matrix products of that kind here."""
+    if device.type != "cpu" or not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

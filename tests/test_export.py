@@ -1,0 +1,155 @@
+"""An exported file does what the model does, at every length, through the same chunker; a wrong one is not written."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from mvat_hf import MannerModel, enhance, export
+from mvat_hf.cli import main
+from mvat_hf.hub import save_checkpoint
+from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.records import weights_hash
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from mvat_hf.runtime import OnnxManner
+
+EMBEDDED = SNAPSHOTS / "manner-s-8.1gf"
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return MannerModel.from_pretrained(EMBEDDED)
+
+
+@pytest.fixture(scope="module")
+def exported(embedded, tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    assert export.export_onnx(embedded, path) < 1e-4
+    return path
+
+
+def noisy(length, speech):
+    audio = np.resize(np.concatenate(speech), length)
+    return audio + 0.02 * np.random.default_rng(0).standard_normal(length).astype(np.float32)
+
+
+def relative_error(output, expected):
+    return np.abs(output - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 20, 85, 1000, 4099, 16000, 47999, 160000])
+def test_one_pass_is_the_model_at_every_length(length, embedded, exported, speech):
+    audio = torch.from_numpy(noisy(length, speech))[None]
+    with torch.no_grad():
+        expected = embedded(audio).audio_values.numpy()
+    output = OnnxManner(exported)(audio).audio_values.numpy()
+    assert output.shape == expected.shape and relative_error(output, expected) < 1e-4
+
+
+def test_a_minute_through_the_chunker(embedded, exported, speech):
+    audio = noisy(60 * 16000 + 1, speech)
+    assert relative_error(enhance(exported, audio, 16000), enhance(embedded, audio, 16000)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"depth": 2, "attention_levels": "all", "num_heads": 2, "segment_len": 32},
+        {"depth": 3, "attention_levels": "none", "kernel_size": 5, "stride": 3, "growth": 3},
+    ],
+)
+def test_other_configurations(config, tiny_model, tmp_path):
+    model = tiny_model(**config)
+    assert export.export_onnx(model, tmp_path / "model.onnx") < 1e-5
+    audio = torch.randn(3, 7001)
+    output = OnnxManner(tmp_path / "model.onnx")(audio).audio_values
+    assert relative_error(output.numpy(), model(audio).audio_values.detach().numpy()) < 1e-4
+
+
+def test_the_file_tells_what_it_is(embedded, exported):
+    model = OnnxManner(exported)
+    assert model.config.to_diff_dict() == embedded.config.to_diff_dict()
+    assert model.metadata["weights_sha256"] == weights_hash(embedded)
+    expected = {"sampling_rate": "16000", "depth": "3", "stride": "4", "samples": "any", "precision": "fp32"}
+    assert expected.items() <= model.metadata.items()
+
+
+def test_int8_is_smaller_and_near(embedded, exported, speech, tmp_path):
+    export.export_onnx(embedded, tmp_path / "int8.onnx", precision="int8")
+    assert (tmp_path / "int8.onnx").stat().st_size < exported.stat().st_size / 2
+    audio = noisy(32000, speech)
+    output, expected = enhance(tmp_path / "int8.onnx", audio, 16000), enhance(embedded, audio, 16000)
+    assert 1e-4 < relative_error(output, expected) < 0.05
+
+
+def test_a_fixed_length_refuses_others(tiny_model, tmp_path):
+    model = tiny_model()
+    export.export_onnx(model, tmp_path / "model.onnx", chunk_seconds=0.1)
+    audio = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    options = {"chunk_seconds": 0.1, "overlap_seconds": 0.02}
+    output = enhance(tmp_path / "model.onnx", audio, 16000, **options)
+    assert relative_error(output, enhance(model, audio, 16000, **options)) < 1e-4
+    with pytest.raises(ValueError, match="takes 1600 samples at a time .* got 1599"):
+        enhance(tmp_path / "model.onnx", audio[:1599], 16000)
+
+
+def test_a_graph_that_differs_is_not_written(tiny_model, tmp_path, monkeypatch):
+    wrong = export.onnx_graph(tiny_model(seed=1))
+    monkeypatch.setattr(export, "onnx_graph", lambda *arguments: wrong)
+    (tmp_path / "model.onnx").write_bytes(b"precious")
+    with pytest.raises(ValueError, match="differs from PyTorch by .* of the peak"):
+        export.export_onnx(tiny_model(seed=0), tmp_path / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert (tmp_path / "model.onnx").read_bytes() == b"precious"
+
+
+def test_the_command_line_goes_both_ways(tiny_model, tmp_path, capsys):
+    checkpoint = str(save_checkpoint(tiny_model(), tmp_path / "checkpoint"))
+    soundfile.write(tmp_path / "in.wav", 0.1 * np.random.default_rng(0).standard_normal((9000, 2)), 22050)
+    assert main(["export", checkpoint, str(tmp_path / "new" / "model.onnx")]) == 0
+    assert "differs from PyTorch by at most" in capsys.readouterr().out
+    runs = {
+        "torch": ["--model", checkpoint],
+        "onnx": ["--model", checkpoint, "--runtime", "onnx"],
+        "file": ["--model", str(tmp_path / "new" / "model.onnx")],
+    }
+    for name, options in runs.items():
+        target = tmp_path / f"{name}.wav"
+        assert main(["enhance", str(tmp_path / "in.wav"), str(target), *options]) == 0
+    torch_output, onnx_output, file_output = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in runs)
+    assert relative_error(onnx_output, torch_output) < 1e-4 + 2**-15 / np.abs(torch_output).max()
+    np.testing.assert_array_equal(file_output, onnx_output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "MODEL", "OUT.txt"], "must end in .onnx"),
+        (["export", "MODEL", "OUT.onnx", "--chunk-seconds", "0"], "at least one sample, got 0"),
+        (["enhance", "IN", "OUT.wav", "--model", "nowhere.onnx"], "no such file: nowhere.onnx"),
+        (["enhance", "IN", "OUT.wav", "--model", "NO_ONNX"], "is not an ONNX file"),
+        (["enhance", "IN", "OUT.wav", "--model", "FOREIGN"], "expected a file that mvat export wrote"),
+        (["enhance", "IN", "OUT.wav", "--model", "FOREIGN", "--device", "cuda"], "runs on the CPU, got device cuda"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tiny_model, tmp_path, capsys):
+    import onnx
+
+    names = {"IN": tmp_path / "in.wav", "MODEL": tmp_path / "model"}
+    names |= {name: tmp_path / f"{name.lower()}.onnx" for name in ("NO_ONNX", "FOREIGN")}
+    names |= {f"OUT.{suffix}": tmp_path / f"out.{suffix}" for suffix in ("txt", "onnx", "wav")}
+    save_checkpoint(tiny_model(), names["MODEL"])
+    soundfile.write(names["IN"], np.zeros(1000), 16000)
+    names["NO_ONNX"].write_bytes(b"no graph at all")
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "foreign", value[:1], value[1:])
+    opsets = [onnx.helper.make_opsetid("", export.OPSET)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), names["FOREIGN"])
+    assert main([str(names.get(argument, argument)) for argument in arguments]) == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len([line for line in error if line.startswith("error:")]) == 1 and message in error[-1]
+    assert not any(tmp_path.glob("out.*"))
