@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status. Bad input is one line on standard error and status 1."""
     options = build_parser().parse_args(arguments)
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            return options.run(options)
     except USER_ERRORS as error:
         print(one_line(error), file=sys.stderr)
         return 1
@@ -27,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def show_warning(message: Warning | str, *_) -> None:
+    """One line on standard error, without the line of code that warned."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
