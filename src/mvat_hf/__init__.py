@@ -2,8 +2,9 @@
 
 Importing the package registers its classes with transformers' Auto classes. What is where:
 `models.manner` the model, its configuration, feature extractor and the conversion of upstream checkpoints;
-`enhance` cleans recordings; `complexity` counts cost; `metrics` and `evaluation` measure; `data` loads the corpora;
-`losses` and `trainer` train and distil; `recipe` reads the YAML recipes of `scripts/`.
+`enhance` cleans recordings; `export` and `runtime` take a model to ONNX; `complexity` counts cost;
+`metrics` and `evaluation` measure; `data` loads the corpora; `losses` and `trainer` train and distil;
+`recipe` reads the YAML recipes of `scripts/`.
 """
 
 from importlib import import_module

@@ -72,7 +72,7 @@ def test_auto_classes_give_the_packages_own(folder, model):
 
 
 def test_the_code_travels_with_the_weights(folder):
-    parts = ("configuration", "modeling", "feature_extraction", "loss", "snapshot", "chunking", "pipeline")
+    parts = ("configuration", "modeling", "folded", "feature_extraction", "loss", "snapshot", "chunking", "pipeline")
     assert all((folder / f"{part}_manner.py").is_file() for part in parts)
     auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
     assert auto_map == {"AutoConfig": "configuration_manner.MannerConfig", "AutoModel": "modeling_manner.MannerModel"}

@@ -6,8 +6,8 @@ does differently, all of it exact but for rounding:
   of the global view, value and output, the join of an attention block and its gate's two inputs;
 - features are (batch, time, channels), so that 1x1, strided and transposed convolutions are matrix products (a
   transposed one gives `stride` frames at once), and depthwise ones find the layout that CPUs want;
-- everything but attention is computed in tiles of time that fit a core's cache, with as many frames around each as the
-  depthwise convolution reaches: features at the full rate are never held whole;
+- everything but the views of attention is computed in tiles of time that fit a core's cache, each with as many frames
+  around it as the depthwise convolution reaches: features at the full rate are never held whole;
 - tanh(x) is 2 sigmoid(2x) - 1.
 
 Shapes: B batch, T samples, L frames of a level, C channels, P chunks, S chunk length.
@@ -168,11 +168,21 @@ class FoldedAttention(nn.Module):
         self.gate = FoldedGate(block.gate, target, before=(weight.squeeze(-1), bias))
         self.shortcut = target.pointwise(block.shortcut.conv, block.shortcut.norm)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        by_channel, by_chunk, by_frame = (branch(hidden, relu=True) for branch in self.branches)
-        views = (self.channel_view(by_channel), self.global_view(by_chunk), self.local_view(by_frame))
-        refined = [F.relu(refine(view)) for refine, view in zip(self.refine, views, strict=True)]
-        return self.shortcut(hidden, add=self.gate(torch.cat(refined, dim=-1)))
+    def forward(self, hidden: Tensor, tile: int | None) -> Tensor:
+        by_channel, by_chunk, by_frame = self.branches
+        views = (
+            self.channel_view(by_channel(hidden, relu=True)),
+            self.global_view(by_chunk(hidden, relu=True)),
+            self.local_view(by_frame(hidden, relu=True)),
+        )
+
+        def joined(start: int, stop: int) -> Tensor:
+            first, last = max(start - 1, 0), min(stop + 1, hidden.shape[1])  # the views' convolutions see one frame on
+            refined = [F.relu(refine(view[:, first:last])) for refine, view in zip(self.refine, views, strict=True)]
+            gated = self.gate(torch.cat(refined, dim=-1)[:, start - first : stop - first])
+            return self.shortcut(hidden[:, start:stop], add=gated)
+
+        return in_tiles(joined, hidden.shape[1], tile)
 
     def channel_view(self, hidden: Tensor) -> Tensor:
         weight = torch.sigmoid(self.channel_mlp(hidden.amax(dim=1)) + self.channel_mlp(hidden.mean(dim=1)))
@@ -256,7 +266,7 @@ class FoldedEncoder(nn.Module):
             return F.relu(sum_of_parts(self.down, rows, backwards=False))
 
         hidden = in_tiles(lambda start, stop: self.residual.rows(down, start, stop, frames), frames, tile)
-        return hidden if self.attention is None else self.attention(hidden)
+        return hidden if self.attention is None else self.attention(hidden, tile)
 
 
 class FoldedDecoder(nn.Module):
@@ -375,7 +385,7 @@ class FoldedManner(nn.Module):
             finish = masked if level == 0 and decode.attention is None else None
             hidden = decode(hidden, skips.pop(), self.tile(normalized, level + 1), finish)
             if decode.attention is not None:
-                hidden = decode.attention(hidden)
+                hidden = decode.attention(hidden, self.tile(normalized, level))
         if finish is None:
             source = rows_of(hidden)
             hidden = in_tiles(lambda a, b: masked(source(a, b), a), samples, self.tile(normalized, 0))

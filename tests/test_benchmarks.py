@@ -1,0 +1,38 @@
+"""The graph that speeds are compared with computes what the model computes."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvat_hf import MannerModel
+from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+
+PATH = Path(__file__).parents[1] / "scripts" / "benchmarks" / "baseline.py"
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    """The class `Baseline` of the benchmark."""
+    spec = importlib.util.spec_from_file_location("baseline", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Baseline
+
+
+@torch.no_grad()
+def assert_equal(baseline, model, audio):
+    expected, output = model(audio).audio_values, baseline(model)(audio)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("config", [{"attention_levels": "all", "num_heads": 2}, {"depth": 3, "growth": 3}])
+def test_baseline_is_the_model(config, baseline, tiny_model):
+    model = tiny_model(**config)
+    for length in (1, 900, 4001):
+        assert_equal(baseline, model, torch.randn(2, length))
+
+
+def test_baseline_is_the_model_on_real_weights(baseline, speech):
+    assert_equal(baseline, MannerModel.from_pretrained(SNAPSHOTS / "manner-s-8.1gf"), torch.from_numpy(speech[0])[None])
