@@ -1,6 +1,7 @@
-"""What the demo page does with a recording, without a browser."""
+"""What the demo page does with a recording, without a browser; and that a Space installs what the page needs."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
 from mvat_hf.inference import enhance, load_model
 from mvat_hf.page import enhance_upload, press
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +100,9 @@ def test_without_gradio_the_command_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo"]) == 1
     assert capsys.readouterr().err == "error: gradio is not installed: pip install 'mvat_hf[demo]'\n"
+
+
+def test_a_space_installs_what_the_page_needs():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["demo"]
+    assert (REPOSITORY / "scripts" / "space" / "requirements.txt").read_text().splitlines() == needed
