@@ -198,7 +198,7 @@ def measure_quality(folder: Path, data: Path) -> list[dict[str, Any]]:
     scores: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
     systems = {system: load_system(system, folder) for system in SYSTEMS}
     for name, load in (("dns", load_dns), ("valentini", load_valentini)):
-        pairs = load(data / name, "test")
+        pairs: Any = load(data / name, "test")
         for index in np.linspace(0, len(pairs) - 1, QUALITY_PAIRS[name]).round().astype(int).tolist():
             pair = pairs[index]
             for system, run in systems.items():

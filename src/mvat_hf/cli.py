@@ -24,15 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(one_line(error), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        extra = "export" if (error.name or "").startswith("onnx") else "training"
-        print(f"error: {error.name} is not installed: pip install 'mvat_hf[{extra}]'", file=sys.stderr)
+        print(f"error: {error.name} is not installed: pip install 'mvat_hf[{options.extra}]'", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
-def show_warning(message: Warning | str, *_) -> None:
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """One line on standard error, without the line of code that warned."""
     print(f"warning: {message}", file=sys.stderr)
 
@@ -42,9 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("mvat", description="Efficient speech enhancement with MANNER and MV-AT students.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run, summary: str) -> argparse.ArgumentParser:
+    def add(name: str, run, summary: str, extra: str = "training") -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, extra=extra)
         return command
 
     command = add("enhance", run_enhance, "Clean a recording, or every recording below a folder.")
@@ -97,6 +96,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
     command.add_argument("--private", action="store_true", help="create the repo as a private one")
     command.add_argument("--draft", action="store_true", help="push what is not measured, to a private repo only")
+
+    command = add("demo", run_demo, "Serve a page to hear recordings before and after.", extra="demo")
+    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id (default: %(default)s)")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    command.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    command.add_argument("--share", action="store_true", help="also through a public address that Gradio lends")
+    command.add_argument("--max-seconds", type=float, default=600.0, help="longest recording (default: %(default)s)")
 
     add("env", run_env, "Commit, versions and machine, to go with a bug report.")
     return parser
@@ -247,6 +253,14 @@ def run_push(options: argparse.Namespace) -> int:
     from .hub import push_checkpoint
 
     print(push_checkpoint(options.folder, options.repo, private=options.private, draft=options.draft))
+    return 0
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    from .page import serve
+
+    models = list(dict.fromkeys([options.model, DEFAULT_MODEL]))
+    serve(models, host=options.host, port=options.port, share=options.share, max_seconds=options.max_seconds)
     return 0
 
 

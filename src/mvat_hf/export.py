@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .errors import extra
 from .inference import replaced_at_end
 from .models.manner import MannerModel
 from .models.manner.chunking_manner import evaluating
@@ -62,7 +63,8 @@ def export_onnx(
 
 def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None = None) -> bytes:
     """The ONNX file's content: of `precision`, and for `samples` only if that is given."""
-    import onnx
+    with extra("export"):
+        import onnx
 
     graph = onnx.load_from_string(trace(model, samples))
     if precision == "int8":

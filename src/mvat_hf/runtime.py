@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .errors import extra
 from .models.manner import MannerConfig, MannerModel
 from .models.manner.modeling_manner import MannerOutput
 
@@ -28,7 +29,8 @@ class OnnxManner(nn.Module):
 
     def __init__(self, source: str | Path | bytes):
         super().__init__()
-        import onnxruntime
+        with extra("export"):
+            import onnxruntime
 
         name = "the graph" if isinstance(source, bytes) else str(source)
         if not isinstance(source, bytes) and not Path(source).is_file():

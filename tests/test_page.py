@@ -1,0 +1,108 @@
+"""What the demo page does with a recording, without a browser; and that a Space installs what the page needs."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mvat_hf.cli import main
+from mvat_hf.data.audio import AudioError
+from mvat_hf.inference import enhance, load_model
+from mvat_hf.page import enhance_upload, press
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return tiny_model()
+
+
+@pytest.fixture
+def wav(tmp_path):
+    (tmp_path / "uploads").mkdir()
+    path = tmp_path / "uploads" / "my file.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((4410, 2)), 22050)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels"), [("a.wav", 8000, 1), ("a.flac", 16000, 1), ("a.aiff", 48000, 2), ("a.wav", 44100, 3)]
+)
+def test_an_upload_is_what_enhance_gives(model, tmp_path, name, rate, channels):
+    audio = 0.1 * np.random.default_rng(0).standard_normal((rate // 2 + 1, channels))
+    soundfile.write(tmp_path / name, audio, rate)
+    options = {"dry": 0.25, "attenuation_limit": 20.0}
+    done = enhance_upload(model, tmp_path / name, tmp_path, max_seconds=60, **options)
+    info = soundfile.info(done.audio)
+    assert (info.format, info.samplerate, info.channels, info.frames) == ("WAV", rate, channels, len(audio))
+    expected = enhance(model, tmp_path / name, **options).reshape(channels, -1).T
+    np.testing.assert_allclose(soundfile.read(done.audio, always_2d=True)[0], expected.clip(-1, 1), atol=2**-15)
+    assert done.seconds == len(audio) / rate
+    before, after = (picture.read_bytes() for picture in done.pictures)
+    assert before[1:4] == after[1:4] == b"PNG" and before != after
+
+
+@pytest.mark.filterwarnings("ignore:Only one segment", "ignore:divide by zero")
+def test_one_sample_is_enough(model, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones(1), 16000)
+    assert soundfile.info(enhance_upload(model, tmp_path / "a.wav", tmp_path / "out", max_seconds=60).audio).frames == 1
+
+
+def test_too_long_is_refused_before_anything_is_written(model, wav, tmp_path):
+    assert enhance_upload(model, wav, tmp_path / "a", max_seconds=0.2).seconds == 0.2
+    with pytest.raises(AudioError, match=r"my file.wav lasts 0.2 s, expected at most 0.19 s"):
+        enhance_upload(model, wav, tmp_path / "b", max_seconds=0.19)
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_button_gives_files_that_are_gone_when_it_is_done(model, wav):
+    answers = press(str(wav), " some/id ", 0.0, 100, load={"some/id": model}.__getitem__, max_seconds=60)
+    *files, report = next(answers)
+    assert "0.20 s of audio in" in report and "real-time factor" in report
+    assert [Path(file).name for file in files] == ["my file_enhanced.wav", "before.png", "after.png"]
+    np.testing.assert_array_equal(soundfile.read(files[0])[0], soundfile.read(wav)[0])  # wet 0 is the input
+    assert list(answers) == []
+    assert not any(Path(file).parent.exists() for file in files)
+
+
+@pytest.mark.parametrize(
+    ("content", "model_name", "limit", "message"),
+    [
+        (None, "MODEL", 100, "error: no recording yet: record one or drop a file"),
+        (b"not audio at all", "MODEL", 100, "error: bad.wav cannot be read as audio: Format not recognised."),
+        (b"", "MODEL", 100, "error: bad.wav is empty (0 bytes), expected audio"),
+        ("my file.wav", "MODEL", -1, "error: attenuation_limit must be at least 0 dB, got -1"),
+        ("my file.wav", "FOLDER", 100, "error: Error no file named model.safetensors found in directory FOLDER."),
+        ("my file.wav", "", 100, "error: Repo id must use alphanumeric chars"),
+    ],
+)
+def test_what_is_wrong_is_the_only_answer(model, wav, content, model_name, limit, message):
+    folder = str(wav.parent.parent)
+    source = None if content is None else str(wav)
+    if isinstance(content, bytes):
+        source = str(wav.with_name("bad.wav"))
+        Path(source).write_bytes(content)
+
+    def load(name: str):
+        return model if name == "MODEL" else load_model(name.replace("FOLDER", folder))
+
+    [answer] = press(source, model_name, 1.0, limit, load=load, max_seconds=60)
+    assert answer[:3] == (None, None, None)
+    assert answer[3].replace(folder, "FOLDER").startswith(message)
+    assert str(wav.parent) not in answer[3]
+
+
+def test_without_gradio_the_command_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["demo"]) == 1
+    assert capsys.readouterr().err == "error: gradio is not installed: pip install 'mvat_hf[demo]'\n"
+
+
+def test_a_space_installs_what_the_page_needs():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["demo"]
+    assert (REPOSITORY / "scripts" / "space" / "requirements.txt").read_text().splitlines() == needed
