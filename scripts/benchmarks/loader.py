@@ -3,8 +3,8 @@
     python scripts/benchmarks/loader.py --data_root DNS_FOLDER
 
 Writes `loader.json` beside this file. Batches of 8 x 2 s; a training step is one of manner-s-8.1gf in float32: forward,
-L_SE, backward, Adam. The ratios say how many times faster the loader is than training, on the cores of the run; where
-other programs ran beside (`load_average`), read those of CPU time.
+L_SE, backward, Adam. Rates and ratios are of CPU time, workers included, so that programs that run beside
+hardly move them; on one core that is how many times faster mixing is than training.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,19 +47,25 @@ def batches(stream: MixtureStream, augmentation: BatchAugmentation, workers: int
     return iter(DataLoader(stream, BATCH, collate_fn=collator, num_workers=workers))
 
 
-def timed(action: Callable[[], object], warm_up: int, count: int) -> dict[str, float]:
-    """Rates of `action`, which makes or uses one batch: means over `count` calls, as workers run ahead."""
-    for _ in range(warm_up):
-        action()
-    wall, cpu = time.perf_counter(), time.process_time()
+def cpu_seconds() -> float:
+    """CPU time of this process and of its finished workers."""
+    return sum(os.times()[:4])
+
+
+def timed(prepare: Callable[[], Callable[[], object]], count: int) -> dict[str, float]:
+    """Rates over `count` calls of what `prepare` gives, each of which makes or uses one batch."""
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    action = prepare()
     for _ in range(count):
         action()
-    wall, cpu = (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count
+    wall = time.perf_counter() - wall
+    del action  # workers end, and what they made ahead of need counts
+    cpu = cpu_seconds() - cpu
     return {
-        "seconds_per_batch": wall,
-        "cpu_seconds_per_batch": cpu,  # of this process: what workers do is not in it
-        "mixtures_per_second": BATCH / wall,
-        "audio_seconds_per_second": BATCH * SECONDS / wall,
+        "wall_seconds_per_batch": wall / count,
+        "cpu_seconds_per_batch": cpu / count,
+        "mixtures_per_cpu_second": BATCH * count / cpu,
+        "audio_seconds_per_cpu_second": BATCH * SECONDS * count / cpu,
     }
 
 
@@ -80,22 +87,23 @@ def measure(root: str, count: int) -> dict:
     model = MannerModel(MannerConfig.from_preset(PRESET)).train()
     optimizer = torch.optim.Adam(model.parameters())
     batch = next(batches(streams["plain"], OFF, 0))
-    steps = max(count // 8, 3)
-    step = timed(lambda: training_step(model, optimizer, batch), 1, steps)
+    training_step(model, optimizer, batch)  # the first one allocates
+    step = timed(lambda: partial(training_step, model, optimizer, batch), max(count // 8, 3))
 
     rows = []
     for name, (_, of_batch) in VARIANTS.items():
         for workers in WORKERS:
-            loader = batches(streams[name], of_batch, workers)
-            alone = timed(lambda loader=loader: next(loader), 4, count)  # type: ignore[misc]
-            ratios = {"times_training": step["seconds_per_batch"] / alone["seconds_per_batch"]}
-            if workers == 0:
-                ratios["times_training_cpu"] = step["cpu_seconds_per_batch"] / alone["cpu_seconds_per_batch"]
-            rows.append({"variant": name, "workers": workers, **alone, **ratios})
+            alone = timed(lambda: partial(next, batches(streams[name], of_batch, workers)), count)  # noqa: B023
+            ratio = step["cpu_seconds_per_batch"] / alone["cpu_seconds_per_batch"]
+            rows.append({"variant": name, "workers": workers, **alone, "times_training": ratio})
             print(rows[-1], flush=True)
-    loader = batches(streams["augmented"], VARIANTS["augmented"][1], 1)
-    together = timed(lambda: training_step(model, optimizer, next(loader)), 1, steps)
-    slower = together["seconds_per_batch"] / step["seconds_per_batch"]
+
+    def step_with_loader() -> Callable[[], None]:
+        loader = batches(streams["augmented"], VARIANTS["augmented"][1], 1)
+        return lambda: training_step(model, optimizer, next(loader))
+
+    together = timed(step_with_loader, max(count // 8, 3))
+    slower = together["cpu_seconds_per_batch"] / step["cpu_seconds_per_batch"]
     return {
         "kind": "loader benchmark",
         "batch": BATCH,
