@@ -50,7 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--attenuation-limit", type=float, metavar="DB", help="attenuate by at most so many dB")
     command.add_argument("--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: %(default)s)")
     command.add_argument("--overlap-seconds", type=float, default=1.0, help="overlap of chunks (default: %(default)s)")
-    command.add_argument("--device", help="device to run on, for example cpu or cuda")
+    command.add_argument("--device", help="device to run on, for example cpu or cuda (of several processes, one each)")
+    command.add_argument("--resume", action="store_true", help="of a folder, leave files alone that are there")
+    command.add_argument(
+        "--shard", type=parse_shard, metavar="I/N",
+        help="do part I of N of a folder, from 0 (default: as accelerate launch or torchrun tells its processes)",
+    )  # fmt: skip
     live = command.add_argument_group(
         "live", "With --stream, raw mono PCM goes from standard input to standard output as it comes, in no chunks."
     )
@@ -128,11 +133,21 @@ def run_enhance(options: argparse.Namespace) -> int:
         enhance_file(model, options.source, options.target, **chunking)
         print(options.target)
         return 0
-    report = enhance_folder(model, options.source, options.target, **chunking)
+    shard = options.shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    report = enhance_folder(
+        model, options.source, options.target, resume=options.resume, shard=shard, **chunking
+    )  # fmt: skip
     for path, reason in report.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
-    print(f"{len(report.done)} files enhanced, {len(report.failed)} failed")
+    there = f", {len(report.skipped)} were there" if options.resume else ""
+    print(f"{len(report.done)} files enhanced, {len(report.failed)} failed{there}")
     return 1 if report.failed else 0
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "I/N" as two numbers."""
+    part, parts = text.split("/")
+    return int(part), int(parts)
 
 
 def run_stream(options: argparse.Namespace) -> int:
@@ -159,7 +174,8 @@ def load_runtime(options: argparse.Namespace) -> Any:
     """The model of `enhance`'s options, in the runtime that they name."""
     from .inference import load_model
 
-    model = load_model(options.model, options.device)
+    several = options.device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
+    model = load_model(options.model, f"cuda:{os.environ['LOCAL_RANK']}" if several else options.device)
     if options.runtime == "onnx" and not options.model.endswith(".onnx"):
         from .export import onnx_graph
         from .runtime import OnnxManner
