@@ -134,9 +134,7 @@ def run_enhance(options: argparse.Namespace) -> int:
         print(options.target)
         return 0
     shard = options.shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
-    report = enhance_folder(
-        model, options.source, options.target, resume=options.resume, shard=shard, **chunking
-    )  # fmt: skip
+    report = enhance_folder(model, options.source, options.target, resume=options.resume, shard=shard, **chunking)
     for path, reason in report.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
     there = f", {len(report.skipped)} were there" if options.resume else ""

@@ -120,7 +120,7 @@ class StreamingEnhancer:
             got = f"{block.dtype} {block.shape}" if isinstance(block, np.ndarray) else type(block).__name__
             raise AudioError(f"a block must be a floating array (time,) or (channels, time), got {got}")
         if self.shape not in (None, block.shape[:-1]):
-            raise AudioError(f"blocks of this stream are {(*self.shape, 'time')}, got {block.shape}")  # type: ignore[misc]
+            raise AudioError(f"blocks of this stream are {(*self.shape, 'time')}, got {block.shape}")
         check_finite(block, "block")
         rows = np.atleast_2d(block).astype(np.float32)
         if self.shape is None:
