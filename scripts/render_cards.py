@@ -3,13 +3,17 @@
 python scripts/render_cards.py
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mvat_hf.cards import fill_block, read_records, render_card, render_results
 from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 
 REPO = Path(__file__).parents[1]
+BENCHMARKS = REPO / "scripts" / "benchmarks"
 
 
 def rendered() -> dict[Path, str]:
@@ -21,8 +25,22 @@ def rendered() -> dict[Path, str]:
             files[SNAPSHOTS / folder.name / "README.md"] = files[folder / "README.md"]
     readme = REPO / "README.md"
     _, evaluations = read_records(REPO / "model_cards" / "manner-s-8.1gf")
-    files[readme] = fill_block(readme.read_text(), "results", render_results(evaluations, QUICK))
+    text = fill_block(readme.read_text(), "results", render_results(evaluations, QUICK))
+    record = json.loads((BENCHMARKS / "long_file.json").read_text())
+    files[readme] = fill_block(text, "long_file", render_long_file(record))
     return files
+
+
+def render_long_file(record: Mapping[str, Any]) -> str:
+    """Memory and speed for the shortest and the longest file in a sentence."""
+    short, long = (select(record["rows"], key=lambda row: row["minutes"]) for select in (min, max))
+    left = ", ".join(record["left_by_sigterm"]) or "nothing"
+    return (
+        f"Measured on {record['sampling_rate'] // 1000} kHz files of {record['channels']} channels, on one thread: "
+        f"{short['peak_memory_mb']:.0f} MB for {short['minutes']:g} min and {long['peak_memory_mb']:.0f} MB for "
+        f"{long['minutes']:g} min, {long['real_time_factor']:.3f} s of CPU time a second of audio; `kill` in the midst "
+        f"left {left}."
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 MANNER is not causal: its normalisation, pooling and attention see all of the audio that a pass is given. Live, it is
 given a window that slides: every `hop_seconds` the newest `context_seconds` go through the model, and of the result the
 hop that lies `lookahead_seconds` before the end is given out. That costs context / hop times one pass over the whole
-recording, and quality: how much stands in `scripts/benchmarks/chunking.json`.
+recording, and quality: `scripts/benchmarks/chunking.py` measures how much.
 """
 
 from pathlib import Path
