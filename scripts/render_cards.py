@@ -3,13 +3,18 @@
 python scripts/render_cards.py
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mvat_hf.cards import fill_block, read_records, render_card, render_results
 from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.report import markdown
 
 REPO = Path(__file__).parents[1]
+BENCHMARKS = REPO / "scripts" / "benchmarks"
 
 
 def rendered() -> dict[Path, str]:
@@ -21,8 +26,47 @@ def rendered() -> dict[Path, str]:
             files[SNAPSHOTS / folder.name / "README.md"] = files[folder / "README.md"]
     readme = REPO / "README.md"
     _, evaluations = read_records(REPO / "model_cards" / "manner-s-8.1gf")
-    files[readme] = fill_block(readme.read_text(), "results", render_results(evaluations, QUICK))
+    text = fill_block(readme.read_text(), "results", render_results(evaluations, QUICK))
+    for name, render in (("long_file", render_long_file), ("chunking", render_chunking)):
+        text = fill_block(text, name, render(json.loads((BENCHMARKS / f"{name}.json").read_text())))
+    files[readme] = text
     return files
+
+
+def render_long_file(record: Mapping[str, Any]) -> str:
+    """Memory and speed for the shortest and the longest file in a sentence."""
+    short, long = (select(record["rows"], key=lambda row: row["minutes"]) for select in (min, max))
+    left = ", ".join(record["left_by_sigterm"]) or "nothing"
+    return (
+        f"Measured on {record['sampling_rate'] // 1000} kHz files of {record['channels']} channels, on one thread: "
+        f"{short['peak_memory_mb']:.0f} MB for {short['minutes']:g} min and {long['peak_memory_mb']:.0f} MB for "
+        f"{long['minutes']:g} min, {long['real_time_factor']:.3f} s of CPU time a second of audio; `kill` in the midst "
+        f"left {left}."
+    )
+
+
+def render_chunking(record: Mapping[str, Any]) -> str:
+    """What chunks and live windows cost against one pass, in two tables."""
+    titles = ["PESQ to one pass", "lowest of a pair", "SI-SDR to one pass (dB)", "real-time factor"]
+    chunks = [["chunk (s)", "overlap (s)", *titles]]
+    chunks += [[f"{row['chunk_seconds']:g}", f"{row['overlap_seconds']:g}", *costs(row)] for row in record["chunks"]]
+    live = [["context (s)", "look-ahead (s)", "latency (s)", *titles]]
+    for row in record["live"]:
+        latency = row["hop_seconds"] + row["lookahead_seconds"]
+        windows = (row["context_seconds"], row["lookahead_seconds"], latency)
+        live.append([*(f"{value:g}" for value in windows), *costs(row)])
+    one = record["one_pass"]
+    return (
+        f"{record['model']} on {record['pairs']} validation mixtures of DNS, {record['seconds']:.0f} s in all. One "
+        f"pass scores PESQ {one['pesq']:.2f} (noisy {record['noisy_pesq']:.2f}) at a real-time factor of "
+        f"{one['real_time_factor']:.3f} on one thread.\n\n{markdown(chunks)}\n\nLive:\n\n{markdown(live)}"
+    )
+
+
+def costs(row: Mapping[str, float]) -> list[str]:
+    """The cells of a row that say what it costs."""
+    changes = [f"{row[key]:+.3f}" for key in ("pesq_change", "pesq_lowest_change")]
+    return [*changes, f"{row['si_sdr']:.1f}", f"{row['real_time_factor']:.3f}"]
 
 
 if __name__ == "__main__":

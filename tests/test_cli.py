@@ -52,6 +52,21 @@ def test_enhance_a_folder_goes_on_past_a_broken_file(checkpoint, wav, tmp_path, 
     assert "bad.wav" in capsys.readouterr().err
 
 
+def test_processes_that_accelerate_launches_share_a_folder(checkpoint, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        soundfile.write(tmp_path / "in" / f"{name}.wav", np.zeros(1000), 16000)
+    command = ["enhance", str(tmp_path / "in"), str(tmp_path / "out"), "--model", checkpoint, "--resume"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        assert main(command) == 0
+    assert main([*command, "--shard", "0/2"]) == 0
+    counts = [line[:21] for line in capsys.readouterr().out.splitlines()]
+    assert counts == ["2 files enhanced, 0 f", "1 files enhanced, 0 f", "0 files enhanced, 0 f"]
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -467,3 +467,65 @@ def test_unusable_folders(tmp_path):
     for target in (tmp_path / "in", tmp_path):
         with pytest.raises(ValueError, match="is or contains the source"):
             enhance_folder(Fake(), tmp_path / "in", target)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Five files of other lengths in two folders, the order of names not that of lengths."""
+    for name, length in (("a", 3000), ("b", 9000), ("c", 500), ("sub/d", 6000), ("sub/e", 4000)):
+        path = tmp_path / "in" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, noise(length, 2, seed=length), 16000, subtype="PCM_24")
+    return tmp_path / "in"
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.wav"))}
+
+
+def test_a_file_of_a_folder_comes_out_as_alone_in_the_order_of_names(manner, corpus, tmp_path):
+    report = enhance_folder(manner, corpus, tmp_path / "out", **SHORT)
+    assert [path.name for path in report.done] == ["a.wav", "b.wav", "c.wav", "d.wav", "e.wav"]
+    for path in report.done:
+        enhance_file(manner, corpus / path.relative_to(tmp_path / "out"), tmp_path / "alone.wav", **SHORT)
+        np.testing.assert_array_equal(soundfile.read(path)[0], soundfile.read(tmp_path / "alone.wav")[0])
+
+
+def test_shards_part_the_folder(manner, corpus, tmp_path):
+    enhance_folder(manner, corpus, tmp_path / "whole")
+    reports = [enhance_folder(manner, corpus, tmp_path / "out", shard=(part, 3)) for part in range(3)]
+    names = [path.name for report in reports for path in report.done]
+    assert len(names) == len(set(names)) == 5 and all(report.done for report in reports)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert enhance_folder(manner, corpus, tmp_path / "out", shard=(9, 10)).done == []
+    with pytest.raises(ValueError, match=r"0 <= i < n, got \(3, 3\)"):
+        enhance_folder(manner, corpus, tmp_path / "out", shard=(3, 3))
+
+
+def test_resuming_after_an_interrupt_does_what_is_left(corpus, tmp_path):
+    def after(passes):
+        def function(values):
+            if len(model.chunks) > passes:
+                raise KeyboardInterrupt
+            return values
+
+        model = Fake(function)
+        return model
+
+    with pytest.raises(KeyboardInterrupt):
+        enhance_folder(after(2), corpus, tmp_path / "out")
+    left = contents(tmp_path / "out")
+    assert len(left) <= 2 and not list((tmp_path / "out").rglob(".*"))
+    model = Fake()
+    report = enhance_folder(model, corpus, tmp_path / "out", resume=True)
+    assert [str(path.relative_to(tmp_path / "out")) for path in report.skipped] == list(left)
+    assert len(report.done) == len(model.chunks) == 5 - len(left)
+    assert contents(tmp_path / "out").keys() == contents(corpus).keys()
+    assert contents(tmp_path / "out").items() >= left.items()
+
+
+def test_folders_in_which_all_failed_are_not_left(tmp_path):
+    (tmp_path / "in" / "bad").mkdir(parents=True)
+    (tmp_path / "in" / "bad" / "a.wav").write_bytes(b"no audio")
+    assert enhance_folder(Fake(), tmp_path / "in", tmp_path / "out").done == []
+    assert not (tmp_path / "out").exists()

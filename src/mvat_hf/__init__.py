@@ -2,8 +2,8 @@
 
 Importing the package registers its classes with transformers' Auto classes. What is where:
 `models.manner` the model, its configuration, feature extractor and the conversion of upstream checkpoints;
-`enhance` cleans recordings; `export` and `runtime` take a model to ONNX; `complexity` counts cost;
-`metrics` and `evaluation` measure; `data` loads the corpora; `losses` and `trainer` train and distil;
+`enhance` cleans recordings, `StreamingEnhancer` live audio; `export` and `runtime` take a model to ONNX; `complexity`
+counts cost; `metrics` and `evaluation` measure; `data` loads the corpora; `losses` and `trainer` train and distil;
 `recipe` reads the YAML recipes of `scripts/`.
 """
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .data.dns import load_dns
     from .data.valentini import load_valentini
     from .inference import enhance
+    from .live import StreamingEnhancer
     from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _LAZY = {
     "DistillationTrainer": "trainer",
     "EnhancementArguments": "trainer",
     "EnhancementTrainer": "trainer",
+    "StreamingEnhancer": "live",
     "enhance": "inference",
     "load_dns": "data.dns",
     "load_valentini": "data.valentini",
@@ -41,6 +43,7 @@ __all__ = [
     "MannerConfig",
     "MannerFeatureExtractor",
     "MannerModel",
+    "StreamingEnhancer",
     "complexity",
     "enhance",
     "load_dns",

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -47,15 +49,32 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     command = add("enhance", run_enhance, "Clean a recording, or every recording below a folder.")
-    command.add_argument("source", metavar="IN", type=Path, help="audio file or folder")
-    command.add_argument("target", metavar="OUT", type=Path, help="audio file or folder to write")
+    command.add_argument("source", metavar="IN", type=Path, help="audio file or folder; - with --stream")
+    command.add_argument("target", metavar="OUT", type=Path, help="audio file or folder to write; - with --stream")
     command.add_argument("--model", default=DEFAULT_MODEL, help="folder, Hub id or .onnx file (default: %(default)s)")
     command.add_argument("--runtime", choices=("torch", "onnx"), default="torch", help="onnx exports the model first")
     command.add_argument("--dry", type=float, default=0.0, help="share of the input mixed back, 0 to 1")
     command.add_argument("--attenuation-limit", type=float, metavar="DB", help="attenuate by at most so many dB")
     command.add_argument("--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: %(default)s)")
     command.add_argument("--overlap-seconds", type=float, default=1.0, help="overlap of chunks (default: %(default)s)")
-    command.add_argument("--device", help="device to run on, for example cpu or cuda")
+    command.add_argument("--device", help="device to run on, for example cpu or cuda (of several processes, one each)")
+    command.add_argument("--resume", action="store_true", help="of a folder, leave files alone that are there")
+    command.add_argument(
+        "--shard", type=parse_shard, metavar="I/N",
+        help="do part I of N of a folder, from 0 (default: as accelerate launch or torchrun tells its processes)",
+    )  # fmt: skip
+    live = command.add_argument_group(
+        "live", "With --stream, raw mono PCM goes from standard input to standard output as it comes, in no chunks."
+    )
+    live.add_argument("--stream", action="store_true", help="enhance live, for a pipe: mvat enhance --stream - -")
+    live.add_argument("--rate", type=int, default=16000, help="sampling rate of the PCM in Hz (default: %(default)s)")
+    live.add_argument("--pcm", choices=("s16le", "f32le"), default="s16le", help="(default: %(default)s)")
+    live.add_argument("--context-seconds", type=float, default=4.0, help="seen by a pass (default: %(default)s)")
+    live.add_argument("--hop-seconds", type=float, default=0.25, help="between passes (default: %(default)s)")
+    live.add_argument(
+        "--lookahead-seconds", type=float, default=0.25,
+        help="seen after what a pass gives out; the latency is this and the hop (default: %(default)s)",
+    )  # fmt: skip
 
     command = add("evaluate", run_evaluate, "Score models, peers and enhanced files on pairs of noisy and clean.")
     command.add_argument(
@@ -109,8 +128,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_enhance(options: argparse.Namespace) -> int:
-    from .inference import enhance_file, enhance_folder, load_model
+    from .inference import enhance_file, enhance_folder
 
+    if options.stream:
+        return run_stream(options)
     if not options.source.exists():
         raise FileNotFoundError(f"no such file or folder: {options.source}")
     chunking = {
@@ -120,21 +141,59 @@ def run_enhance(options: argparse.Namespace) -> int:
         "overlap_seconds": options.overlap_seconds,
         "progress": True,
     }
-    model: Any = load_model(options.model, options.device)
-    if options.runtime == "onnx" and not options.model.endswith(".onnx"):
-        from .export import onnx_graph
-        from .runtime import OnnxManner
-
-        model = OnnxManner(onnx_graph(model))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing half written stays
+    model = load_runtime(options)
     if options.source.is_file():
         enhance_file(model, options.source, options.target, **chunking)
         print(options.target)
         return 0
-    report = enhance_folder(model, options.source, options.target, **chunking)
+    shard = options.shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    report = enhance_folder(model, options.source, options.target, resume=options.resume, shard=shard, **chunking)
     for path, reason in report.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
-    print(f"{len(report.done)} files enhanced, {len(report.failed)} failed")
+    there = f", {len(report.skipped)} were there" if options.resume else ""
+    print(f"{len(report.done)} files enhanced, {len(report.failed)} failed{there}")
     return 1 if report.failed else 0
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "I/N" as two numbers."""
+    part, parts = text.split("/")
+    return int(part), int(parts)
+
+
+def run_stream(options: argparse.Namespace) -> int:
+    from .live import StreamingEnhancer, enhance_pcm
+
+    if (str(options.source), str(options.target)) != ("-", "-"):
+        raise ValueError(f"--stream goes from - to -, got {options.source} and {options.target}")
+    enhancer = StreamingEnhancer(
+        load_runtime(options), options.context_seconds, options.hop_seconds, options.lookahead_seconds,
+        dry=options.dry, attenuation_limit=options.attenuation_limit,
+    )  # fmt: skip
+    if options.rate != enhancer.rate:
+        raise ValueError(f"live, the model takes {enhancer.rate} Hz, got --rate {options.rate}: resample in the pipe")
+    print(f"latency {enhancer.latency:g} s and the time of a pass; the model is not causal", file=sys.stderr)
+    try:
+        enhance_pcm(enhancer, sys.stdin.buffer, sys.stdout.buffer, options.pcm)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail when Python ends
+        return 141  # what a shell says of a program that SIGPIPE ended
+    return 0
+
+
+def load_runtime(options: argparse.Namespace) -> Any:
+    """The model of `enhance`'s options, in the runtime that they name."""
+    from .inference import load_model
+
+    several = options.device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
+    model = load_model(options.model, f"cuda:{os.environ['LOCAL_RANK']}" if several else options.device)
+    if options.runtime == "onnx" and not options.model.endswith(".onnx"):
+        from .export import onnx_graph
+        from .runtime import OnnxManner
+
+        return OnnxManner(onnx_graph(model))
+    return model
 
 
 def run_evaluate(options: argparse.Namespace) -> int:

@@ -9,8 +9,10 @@ files and back into them.
 """
 
 import os
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, op
 from .models.manner import MannerModel
 from .models.manner.chunking_manner import BLOCK_FRAMES, FULL_SCALE, ChunkedEnhancer, array_blocks, array_fault
 
+FILES_AT_ONCE = 3  # of a folder: one is read and one written while one is in the model
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
 
@@ -32,12 +35,37 @@ UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG
 @dataclass
 class FolderReport:
     """
+    All in the order of their sources' paths.
+
     done: the files written.
     failed: (source file, reason in one line) of each file that was not.
+    skipped: the files that were there already.
     """
 
     done: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+
+
+class Stopped(RuntimeError):
+    """An enhancement that was called off."""
+
+
+class SharedEnhancer(ChunkedEnhancer):
+    """A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`."""
+
+    def __init__(self, model: MannerModel, **options):
+        super().__init__(model, **options)
+        self.turn, self.stopped = threading.Lock(), False
+
+    def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
+        with self.turn:
+            if self.stopped:
+                raise Stopped("called off")
+            return super().enhance_chunk(chunk)
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
 def enhance(
@@ -107,8 +135,11 @@ def enhance_file(
         ValueError: an option out of its range, `target` is `source`, or its suffix names no format.
         AudioError: `source` cannot be used, or the target's format cannot hold its rate or channels.
     """
-    enhancer = ChunkedEnhancer(load_model(model, device), **options)
-    source, target = Path(source), Path(target)
+    stream_file(ChunkedEnhancer(load_model(model, device), **options), Path(source), Path(target), progress)
+
+
+def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress: bool) -> None:
+    """`enhance_file` by an enhancer that is there."""
     with open_audio(source) as file:
         if target.exists() and target.samefile(source):
             raise ValueError(f"target {target} is the source itself, expected another file")
@@ -125,34 +156,70 @@ def enhance_folder(
     *,
     device: str | torch.device | None = None,
     progress: bool = False,
+    resume: bool = False,
+    shard: tuple[int, int] = (0, 1),
     **options,
 ) -> FolderReport:
     """
     `enhance_file` for every audio file below `source`, to the same relative path below `target`; what fails is
     reported and the rest goes on. `target` may lie inside `source`: what it holds is no input.
 
+    Files go one by one through the model, the longest first, while others are read and written: each comes out as it
+    would alone.
+
+    Args:
+        resume: leave files alone that are there; as they appear when they are complete, nothing is done twice.
+        shard: (i, n) does the i-th of n parts, from 0: of the sorted files every n-th. The report is of the part.
+
     Raises:
         ValueError: an option out of its range, or `target` is `source` or a folder above it.
         AudioError: no audio file below `source`.
     """
-    model = load_model(model, device)
-    ChunkedEnhancer(model, **options)  # a wrong option is an error here, not one in every file
+    enhancer = SharedEnhancer(load_model(model, device), **options)
     source, target = Path(source).resolve(), Path(target).resolve()
     if source.is_relative_to(target):
         raise ValueError(f"target {target} is or contains the source {source}, expected another folder")
+    if not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard must be (i, n) with 0 <= i < n, got {shard}")
     files = [path for path in find_audio(source) if not path.is_relative_to(target)]
     if not files:
         raise AudioError(f"no audio file below {source}, expected one that ends in {', '.join(AUDIO_SUFFIXES)}")
-    report = FolderReport()
-    for path in tqdm(files, unit="file", disable=None if progress else True):
-        mirrored = target / path.relative_to(source)
+    mirrored = {path: target / path.relative_to(source) for path in files}
+    ordered = sorted(files, key=file_seconds, reverse=True)[shard[0] :: shard[1]]
+    there = {path for path in ordered if resume and mirrored[path].exists()}
+    wanted = [path for path in ordered if path not in there]
+    failed = dict(stream_files(enhancer, {path: mirrored[path] for path in wanted}, progress))
+    return FolderReport(
+        done=sorted(mirrored[path] for path in wanted if path not in failed),
+        failed=sorted(failed.items()),
+        skipped=sorted(mirrored[path] for path in there),
+    )
+
+
+def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: bool) -> Iterator[tuple[Path, str]]:
+    """`stream_file` of each source to its target, some at once; (source, reason in one line) of what fails."""
+    with made_folders(target.parent for target in targets.values()), ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        futures = {pool.submit(stream_file, enhancer, *files, False): files[0] for files in targets.items()}
         try:
-            enhance_file(model, path, mirrored, **options)
-        except (ValueError, OSError, RuntimeError) as error:  # of the file, of the disk, of libsndfile and of torch
-            report.failed.append((path, " ".join(str(error).split())))
-        else:
-            report.done.append(mirrored)
-    return report
+            for future in tqdm(
+                as_completed(futures), total=len(futures), unit="file", disable=None if progress else True
+            ):
+                try:
+                    future.result()
+                except (ValueError, OSError, RuntimeError) as error:  # of the file, the disk, libsndfile and torch
+                    yield futures[future], " ".join(str(error).split())
+        except BaseException:
+            enhancer.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def file_seconds(path: Path) -> float:
+    """Length by the file's header; 0 if it cannot be read, which is told when it is enhanced."""
+    try:
+        return soundfile.info(path).duration
+    except soundfile.LibsndfileError:
+        return 0.0
 
 
 def load_model(model: MannerModel | str | Path, device: str | torch.device | None = None) -> MannerModel:
@@ -219,18 +286,27 @@ def with_progress(blocks: Iterable[np.ndarray], seconds: float, rate: float, sho
 @contextmanager
 def replaced_at_end(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` that takes its place at the end; after an error nothing is left of it."""
-    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{uuid.uuid4().hex}.partial"
+    with made_folders([target.parent]):
+        try:
+            yield partial
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def made_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """The folders exist; of those that were made for it, what is empty at the end goes."""
+    made = {path for folder in folders for path in (folder, *folder.parents) if not path.exists()}
     try:
-        yield partial
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        for folder in made:
-            with suppress(OSError):  # something else is in it by now
+        for folder in sorted(made):
+            folder.mkdir(exist_ok=True)
+        yield
+    finally:
+        for folder in sorted(made, reverse=True):
+            with suppress(OSError):  # something is in it
                 folder.rmdir()
-        raise
 
 
 def open_output(path: Path, target: Path, source: soundfile.SoundFile, source_path: Path) -> soundfile.SoundFile:

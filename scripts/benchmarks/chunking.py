@@ -1,0 +1,99 @@
+"""What chunks and live windows cost in quality, against one pass over the whole recording, into a record.
+
+    python scripts/benchmarks/chunking.py --data_root DNS_FOLDER
+    python scripts/render_cards.py          # the README's tables from the record
+
+Recordings are validation pairs, joined so that seams fall anywhere in them; each pair is scored by itself. SI-SDR is to
+the one-pass output: how far apart the two are. The real-time factor is the process's own CPU time on one thread.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mvat_hf import MannerModel, StreamingEnhancer, enhance, load_dns
+from mvat_hf.errors import USER_ERRORS, one_line
+from mvat_hf.metrics import pesq, si_sdr
+from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.records import environment, weights_hash, write_json
+
+RATE, PAIRS, PAIRS_OF_RECORDING = 16000, 10, 5
+CHUNKS = [(chunk, overlap) for chunk in (4, 10) for overlap in (0, 0.1, 0.25, 0.5, 1, 2)]
+LIVE = [(context, 0.25, lookahead) for context in (1, 2, 4) for lookahead in (0, 0.25, 0.5)]
+Pair = dict[str, np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_root", required=True, help="folder of DNS data")
+    parser.add_argument("--model", default=str(SNAPSHOTS / "manner-s-8.1gf"), help="folder or Hub id")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = MannerModel.from_pretrained(options.model).fuse()
+    mixtures = load_dns(options.data_root, "validation")
+    pairs: list[Pair] = [mixtures[int(index)] for index in np.linspace(0, len(mixtures) - 1, PAIRS)]  # type: ignore[arg-type]
+    record = {
+        "model": Path(options.model).name,
+        "weights_sha256": weights_hash(model),
+        "pairs": PAIRS,
+        "seconds": sum(len(pair["noisy"]) for pair in pairs) / RATE,
+        **measure(model, pairs),
+        "environment": environment(),
+    }
+    print(write_json(options.output, record))
+
+
+def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
+    """The scores of one pass, and a row for each way to cut."""
+
+    def chunked(chunk: float | None, overlap: float) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda noisy: enhance(model, noisy, RATE, chunk_seconds=chunk, overlap_seconds=overlap)  # type: ignore[return-value]
+
+    def live(*windows: float) -> Callable[[np.ndarray], np.ndarray]:
+        enhancer = StreamingEnhancer(model, *windows)
+        return lambda noisy: np.concatenate([enhancer.feed(noisy), enhancer.flush()])
+
+    whole, factor = run(chunked(None, 0), pairs)
+    scores = np.array([pesq(pair["clean"], output, RATE) for pair, output in zip(pairs, whole, strict=True)])
+    noisy = np.array([pesq(pair["clean"], pair["noisy"], RATE) for pair in pairs])
+    rows: dict[str, list[dict[str, float]]] = {"chunks": [], "live": []}
+
+    def add(kind: str, function: Callable[[np.ndarray], np.ndarray], **about: float) -> None:
+        outputs, factor = run(function, pairs)
+        change = [pesq(pair["clean"], output, RATE) for pair, output in zip(pairs, outputs, strict=True)] - scores
+        apart = [si_sdr(one, output) for one, output in zip(whole, outputs, strict=True)]
+        row = {"pesq_change": change.mean(), "pesq_lowest_change": change.min(), "si_sdr": np.mean(apart)}
+        rows[kind].append({**about, **{key: float(value) for key, value in row.items()}, "real_time_factor": factor})
+        print(kind, rows[kind][-1], flush=True)
+
+    for chunk, overlap in CHUNKS:
+        add("chunks", chunked(chunk, overlap), chunk_seconds=chunk, overlap_seconds=overlap)
+    for context, hop, lookahead in LIVE:
+        windows = {"context_seconds": context, "hop_seconds": hop, "lookahead_seconds": lookahead}
+        add("live", live(context, hop, lookahead), **windows)
+    return {"noisy_pesq": noisy.mean(), "one_pass": {"pesq": scores.mean(), "real_time_factor": factor}, **rows}
+
+
+def run(function: Callable[[np.ndarray], np.ndarray], pairs: list[Pair]) -> tuple[list[np.ndarray], float]:
+    """The outputs of `function` on the recordings, cut back into pairs, and its real-time factor."""
+    outputs: list[np.ndarray] = []
+    start, samples = time.process_time(), 0
+    for first in range(0, len(pairs), PAIRS_OF_RECORDING):
+        parts = [pair["noisy"] for pair in pairs[first : first + PAIRS_OF_RECORDING]]
+        outputs += np.split(function(np.concatenate(parts)), np.cumsum([len(part) for part in parts])[:-1])
+        samples += sum(len(part) for part in parts)
+    return outputs, (time.process_time() - start) * RATE / samples
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except USER_ERRORS as error:
+        sys.exit(one_line(error))

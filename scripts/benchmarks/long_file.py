@@ -1,0 +1,93 @@
+"""Memory and time of `mvat enhance` as a file gets longer, and what a kill leaves, into a record.
+
+    python scripts/benchmarks/long_file.py
+    python scripts/render_cards.py          # the README's sentence from the record
+
+The input is the demo's speech, again and again, with white noise, as 48 kHz stereo. Memory is the largest resident size
+of the command's process, libraries included; time is that process's own CPU time on one thread, start included, so that
+other work on the machine counts little.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.records import environment, write_json
+
+SPEECH = Path(__file__).parents[1] / "demo" / "speech"
+RATE, CHANNELS = 48000, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", nargs="+", type=float, default=[1, 10, 60], help="lengths (default: 1 10 60)")
+    parser.add_argument("--model", default=str(SNAPSHOTS / "manner-s-8.1gf"), help="folder or Hub id")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "long.wav", Path(folder) / "enhanced.wav"
+        for minutes in options.minutes:
+            write_recording(source, minutes)
+            rows.append({"minutes": minutes, **measure(source, target, options.model)})
+            print(rows[-1], flush=True)
+            target.unlink()
+        left = left_by_kill(source, target, options.model)
+    about = {"model": Path(options.model).name, "sampling_rate": RATE, "channels": CHANNELS, "threads": 1}
+    print(write_json(options.output, {**about, "rows": rows, "left_by_sigterm": left, "environment": environment()}))
+
+
+def write_recording(path: Path, minutes: float) -> None:
+    """Noisy speech of that length, both channels with noise of their own, written minute by minute."""
+    rng = np.random.default_rng(0)
+    speech = np.concatenate([soundfile.read(file)[0] for file in sorted(SPEECH.glob("*/*.ogg"))])
+    minute = np.resize(soxr.resample(speech, 16000, RATE), 60 * RATE)
+    with soundfile.SoundFile(path, "w", RATE, CHANNELS) as file:
+        for part in np.split(minute, [round(minutes % 1 * 60 * RATE)])[:1] + [minute] * int(minutes):
+            file.write(part[:, None] + 0.02 * rng.standard_normal((len(part), CHANNELS)))
+
+
+def start(source: Path, target: Path, model: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "mvat_hf.cli", "enhance", str(source), str(target), "--model", model]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def measure(source: Path, target: Path, model: str) -> dict[str, Any]:
+    """Memory and CPU time of one run; ValueError unless it wrote as many frames as it read."""
+    process = start(source, target, model)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status or soundfile.info(target).frames != soundfile.info(source).frames:
+        raise ValueError(f"{source} was not enhanced whole: status {status}")
+    seconds = usage.ru_utime + usage.ru_stime
+    return {
+        "peak_memory_mb": usage.ru_maxrss / 1024,  # kilobytes on Linux
+        "cpu_seconds": seconds,
+        "real_time_factor": seconds / soundfile.info(source).duration,
+    }
+
+
+def left_by_kill(source: Path, target: Path, model: str) -> list[str]:
+    """Files beside the source after a run was terminated in the midst of writing."""
+    process = start(source, target, model)
+    while not any(path.suffix == ".partial" and path.stat().st_size > 2**20 for path in source.parent.iterdir()):
+        if process.poll() is not None:
+            raise ValueError(f"{source} is too short to be interrupted")
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    return sorted(path.name for path in source.parent.iterdir() if path != source)
+
+
+if __name__ == "__main__":
+    main()

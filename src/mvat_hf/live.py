@@ -1,0 +1,172 @@
+"""Enhancing while the audio still arrives: blocks of a microphone in, enhanced blocks out, with a stated latency.
+
+MANNER is not causal: its normalisation, pooling and attention see all of the audio that a pass is given. Live, it is
+given a window that slides: every `hop_seconds` the newest `context_seconds` go through the model, and of the result the
+hop that lies `lookahead_seconds` before the end is given out. That costs context / hop times one pass over the whole
+recording, and quality: `scripts/benchmarks/chunking.py` measures how much.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from .data.audio import AudioError, check_finite
+from .inference import from_unit_scale, load_model
+from .models.manner import MannerModel
+from .models.manner.chunking_manner import FULL_SCALE, ChunkedEnhancer, cross_fade
+
+FADE_SECONDS = 0.01  # each pass is faded in over the one before, where the look-ahead is as long
+PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+READ_BYTES = 2**16
+
+
+class StreamingEnhancer:
+    """
+    A model on audio that arrives in blocks of any length; where they are cut changes nothing in the result.
+
+    Holds `context_seconds + hop_seconds` of audio and the newest block. Not causal inside its window, see above.
+
+    Args:
+        model: or what `MannerModel.from_pretrained` takes, or a file of `mvat export` for any length.
+        context_seconds: of audio that a pass sees, look-ahead included; at the start of a stream what there is of it.
+        hop_seconds: between two passes.
+        lookahead_seconds: of audio that a pass sees after what it gives out.
+        dry, attenuation_limit: see `ChunkedEnhancer`.
+        device: where the model is moved; None leaves it where it is.
+
+    Attributes:
+        rate: the model's sampling rate in Hz, of what is fed and of what comes out.
+        latency: `hop_seconds + lookahead_seconds`: a sample comes out when so much audio is there from it on, or
+            before; the time of a pass comes on top.
+
+    Raises:
+        ValueError: an option out of its range.
+
+    Example:
+        >>> from mvat_hf.models.manner import MannerConfig
+        >>> live = StreamingEnhancer(MannerModel(MannerConfig.from_preset("manner-s-2.2gf")), hop_seconds=0.1)
+        >>> live.feed(np.zeros(6000)).shape, live.feed(np.zeros(1300)).shape, live.flush().shape
+        ((1600,), (1600,), (4100,))
+    """
+
+    def __init__(
+        self,
+        model: MannerModel | str | Path,
+        context_seconds: float = 4.0,
+        hop_seconds: float = 0.25,
+        lookahead_seconds: float = 0.25,
+        *,
+        dry: float = 0.0,
+        attenuation_limit: float | None = None,
+        device: str | torch.device | None = None,
+    ):
+        self.passes = ChunkedEnhancer(load_model(model, device), dry, attenuation_limit, chunk_seconds=None)
+        self.rate = self.passes.rate
+        seconds = np.array([context_seconds, hop_seconds, lookahead_seconds])
+        self.context, self.hop, self.lookahead = (np.nan_to_num(seconds) * self.rate).round().astype(int).tolist()
+        if not (np.isfinite(seconds).all() and self.hop > 0 <= self.lookahead <= self.context - self.hop):
+            raise ValueError(
+                f"expected hop_seconds > 0, lookahead_seconds >= 0 and context_seconds at least as long as both, got "
+                f"context_seconds={context_seconds}, hop_seconds={hop_seconds}, lookahead_seconds={lookahead_seconds}"
+            )
+        self.fade = min(round(FADE_SECONDS * self.rate), self.hop, self.lookahead)
+        self.restart()
+
+    @property
+    def latency(self) -> float:
+        return (self.hop + self.lookahead) / self.rate
+
+    def restart(self) -> None:
+        """Forget what was fed: the next block begins a new stream."""
+        self.shape: tuple[int, ...] | None = None  # of the blocks, less the time
+        self.given = 0  # samples given out so far
+        self.start = 0  # which sample of the stream `held` begins with
+        self.held = np.empty((0, 0), dtype=np.float32)
+        self.tail = np.empty((0, 0), dtype=np.float32)  # what the next pass fades out
+
+    def feed(self, block: np.ndarray) -> np.ndarray:
+        """
+        What is ready after `block`, perhaps nothing.
+
+        Args:
+            block: (time,) or (channels, time), floating, in [-1, 1], at `rate`; channels as in the first block.
+
+        Returns:
+            (time,) or (channels, time) float32.
+
+        Raises:
+            AudioError: another shape or type, NaN or infinity; then nothing of the block was taken.
+        """
+        rows = self.as_rows(block)
+        self.held = np.concatenate([self.held, rows], axis=1)
+        outputs = [rows[:, :0]]
+        while self.start + self.held.shape[1] >= self.given + self.hop + self.lookahead:
+            outputs.append(self.advance(self.given + self.hop + self.lookahead, self.given + self.hop))
+        return np.concatenate(outputs, axis=1).reshape(*block.shape[:-1], -1)
+
+    def flush(self) -> np.ndarray:
+        """The rest: as much has come out as went in. The next block begins a new stream."""
+        end = self.start + self.held.shape[1]
+        rest = self.advance(end, end) if end > self.given else self.held[:, :0]
+        shape = self.shape or ()
+        self.restart()
+        return rest.reshape(*shape, -1)
+
+    def as_rows(self, block: np.ndarray) -> np.ndarray:
+        """A checked block as (channels, time) float32; the first one says how many channels there are."""
+        if not isinstance(block, np.ndarray) or block.ndim not in (1, 2) or not np.issubdtype(block.dtype, np.floating):
+            got = f"{block.dtype} {block.shape}" if isinstance(block, np.ndarray) else type(block).__name__
+            raise AudioError(f"a block must be a floating array (time,) or (channels, time), got {got}")
+        if self.shape not in (None, block.shape[:-1]):
+            raise AudioError(f"blocks of this stream are {(*self.shape, 'time')}, got {block.shape}")
+        check_finite(block, "block")
+        rows = np.atleast_2d(block).astype(np.float32)
+        if self.shape is None:
+            self.shape = block.shape[:-1]
+            self.held = self.tail = rows[:, :0]
+        return rows
+
+    def advance(self, end: int, ready: int) -> np.ndarray:
+        """Pass over the window before sample `end` of the stream; what lies between `given` and `ready` of it."""
+        fed = self.held[:, self.given - self.start :][:, : ready - self.given]
+        first = max(end - self.context, self.start)
+        self.held, self.start = self.held[:, first - self.start :], first
+        estimate = self.passes.enhance_chunk(self.held[:, : end - first])[:, self.given - end :]
+        estimate = cross_fade(self.tail, check_finite(estimate, "enhanced audio"))
+        enhanced, self.tail = estimate[:, : fed.shape[1]], estimate[:, fed.shape[1] :][:, : self.fade]
+        self.given = ready
+        return (1 - self.passes.share) * enhanced + self.passes.share * fed
+
+
+def enhance_pcm(enhancer: StreamingEnhancer, source: BinaryIO, target: BinaryIO, encoding: str = "s16le") -> None:
+    """
+    Enhance raw mono PCM from `source` to `target`, as it comes, to its end.
+
+    Args:
+        enhancer: at the start of a stream.
+        source: has `read1`, as what `open` and `sys.stdin.buffer` give.
+        encoding: "s16le" or "f32le".
+
+    Raises:
+        AudioError: the last sample is not whole (all before it was written), or not finite.
+    """
+    dtype, rest = PCM[encoding], b""
+    scale = FULL_SCALE.get(dtype.name, 1)
+    while received := source.read1(READ_BYTES):  # type: ignore[attr-defined]
+        whole = len(rest + received) // dtype.itemsize * dtype.itemsize
+        samples, rest = np.frombuffer((rest + received)[:whole], dtype), (rest + received)[whole:]
+        write_pcm(enhancer.feed(samples.astype(np.float32) / scale), dtype, target)
+    write_pcm(enhancer.flush(), dtype, target)
+    if rest:
+        raise AudioError(f"the stream ends with {len(rest)} bytes of a sample, expected {dtype.itemsize} ({encoding})")
+
+
+def write_pcm(block: np.ndarray, dtype: np.dtype, target: BinaryIO) -> None:
+    """A float block (time,) at once, rounded and clipped if `dtype` is an integer."""
+    target.write(from_unit_scale(block, dtype).tobytes())
+    target.flush()
+
+
+__all__ = ["StreamingEnhancer", "enhance_pcm"]

@@ -1,0 +1,188 @@
+"""Live enhancement: what holds for any cut of the stream into blocks, and the command in a pipe."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mvat_hf.cli import main
+from mvat_hf.data.audio import AudioError
+from mvat_hf.hub import save_checkpoint
+from mvat_hf.live import StreamingEnhancer, enhance_pcm
+
+SHORT = {"context_seconds": 0.25, "hop_seconds": 0.05, "lookahead_seconds": 0.02}  # 4000, 800 and 320 samples
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return tiny_model()
+
+
+def noise(*shape):
+    return (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+
+
+def run_stream(live: StreamingEnhancer, audio: np.ndarray, cuts=()) -> np.ndarray:
+    parts = [live.feed(block) for block in np.split(audio, cuts, axis=-1)]
+    return np.concatenate([*parts, live.flush()], axis=-1)
+
+
+@torch.no_grad()
+def forward(model, audio):
+    return model(torch.from_numpy(np.atleast_2d(audio))).audio_values.numpy()
+
+
+@pytest.mark.parametrize("length", [1, 799, 1120, 1121, 9000])
+def test_cuts_change_nothing_and_the_length_is_kept(model, length):
+    audio, live = noise(2, length), StreamingEnhancer(model, **SHORT)
+    whole = run_stream(live, audio)
+    assert whole.shape == audio.shape and whole.dtype == np.float32 and np.abs(whole).max() > 1e-3
+    for cuts in (range(128, length, 128), [1, 1, 2], [length - 1], [800, 1120, 1600]):
+        np.testing.assert_array_equal(run_stream(live, audio, cuts), whole)
+
+
+def test_a_window_over_all_is_one_pass(model):
+    audio = noise(3000)
+    live = StreamingEnhancer(model, context_seconds=1, hop_seconds=0.1, lookahead_seconds=0.9)
+    np.testing.assert_allclose(run_stream(live, audio, [700]), forward(model, audio)[0], atol=1e-6)
+
+
+def test_a_hop_is_a_pass_over_its_window_faded_in(model):
+    audio = noise(9000)
+    output = run_stream(StreamingEnhancer(model, **SHORT), audio)
+    for end in (1120, 1920, 5920):  # the given hop ends 320 samples before the window does
+        window = forward(model, audio[max(end - 4000, 0) : end])[0]
+        faded = 0 if end == 1120 else 160
+        np.testing.assert_allclose(output[end - 1120 + faded : end - 320], window[-1120 + faded : -320], atol=1e-6)
+    # the first 160 samples (10 ms) go over from the pass before to this one
+    before, after = forward(model, audio[:1120])[0, 800:960], forward(model, audio[:1920])[0, 800:960]
+    rise = np.arange(1, 161) / 161
+    np.testing.assert_allclose(output[800:960], before + rise * (after - before), atol=1e-6)
+
+
+def test_a_sample_waits_no_longer_than_the_latency(model):
+    live = StreamingEnhancer(model, **SHORT)
+    assert live.latency == pytest.approx(0.07)
+    fed = given = longest = 0
+    for block in np.split(noise(5000), 500):
+        given += len(live.feed(block))
+        fed += len(block)
+        longest = max(longest, fed - given)
+    assert longest < live.latency * live.rate + len(block) <= longest + 2 * len(block)
+
+
+def test_what_is_held_does_not_grow(model):
+    live = StreamingEnhancer(model, **SHORT)
+    held = []
+    for block in np.split(noise(2, 30000), 60, axis=1):
+        live.feed(block)
+        held.append(live.held.shape[1])
+    assert max(held) <= 4000 + 800 + 500
+
+
+def test_a_flush_begins_anew_and_an_empty_stream_is_empty(model):
+    live = StreamingEnhancer(model, **SHORT)
+    assert live.flush().shape == (0,)
+    first = run_stream(live, noise(2000))
+    np.testing.assert_array_equal(run_stream(live, noise(2000)), first)
+    assert run_stream(live, noise(2, 100)).shape == (2, 100)
+
+
+def test_silence_and_all_dry(model, tiny_model):
+    silent = tiny_model()
+    with torch.no_grad():
+        silent.output.bias.zero_()
+    assert np.abs(run_stream(StreamingEnhancer(silent, **SHORT), np.zeros(3000, dtype=np.float32))).max() < 1e-6
+    audio = noise(3000)
+    np.testing.assert_allclose(run_stream(StreamingEnhancer(model, **SHORT, dry=1), audio), audio, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hop_seconds": 0},
+        {"lookahead_seconds": -0.1},
+        {"context_seconds": 0.06},
+        {"context_seconds": float("nan")},
+        {"dry": 2},
+    ],
+)
+def test_options_out_of_range(model, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        StreamingEnhancer(model, **{**SHORT, **options})
+
+
+def test_unusable_blocks_change_nothing(model):
+    live = StreamingEnhancer(model, **SHORT)
+    expected = run_stream(live, noise(2000))
+    first = live.feed(noise(2000)[:1500])
+    for block, message in (
+        (np.zeros(3, dtype=np.int16), "floating"),
+        (np.zeros((2, 3), dtype=np.float32), "blocks of this stream"),
+        (np.full(3, np.nan, dtype=np.float32), "3 NaN"),
+        ([0.0], "list"),
+    ):
+        with pytest.raises(AudioError, match=message):
+            live.feed(block)
+    rest = [live.feed(noise(2000)[1500:]), live.flush()]
+    np.testing.assert_array_equal(np.concatenate([first, *rest]), expected)
+
+
+# --- raw samples, and the command ---
+
+
+def test_a_cut_sample_is_an_error_after_the_whole_ones(model):
+    target = io.BytesIO()
+    live = StreamingEnhancer(model, **SHORT)
+    with pytest.raises(AudioError, match="ends with 1 bytes of a sample, expected 4 \\(f32le\\)"):
+        enhance_pcm(live, io.BytesIO(noise(2000).tobytes() + b"\0"), target, "f32le")
+    np.testing.assert_array_equal(np.frombuffer(target.getvalue(), "<f4"), run_stream(live, noise(2000)))
+
+
+@pytest.mark.parametrize(
+    "arguments, message", [(["--rate", "44100"], "16000 Hz, got --rate 44100"), (["--hop-seconds", "9"], "hop_seconds")]
+)
+def test_what_the_command_refuses(command, capsys, arguments, message):
+    assert main([*command[3:], *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def command(model, tmp_path_factory) -> list[str]:
+    folder = save_checkpoint(model, tmp_path_factory.mktemp("live") / "checkpoint")
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
+    return [sys.executable, "-m", "mvat_hf.cli", "enhance", "--stream", "-", "-", "--model", str(folder), *options]
+
+
+def pipe(command) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "HF_HUB_OFFLINE": "1"}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, **streams)
+
+
+def test_pcm_comes_out_before_the_input_ends(command, model):
+    audio = noise(3000)
+    pcm = np.rint(audio * 2**15).astype("<i2")
+    with pipe(command) as process:
+        process.stdin.write(pcm[:1500].tobytes())
+        process.stdin.flush()
+        first = process.stdout.read(2 * 800)  # hangs if output waits for the end
+        rest, _ = process.communicate(pcm[1500:].tobytes())
+    assert process.returncode == 0
+    expected = run_stream(StreamingEnhancer(model, **SHORT), (pcm / 2**15).astype(np.float32))
+    assert np.abs(np.frombuffer(first + rest, "<i2") - (expected * 2**15)).max() <= 0.51
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(command):
+    with pipe(command) as process:
+        process.stdout.close()
+        process.stdin.write(bytes(4000))
+        process.stdin.close()
+        errors = process.stderr.read().decode()
+    assert process.returncode == 141
+    assert "Traceback" not in errors and "error" not in errors and "Exception" not in errors
