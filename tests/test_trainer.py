@@ -99,6 +99,18 @@ def test_a_method_changes_the_student_and_not_the_teacher(tmp_path, method):
     assert entry["loss"] == pytest.approx(entry["enhancement"] + entry["distillation"], rel=1e-4)
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
+def test_the_logged_distance_is_that_to_the_whole_ordinary_teacher(tmp_path, method):
+    trainer = distilling(tmp_path, method, 1.0, max_steps=1)
+    batch = next(iter(trainer.get_train_dataloader()))
+    student, teacher = small_model().train(), small_model(1, hidden_size=8, depth=3, attention_levels="all").eval()
+    options = trainer.method.forward_options
+    with torch.no_grad():
+        expected = trainer.method(student(batch["input_values"], **options), teacher(batch["input_values"], **options))
+        trainer.compute_loss(trainer.model.train(), batch)
+    assert float(trainer.logged_terms["distillation"]) == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_every_parameter_learns_and_every_term_is_logged(tmp_path):
     trainer = plain(tmp_path)
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}

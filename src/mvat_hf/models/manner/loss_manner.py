@@ -67,7 +67,8 @@ def enhancement_loss(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> tuple[Te
     clean, noisy = clean.detach(), noisy.detach()
     speech_power, noise_power = clean.square().sum(dim=-1), (noisy - clean).square().sum(dim=-1)
     share = speech_power / (speech_power + noise_power).clamp_min(EPS)
-    convergence, log_magnitude = [], []
+    convergence: list[Tensor] = []
+    log_magnitude: list[Tensor] = []
     for resolution in STFT_RESOLUTIONS:
         speech, mixture = spectrum(torch.cat([clean, noisy]), *resolution).chunk(2)
         output = spectrum(enhanced, *resolution)
