@@ -46,13 +46,15 @@ def compute(model: MannerModel, audio: Tensor) -> tuple[Tensor, dict[str, Views]
     normalized, scale = model.normalize(audio)
     hidden = first = F.relu(model.input_norm(model.input(normalized.unsqueeze(1))))
     skips, views = [], {}
+    encoder: Any
+    decoder: Any
     for level, encoder in enumerate(model.encoder):
         hidden, views[f"encoder.{level}"] = encode(hidden, encoder)
         skips.append(hidden)
     hidden = F.relu(model.bottleneck(hidden.transpose(1, 2))).transpose(1, 2)
-    for level in reversed(range(model.config.depth)):
+    for level, decoder in reversed(list(enumerate(model.decoder))):
         skip = skips[level]
-        hidden, views[f"decoder.{level}"] = decode(hidden + skip[..., : hidden.shape[-1]], model.decoder[level])
+        hidden, views[f"decoder.{level}"] = decode(hidden + skip[..., : hidden.shape[-1]], decoder)
     output = model.output(first * gate(hidden, model.mask)).squeeze(1)
     return output[..., : audio.shape[-1]] * scale, {block: found for block, found in views.items() if found}
 
