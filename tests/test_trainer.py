@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from transformers import TrainerCallback
 
@@ -97,6 +99,18 @@ def test_a_method_changes_the_student_and_not_the_teacher(tmp_path, method):
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     entry = trainer.state.log_history[0]
     assert entry["loss"] == pytest.approx(entry["enhancement"] + entry["distillation"], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
+def test_the_logged_distance_is_that_to_the_whole_ordinary_teacher(tmp_path, method):
+    trainer = distilling(tmp_path, method, 1.0, max_steps=1)
+    batch = next(iter(trainer.get_train_dataloader()))
+    student, teacher = small_model().train(), small_model(1, hidden_size=8, depth=3, attention_levels="all").eval()
+    options = trainer.method.forward_options
+    with torch.no_grad():
+        expected = trainer.method(student(batch["input_values"], **options), teacher(batch["input_values"], **options))
+        trainer.compute_loss(trainer.model.train(), batch)
+    assert float(trainer.logged_terms["distillation"]) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_every_parameter_learns_and_every_term_is_logged(tmp_path):
@@ -240,3 +254,33 @@ def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
     if workers == 0:  # nothing was made again only to be skipped
         assert whole.data_collator.seen[0] == ["mixture_0", "mixture_1"]
         assert resumed.data_collator.seen == whole.data_collator.seen[4:]
+
+
+def three_steps(folder, batch_size: int) -> None:
+    """MV-AT with batch norms that keep their statistics; the losses and the weights go to `folder`."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # what was forked knows of one process
+    trainer = distilling(
+        folder, "mvat", 1.0, per_device_train_batch_size=batch_size, max_steps=3, optim="sgd", learning_rate=0.05
+    )
+    trainer.train_dataset = pairs(6, seconds=0.2)  # as long as a crop
+    for norm in trainer.model.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            norm.eval()
+            norm.train = lambda mode=True: None
+    trainer.train()
+    if trainer.is_world_process_zero():
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        torch.save({"processes": trainer.args.world_size, "losses": losses, "weights": weights}, folder / "run.pt")
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    """To rounding, but for the statistics that batch norms take of each process's own batch."""
+    debug_launcher(three_steps, (tmp_path / "two", 1), num_processes=2)
+    debug_launcher(three_steps, (tmp_path / "one", 2), num_processes=1)
+    two, one = (torch.load(tmp_path / name / "run.pt") for name in ("two", "one"))
+    assert (two["processes"], one["processes"]) == (2, 1)
+    assert len(one["losses"]) == 3 and one["losses"][0] != pytest.approx(one["losses"][2], rel=1e-3)
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-4, atol=1e-6)

@@ -1,7 +1,8 @@
 """MANNER as its papers describe it, operation by operation and unoptimised: what every speed is compared with.
 
 The weights are those of a `MannerModel`; the graph is the straightforward one: plain 1x1 convolutions, batch norms
-apart, attention as two products and a softmax, chunks cut by unfold and joined by fold, all in eager mode.
+apart, attention as two products and a softmax, chunks cut by unfold and joined by fold, all in eager mode. Beside it
+stands L_SE with two transforms of each signal pair per resolution, differentiated by PyTorch.
 """
 
 import math
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvat_hf import MannerModel
+from mvat_hf.losses.attention_transfer import VIEWS
 from mvat_hf.models.manner.modeling_manner import (
     ChannelView,
     DecoderLevel,
@@ -23,6 +25,9 @@ from mvat_hf.models.manner.modeling_manner import (
     ResidualConv,
 )
 
+STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+Views = dict[str, Tensor]
+
 
 class Baseline(nn.Module):
     """The straightforward graph over the weights of `model`; (B, T) to (B, T), equal to the model's `audio_values`."""
@@ -33,28 +38,58 @@ class Baseline(nn.Module):
 
     @torch.no_grad()
     def forward(self, audio: Tensor) -> Tensor:
-        model = self.model
-        normalized, scale = model.normalize(audio)
-        hidden = first = F.relu(model.input_norm(model.input(normalized.unsqueeze(1))))
-        skips = []
-        for encoder in model.encoder:
-            hidden = encode(hidden, encoder)
-            skips.append(hidden)
-        hidden = F.relu(model.bottleneck(hidden.transpose(1, 2))).transpose(1, 2)
-        for decoder, skip in zip(reversed(model.decoder), reversed(skips), strict=True):
-            hidden = decode(hidden + skip[..., : hidden.shape[-1]], decoder)
-        output = model.output(first * gate(hidden, model.mask)).squeeze(1)
-        return output[..., : audio.shape[-1]] * scale
+        return compute(self.model, audio)[0]
 
 
-def encode(hidden: Tensor, level: EncoderLevel) -> Tensor:
+def compute(model: MannerModel, audio: Tensor) -> tuple[Tensor, dict[str, Views]]:
+    """Enhanced audio (B, T) and the view features by block, in whatever mode the model is; to train on, too."""
+    normalized, scale = model.normalize(audio)
+    hidden = first = F.relu(model.input_norm(model.input(normalized.unsqueeze(1))))
+    skips, views = [], {}
+    encoder: Any
+    decoder: Any
+    for level, encoder in enumerate(model.encoder):
+        hidden, views[f"encoder.{level}"] = encode(hidden, encoder)
+        skips.append(hidden)
+    hidden = F.relu(model.bottleneck(hidden.transpose(1, 2))).transpose(1, 2)
+    for level, decoder in reversed(list(enumerate(model.decoder))):
+        skip = skips[level]
+        hidden, views[f"decoder.{level}"] = decode(hidden + skip[..., : hidden.shape[-1]], decoder)
+    output = model.output(first * gate(hidden, model.mask)).squeeze(1)
+    return output[..., : audio.shape[-1]] * scale, {block: found for block, found in views.items() if found}
+
+
+def enhancement_loss(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+    noise = noisy - clean
+    speech_power = clean.square().sum(dim=-1)
+    share = speech_power / (speech_power + noise.square().sum(dim=-1))
+    return (share * distance(enhanced, clean) + (1 - share) * distance(noisy - enhanced, noise)).mean()
+
+
+def distance(estimate: Tensor, target: Tensor) -> Tensor:
+    """l1 + 0.5 spectral convergence + 0.5 log magnitude of (B, T) to (B, T), per item (B,)."""
+    total = (estimate - target).abs().mean(dim=-1)
+    for resolution in STFT_RESOLUTIONS:
+        got, wanted = magnitude(estimate, *resolution), magnitude(target, *resolution)
+        convergence = (wanted - got).norm(dim=(1, 2)) / wanted.norm(dim=(1, 2))
+        log_magnitude = (got.log() - wanted.log()).abs().mean(dim=(1, 2))
+        total = total + 0.5 * (convergence + log_magnitude) / len(STFT_RESOLUTIONS)
+    return total
+
+
+def magnitude(audio: Tensor, fft_size: int, hop: int, window_length: int) -> Tensor:
+    spectrum = torch.stft(audio, fft_size, hop, window_length, torch.hann_window(window_length), return_complex=True)
+    return (spectrum.real.square() + spectrum.imag.square()).clamp_min(1e-7).sqrt()
+
+
+def encode(hidden: Tensor, level: EncoderLevel) -> tuple[Tensor, Views]:
     hidden = residual_conv(F.relu(level.down_norm(level.down(hidden))), level.residual)
-    return hidden if level.attention is None else attend(hidden, level.attention)
+    return (hidden, {}) if level.attention is None else attend(hidden, level.attention)
 
 
-def decode(hidden: Tensor, level: DecoderLevel) -> Tensor:
+def decode(hidden: Tensor, level: DecoderLevel) -> tuple[Tensor, Views]:
     hidden = F.relu(level.up_norm(level.up(residual_conv(hidden, level.residual))))
-    return hidden if level.attention is None else attend(hidden, level.attention)
+    return (hidden, {}) if level.attention is None else attend(hidden, level.attention)
 
 
 def pointwise(hidden: Tensor, conv: nn.Conv1d) -> Tensor:
@@ -79,7 +114,7 @@ def gate(hidden: Tensor, block: Gate) -> Tensor:
     return F.relu(pointwise(gated, block.out))
 
 
-def attend(hidden: Tensor, block: MultiViewAttention) -> Tensor:
+def attend(hidden: Tensor, block: MultiViewAttention) -> tuple[Tensor, Views]:
     frames, length = hidden.shape[-1], block.segment_len
     by_channel, by_chunk, by_frame = (F.relu(conv_norm(hidden, branch)) for branch in block.branches)
     views = [
@@ -89,7 +124,8 @@ def attend(hidden: Tensor, block: MultiViewAttention) -> Tensor:
     ]
     views = [F.relu(conv_norm(view, refine)) for view, refine in zip(views, block.refine, strict=True)]
     joined = conv_norm(torch.cat(views, dim=1), block.join)
-    return gate(joined, block.gate) + conv_norm(hidden, block.shortcut)
+    output = gate(joined, block.gate) + conv_norm(hidden, block.shortcut)
+    return output, dict(zip(VIEWS, views, strict=True))
 
 
 def split(hidden: Tensor, length: int) -> Tensor:

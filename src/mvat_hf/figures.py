@@ -127,6 +127,22 @@ def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def step_times(record: Mapping[str, Any], path: str | Path) -> None:
+    """Seconds of the parts of a training step, a bar a system (a record of `scripts/benchmarks/training_step.py`)."""
+    rows = list(reversed(record["rows"]))
+    figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    names = [f"{row['system']}, threads: {row['threads']}" for row in rows]
+    start = np.zeros(len(rows))
+    for part in rows[0]["parts"]:
+        seconds = np.array([row["parts"][part] for row in rows])
+        axis.barh(names, seconds, left=start, label=part)
+        start += seconds
+    axis.set(xlabel=f"seconds per step of {record['batch']} x {record['seconds']} s")
+    axis.legend(fontsize="small", ncols=len(rows[0]["parts"]), loc="lower center", bbox_to_anchor=(0.5, 1))
+    figure.savefig(path, dpi=110)
+
+
 def spectrogram_grid(examples: Mapping[str, Mapping[str, np.ndarray]], sampling_rate: int, path: str | Path) -> None:
     """Spectrograms of several recordings (time,) of several examples: a row an example, a column a recording."""
     columns = list(next(iter(examples.values())))

@@ -232,6 +232,8 @@ class DistillationTrainer(EnhancementTrainer):
     """
     Trains a student on L_SE + beta x the method's distance to a frozen teacher.
 
+    The teacher computes no more than the method reads; on a CPU, on folded weights (`MannerModel.fuse`).
+
     Args:
         teacher: any `MannerModel`; it is frozen, and never saved or optimised.
         method: what to transfer (`losses.build_method`); None, or a `beta` of 0, is plain training to the bit.
@@ -252,7 +254,12 @@ class DistillationTrainer(EnhancementTrainer):
             self.method.check(model.config, teacher.config)
         super().__init__(model=model, **kwargs)
         self.teacher = teacher.requires_grad_(False).eval()
+        self.teacher_options: dict[str, Any] = {}
         if self.method is not None:
+            self.teacher_options |= self.method.forward_options
+            self.teacher_options["last_level"] = self.method.last_level(model.config, teacher.config)
+            if self.args.device.type == "cpu":
+                teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
             self.teacher = self.accelerator.prepare_model(self.teacher, evaluation_mode=True)
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
@@ -263,7 +270,7 @@ class DistillationTrainer(EnhancementTrainer):
         if self.method is None:
             return super().total_loss(model, inputs, outputs)
         with torch.no_grad():
-            taught = self.teacher(inputs["input_values"], **self.method.forward_options)
+            taught = self.teacher(inputs["input_values"], **self.teacher_options)
         distance = self.method(outputs, taught)
         enhancement, terms = self.enhancement_loss(inputs, outputs)
         self.note_terms({**terms, "enhancement": enhancement, "distillation": distance})

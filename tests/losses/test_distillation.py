@@ -82,6 +82,20 @@ def test_methods_are_their_formulas(student, teacher, audio):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("levels", ["all", [1], [0]])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_teacher_that_ends_where_the_method_does_teaches_the_same(name, levels, teacher, tiny_model, audio):
+    method, student = build_method(name), tiny_model(attention_levels=levels)
+    last_level = method.last_level(student.config, teacher.config)
+    mine = student(audio, **method.forward_options)
+    whole, part = (teacher(audio, **method.forward_options, last_level=last) for last in (None, last_level))
+    assert torch.equal(method(mine, whole), method(mine, part))
+    if name == "mvat":
+        assert last_level == (0 if levels == "all" else levels[0])
+        assert part.audio_values is None and f"decoder.{last_level - 1}" not in part.view_features
+
+
+@torch.no_grad()
 def test_methods_add_no_parameters():
     assert all(not list(build_method(name).parameters()) for name in NAMES)
 

@@ -53,6 +53,40 @@ def test_it_is_the_formula(audio):
     np.testing.assert_allclose([float(value) for value in got], expected, rtol=1e-4)
 
 
+def in_torch(enhanced, clean, noisy):
+    """The formula with its four transforms per resolution, differentiated by PyTorch."""
+
+    def magnitude(audio, fft_size, hop, window_length):
+        window = torch.hann_window(window_length)
+        spectrum = torch.stft(audio, fft_size, hop, window_length, window, return_complex=True)
+        return (spectrum.real.square() + spectrum.imag.square()).clamp_min(1e-7).sqrt()
+
+    def distance(estimate, target):
+        total = (estimate - target).abs().mean(dim=-1)
+        for resolution in RESOLUTIONS:
+            got, wanted = magnitude(estimate, *resolution), magnitude(target, *resolution)
+            convergence = (wanted - got).norm(dim=(1, 2)) / wanted.norm(dim=(1, 2))
+            total = total + 0.5 / 3 * (convergence + (got.log() - wanted.log()).abs().mean(dim=(1, 2)))
+        return total
+
+    noise = noisy - clean
+    share = clean.square().sum(dim=-1) / (clean.square().sum(dim=-1) + noise.square().sum(dim=-1))
+    return (share * distance(enhanced, clean) + (1 - share) * distance(noisy - enhanced, noise)).mean()
+
+
+@pytest.mark.parametrize("volume", [1.0, 1e-2, 1e-4])  # at the last, every bin is at its bound or near it
+def test_loss_and_gradient_are_those_of_the_straightforward_computation(volume, audio):
+    results = []
+    for function in (in_torch, lambda *audio: enhancement_loss(*audio)[0]):
+        enhanced, clean, noisy = (volume * part for part in audio)
+        loss = function(enhanced.requires_grad_(), clean, noisy)
+        loss.backward()
+        results.append((loss.item(), enhanced.grad))
+    (expected, gradient), (got, ours) = results
+    assert got == pytest.approx(expected, rel=1e-6)
+    assert (ours - gradient).norm() < 1e-3 * gradient.norm()
+
+
 def test_terms_add_up_and_are_for_logging_only(audio):
     enhanced, clean, noisy = audio
     loss, terms = enhancement_loss(enhanced.requires_grad_(), clean, noisy)

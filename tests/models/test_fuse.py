@@ -84,16 +84,34 @@ def test_training_refuses_and_undoes(tiny_model):
         model.fuse()
 
 
-def test_gradients_views_and_hidden_states_take_the_ordinary_path(tiny_model):
+def test_gradients_take_the_ordinary_path(tiny_model):
     model, audio = tiny_model(), torch.randn(1, 2000)
-    expected = model(audio, output_view_features=True, output_hidden_states=True)
-    model.fuse()
-    output = model(audio)
-    assert torch.equal(output.audio_values, expected.audio_values) and output.audio_values.requires_grad
-    with torch.no_grad():
-        output = model(audio, output_view_features=True, output_hidden_states=True)
-    assert output.view_features.keys() == expected.view_features.keys()
+    expected = model(audio).audio_values
+    output = model.fuse()(audio).audio_values
+    assert torch.equal(output, expected) and output.requires_grad
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("last_level", [None, 0, 1])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_folded_views_and_hidden_states_are_the_ordinary_ones(config, last_level, tiny_model):
+    model, audio = tiny_model(**config), torch.randn(2, 2000)
+    if last_level is not None and last_level >= model.config.depth:
+        pytest.skip("no such level")
+    options = {"output_view_features": True, "output_hidden_states": True, "last_level": last_level}
+    expected = model(audio, **options)
+    output = model.fuse()(audio, **options)
     assert output.hidden_states.keys() == expected.hidden_states.keys()
+    assert output.view_features.keys() == expected.view_features.keys()
+    for name, hidden in expected.hidden_states.items():
+        assert_close(output.hidden_states[name], hidden)
+    for name, views in expected.view_features.items():
+        for view, expected_view in views.items():
+            assert_close(output.view_features[name][view], expected_view)
+    if last_level is None:
+        assert_close(output.audio_values, expected.audio_values)
+    else:
+        assert output.audio_values is None
 
 
 @torch.no_grad()

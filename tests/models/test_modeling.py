@@ -492,3 +492,22 @@ def test_a_folder_goes_before_the_snapshot(snapshot, tiny_model, tmp_path, monke
     assert same_weights(MannerModel.from_pretrained("mvat/tiny"), folder)
     shutil.rmtree(tmp_path / "mvat")
     assert same_weights(MannerModel.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache"), snapshot)
+
+
+@torch.no_grad()
+def test_a_pass_that_ends_early_gives_the_same_levels_to_the_bit(tiny_model):
+    model, audio = tiny_model(depth=3), torch.randn(1, 3000)
+    options = {"output_view_features": True, "output_hidden_states": True}
+    whole, part = model(audio, **options), model(audio, **options, last_level=1)
+    assert part.audio_values is None
+    assert whole.hidden_states.keys() - part.hidden_states.keys() == {"decoder.0"}
+    assert all(torch.equal(hidden, whole.hidden_states[name]) for name, hidden in part.hidden_states.items())
+    for name, views in part.view_features.items():
+        assert all(torch.equal(view, whole.view_features[name][key]) for key, view in views.items())
+
+
+@pytest.mark.parametrize(("last_level", "labelled"), [(2, False), (-1, False), (0, True)])
+def test_a_wrong_last_level_is_refused(last_level, labelled, tiny_model):
+    audio = torch.randn(1, 2000)
+    with pytest.raises(ValueError, match="last_level must be a decoder level from 0 to 1, without labels, got"):
+        tiny_model()(audio, labels=audio if labelled else None, last_level=last_level)

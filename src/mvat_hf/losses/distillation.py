@@ -27,6 +27,10 @@ class DistillationMethod(nn.Module):
                 f"got {teacher.sampling_rate} and {student.sampling_rate} Hz"
             )
 
+    def last_level(self, student: MannerConfig, teacher: MannerConfig) -> int | None:
+        """Decoder level that the teacher's pass may end at (see `MannerModel.forward`); None: it is needed whole."""
+        return None
+
     def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
         raise NotImplementedError
 
@@ -60,6 +64,9 @@ class AttentionTransfer(LevelMatching):
 
     forward_options: ClassVar[dict[str, bool]] = {"output_hidden_states": True}
 
+    def last_level(self, student: MannerConfig, teacher: MannerConfig) -> int | None:
+        return 0
+
     def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
         return attention_transfer(student["hidden_states"], teacher["hidden_states"], self.p)
 
@@ -77,6 +84,9 @@ class MultiViewAttentionTransfer(LevelMatching):
         super().check(student, teacher)
         blocks = [{f"encoder.{level}": level for level in config.attended_levels} for config in (student, teacher)]
         shared_blocks(*blocks)
+
+    def last_level(self, student: MannerConfig, teacher: MannerConfig) -> int | None:
+        return min(set(student.attended_levels) & set(teacher.attended_levels))
 
     def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
         return multi_view_attention_transfer(student["view_features"], teacher["view_features"], self.p, self.views)

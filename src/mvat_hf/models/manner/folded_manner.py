@@ -26,6 +26,8 @@ TILE_ELEMENTS = 2**17  # of the features of one tile: half a megabyte in float32
 DEPTHWISE_REACH = 15  # frames that a depthwise convolution of 31 sees on either side
 Rows = Callable[[int, int], Tensor]  # (start, stop) to those frames, (B, stop - start, C)
 Finish = Callable[[Tensor, int], Tensor]  # (frames from `start` on, start) to something of the same frames
+Attended = tuple[Tensor, list[Tensor] | None]  # a level's output (B, L, C), and its views (B, L, C // 3) if it attends
+Levels = dict[str, Attended]  # by level, but (B, C, L) and (B, C // 3, L)
 
 
 def folded_weights(conv: Any, norm: nn.BatchNorm1d | None = None) -> tuple[Tensor, Tensor]:
@@ -152,7 +154,7 @@ class FoldedResidual(nn.Module):
 
 
 class FoldedAttention(nn.Module):
-    """`MultiViewAttention` on (B, L, C), without its view features."""
+    """`MultiViewAttention` on (B, L, C)."""
 
     def __init__(self, block: Any, target: Target):
         super().__init__()
@@ -168,7 +170,8 @@ class FoldedAttention(nn.Module):
         self.gate = FoldedGate(block.gate, target, before=(weight.squeeze(-1), bias))
         self.shortcut = target.pointwise(block.shortcut.conv, block.shortcut.norm)
 
-    def forward(self, hidden: Tensor, tile: int | None) -> Tensor:
+    def forward(self, hidden: Tensor, tile: int | None) -> Attended:
+        """The views are given back where all frames are one tile (None)."""
         by_channel, by_chunk, by_frame = self.branches
         views = (
             self.channel_view(by_channel(hidden, relu=True)),
@@ -176,13 +179,18 @@ class FoldedAttention(nn.Module):
             self.local_view(by_frame(hidden, relu=True)),
         )
 
+        def refined(first: int, last: int) -> list[Tensor]:
+            return [F.relu(refine(view[:, first:last])) for refine, view in zip(self.refine, views, strict=True)]
+
         def joined(start: int, stop: int) -> Tensor:
             first, last = max(start - 1, 0), min(stop + 1, hidden.shape[1])  # the views' convolutions see one frame on
-            refined = [F.relu(refine(view[:, first:last])) for refine, view in zip(self.refine, views, strict=True)]
-            gated = self.gate(torch.cat(refined, dim=-1)[:, start - first : stop - first])
+            gated = self.gate(torch.cat(refined(first, last), dim=-1)[:, start - first : stop - first])
             return self.shortcut(hidden[:, start:stop], add=gated)
 
-        return in_tiles(joined, hidden.shape[1], tile)
+        if tile is not None:
+            return in_tiles(joined, hidden.shape[1], tile), None
+        whole = refined(0, hidden.shape[1])
+        return self.shortcut(hidden, add=self.gate(torch.cat(whole, dim=-1))), whole
 
     def channel_view(self, hidden: Tensor) -> Tensor:
         weight = torch.sigmoid(self.channel_mlp(hidden.amax(dim=1)) + self.channel_mlp(hidden.mean(dim=1)))
@@ -243,7 +251,7 @@ def overlap_add(chunks: Tensor, frames: int) -> Tensor:
 
 
 class FoldedEncoder(nn.Module):
-    """`EncoderLevel` in tiles: from `source` of the level's input to (B, L, 2C)."""
+    """`EncoderLevel` in tiles: from `source` of the level's input to (B, L, 2C) and its views."""
 
     def __init__(self, level: Any, target: Target):
         super().__init__()
@@ -258,7 +266,7 @@ class FoldedEncoder(nn.Module):
         self.residual = FoldedResidual(level.residual, target)
         self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
 
-    def forward(self, source: Rows, frames: int, tile: int | None) -> Tensor:
+    def forward(self, source: Rows, frames: int, tile: int | None, inside: bool) -> Attended:
         def down(start: int, stop: int) -> Tensor:
             # (B, stride (n + parts - 1), C) -> (B, n + parts - 1, stride C)
             rows = source(self.stride * start, self.stride * (stop + len(self.down) - 1))
@@ -266,7 +274,7 @@ class FoldedEncoder(nn.Module):
             return F.relu(sum_of_parts(self.down, rows, backwards=False))
 
         hidden = in_tiles(lambda start, stop: self.residual.rows(down, start, stop, frames), frames, tile)
-        return hidden if self.attention is None else self.attention(hidden, tile)
+        return (hidden, None) if self.attention is None else self.attention(hidden, None if inside else tile)
 
 
 class FoldedDecoder(nn.Module):
@@ -360,7 +368,14 @@ class FoldedManner(nn.Module):
         self.register_buffer("output_bias", bias.to(model.output.weight.dtype))
 
     def forward(self, normalized: Tensor) -> Tensor:
+        output, _ = self.estimate(normalized, inside=False)
+        assert output is not None  # as it goes to the end
+        return output
+
+    def estimate(self, normalized: Tensor, inside: bool, last_level: int | None = None) -> tuple[Tensor | None, Levels]:
+        """As `MannerModel.estimate`; what the levels gave only where `inside` asks for it."""
         config, samples = self.config, normalized.shape[-1]
+        levels: Levels = {}
         spare = -config.kernel_size % config.stride  # taps of weight zero, which read frames past the end
         padded = F.pad(normalized, (1, 1 + spare)).to(self.dtype)
 
@@ -372,25 +387,34 @@ class FoldedManner(nn.Module):
         def masked(rows: Tensor, start: int) -> Tensor:
             return self.output(first(start, start + rows.shape[1]) * self.mask(rows))
 
+        def note(name: str, hidden: Tensor, views: list[Tensor] | None = None) -> Tensor:
+            if inside:
+                levels[name] = (hidden.transpose(1, 2), views and [view.transpose(1, 2) for view in views])
+            return hidden
+
         source: Rows = first
         frames, skips = samples, []
         for level, encode in enumerate(self.encoder):
             frames = (frames - config.kernel_size) // config.stride + 1
-            hidden = encode(source, frames, self.tile(normalized, level + 1))
+            hidden = note(f"encoder.{level}", *encode(source, frames, self.tile(normalized, level + 1), inside))
             skips.append(hidden)
             source = rows_of(F.pad(hidden, (0, 0, 0, spare)) if spare else hidden)
         hidden = self.bottleneck(hidden, relu=True)
         for level in reversed(range(config.depth)):
             decode: Any = self.decoder[level]
-            finish = masked if level == 0 and decode.attention is None else None
+            finish = masked if level == 0 and decode.attention is None and not inside else None
             hidden = decode(hidden, skips.pop(), self.tile(normalized, level + 1), finish)
+            attended: Attended = (hidden, None)
             if decode.attention is not None:
-                hidden = decode.attention(hidden, self.tile(normalized, level))
+                attended = decode.attention(hidden, None if inside else self.tile(normalized, level))
+            hidden = note(f"decoder.{level}", *attended)
+            if level == last_level:
+                return None, levels
         if finish is None:
             source = rows_of(hidden)
             hidden = in_tiles(lambda a, b: masked(source(a, b), a), samples, self.tile(normalized, 0))
         taps = F.pad(hidden.to(normalized.dtype), (0, 0, 1, 1))
-        return taps[:, :-2, 0] + taps[:, 1:-1, 1] + taps[:, 2:, 2] + self.output_bias
+        return taps[:, :-2, 0] + taps[:, 1:-1, 1] + taps[:, 2:, 2] + self.output_bias, levels
 
     def matches(self, model: Any) -> bool:
         """Whether the weights of `model` are still those that were copied (edits through `.data` go unseen)."""

@@ -40,7 +40,7 @@ class MannerViewFeatures(ModelOutput):
 class MannerOutput(ModelOutput):
     """
     loss (scalar): enhancement loss L_SE, given `labels`.
-    audio_values (B, T): the enhanced audio, in the scale of the input.
+    audio_values (B, T): the enhanced audio, in the scale of the input; None given `last_level`.
     loss_components (dict of scalars): the terms of `loss` before weighting, given `labels`.
     view_features: `MannerViewFeatures` of each attention block, keyed "encoder.LEVEL" or "decoder.LEVEL", on request.
     hidden_states: output (B, C, L) of each U-Net level under the same keys, on request.
@@ -371,6 +371,7 @@ class MannerModel(MannerPreTrainedModel):
         labels: Tensor | None = None,
         output_view_features: bool = False,
         output_hidden_states: bool = False,
+        last_level: int | None = None,
         return_dict: bool = True,
     ) -> MannerOutput | tuple:
         """
@@ -379,10 +380,13 @@ class MannerModel(MannerPreTrainedModel):
             labels: clean audio (B, T); adds the enhancement loss L_SE to the output.
             output_view_features: return the view features of every attention block.
             output_hidden_states: return the output of every U-Net level.
+            last_level: end after this level of the decoder, whose deepest level runs first: what follows is not
+                computed, and there is no enhanced audio.
             return_dict: False for a plain tuple.
 
         Raises:
-            ValueError: `input_values` is not (B, T) with at least one sample, or `labels` has another shape.
+            ValueError: `input_values` is not (B, T) with at least one sample, `labels` has another shape, or
+                `last_level` is no level, or stands beside `labels`.
         """
         if input_values.ndim != 2 or input_values.shape[-1] == 0:
             raise ValueError(f"input_values must be (batch, time) with a sample, got {tuple(input_values.shape)}")
@@ -390,13 +394,25 @@ class MannerModel(MannerPreTrainedModel):
             raise ValueError(
                 f"labels must have the shape of input_values {tuple(input_values.shape)}, got {tuple(labels.shape)}"
             )
+        if last_level is not None and (labels is not None or not 0 <= last_level < self.config.depth):
+            beside = "" if labels is None else " and labels"
+            expected = f"a decoder level from 0 to {self.config.depth - 1}, without labels"
+            raise ValueError(f"last_level must be {expected}, got {last_level}{beside}")
         normalized, scale = self.normalize(input_values)
-        inside = self.training or torch.is_grad_enabled() or output_view_features or output_hidden_states
-        output, levels = self.estimate(normalized) if inside or not self.fused else (self.folded()(normalized), {})
-        audio_values = output[..., : input_values.shape[-1]] * scale
+        if self.training or torch.is_grad_enabled() or not self.fused:
+            output, levels = self.estimate(normalized, last_level)
+        else:
+            inside = output_view_features or output_hidden_states
+            output, arranged = self.folded().estimate(normalized, inside, last_level)
+            levels = {
+                name: (hidden, None if views is None else MannerViewFeatures(*views))
+                for name, (hidden, views) in arranged.items()
+            }
 
-        loss, components = None, None
-        if labels is not None:
+        audio_values, loss, components = None, None, None
+        if output is not None:
+            audio_values = output[..., : input_values.shape[-1]] * scale
+        if audio_values is not None and labels is not None:
             loss, components = enhancement_loss(audio_values, labels, input_values)
         result = MannerOutput(loss=loss, audio_values=audio_values, loss_components=components)
         if output_view_features:
@@ -409,11 +425,11 @@ class MannerModel(MannerPreTrainedModel):
         """
         Let evaluation passes without gradients run on a folded copy of the weights, several times faster on CPUs.
 
-        Parameters, what is saved, and passes that want gradients, views or hidden states stay as they are; outputs
-        differ by rounding. The copy follows changes of the weights. `unfuse` undoes it, and so does `train`.
+        Parameters, what is saved, and passes that want gradients stay as they are; outputs differ by rounding. The
+        copy follows changes of the weights. `unfuse` undoes it, and so does `train`.
 
         Args:
-            dtype: that the folded copy computes in, None for the model's own; input and output keep theirs.
+            dtype: that the folded copy computes in, None for the model's own; input and output audio keep theirs.
 
         Raises:
             ValueError: the model is in training mode.
@@ -452,8 +468,11 @@ class MannerModel(MannerPreTrainedModel):
         padding = self.config.padded_length(audio.shape[-1]) - audio.shape[-1]
         return F.pad(audio / (scale + 1e-3), (0, padding)), scale
 
-    def estimate(self, normalized: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, MannerViewFeatures | None]]]:
-        """The network between normalisation and trimming: (B, padded T) to the same, and what every level gave."""
+    def estimate(
+        self, normalized: Tensor, last_level: int | None = None
+    ) -> tuple[Tensor | None, dict[str, tuple[Tensor, MannerViewFeatures | None]]]:
+        """The network between normalisation and trimming: (B, padded T) to the same, and what every level gave; None
+        for the former if it ends at `last_level` of the decoder."""
         levels: dict[str, tuple[Tensor, MannerViewFeatures | None]] = {}
         # (B, T) -> (B, 1, T) -> (B, N, T)
         hidden = first = F.relu(self.input_norm(self.input(normalized.unsqueeze(1))))
@@ -464,6 +483,8 @@ class MannerModel(MannerPreTrainedModel):
         for level in reversed(range(self.config.depth)):
             skip, _ = levels[f"encoder.{level}"]
             hidden, _ = levels[f"decoder.{level}"] = self.decoder[level](hidden, skip)
+            if level == last_level:
+                return None, levels
         # (B, N, T) -> (B, 1, T) -> (B, T)
         return self.output(first * self.mask(hidden)).squeeze(1), levels
 
