@@ -3,9 +3,10 @@
 python scripts/render_cards.py
 """
 
+import json
 from pathlib import Path
 
-from mvat_hf.cards import fill_block, read_records, render_card, render_results
+from mvat_hf.cards import fill_block, read_records, render_card, render_results, render_speed
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 
 REPO = Path(__file__).parents[1]
@@ -20,7 +21,9 @@ def rendered() -> dict[Path, str]:
             files[SNAPSHOTS / folder.name / "README.md"] = files[folder / "README.md"]
     readme = REPO / "README.md"
     _, evaluations = read_records(REPO / "model_cards" / "manner-s-8.1gf")
-    files[readme] = fill_block(readme.read_text(), "results", render_results(evaluations))
+    speed = json.loads((REPO / "scripts" / "benchmarks" / "inference.json").read_text())
+    filled = fill_block(readme.read_text(), "results", render_results(evaluations))
+    files[readme] = fill_block(filled, "speed", render_speed(speed))
     return files
 
 
