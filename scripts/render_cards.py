@@ -27,8 +27,8 @@ def rendered() -> dict[Path, str]:
     readme = REPO / "README.md"
     _, evaluations = read_records(REPO / "model_cards" / "manner-s-8.1gf")
     text = fill_block(readme.read_text(), "results", render_results(evaluations, QUICK))
-    for name, render in (("long_file", render_long_file), ("chunking", render_chunking)):
-        text = fill_block(text, name, render(json.loads((BENCHMARKS / f"{name}.json").read_text())))
+    for name, (block, render) in TABLES.items():
+        text = fill_block(text, block, render(json.loads((BENCHMARKS / f"{name}.json").read_text())))
     files[readme] = text
     return files
 
@@ -67,6 +67,50 @@ def costs(row: Mapping[str, float]) -> list[str]:
     """The cells of a row that say what it costs."""
     changes = [f"{row[key]:+.3f}" for key in ("pesq_change", "pesq_lowest_change")]
     return [*changes, f"{row['si_sdr']:.1f}", f"{row['real_time_factor']:.3f}"]
+
+
+def render_speed(record: Mapping[str, Any]) -> str:
+    """A table of `scripts/benchmarks/inference.json` for every model and number of threads."""
+    machine, limit = record["environment"]["machine"], record["limit"]
+    parts = []
+    for name, model in record["models"].items():
+        for threads in sorted({row["threads"] for row in model["rows"]}):
+            rows = [row for row in model["rows"] if row["threads"] == threads]
+            bound = model["gflops_of_10_seconds"] / limit["oneDNN"]
+            parts.append(
+                f"{name}, {threads} thread{'s' * (threads > 1)} of {machine['processor']}; times the speed of the "
+                f"baseline, by length of the input:\n\n{speed_table(rows, model.get('quality', []))}\n\n"
+                f"One core's float32 matrix products reach {limit['oneDNN']:.0f} GFLOP/s there by oneDNN, "
+                f"{limit['matmul']:.0f} by `torch.matmul`. The straightforward graph is "
+                f"{model['gflops_of_10_seconds']:.1f} GFLOP for 10 s: {1000 * bound:.0f} ms at the first rate."
+            )
+    return "\n\n".join(parts)
+
+
+def speed_table(rows: list[dict[str, Any]], quality: list[dict[str, Any]]) -> str:
+    """A line for every system: ratios by length, time for 10 s, largest error, memory at the longest, scores."""
+    lengths = sorted({row["seconds"] for row in rows})
+    titles = ["", *(f"{length:g} s" for length in lengths), "10 s take", "largest error", f"memory, {lengths[-1]:g} s"]
+    titles += ["PESQ", "SI-SDR (dB)"] if quality else []
+    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+    for system in dict.fromkeys(row["system"] for row in rows):
+        own = {row["seconds"]: row for row in rows if row["system"] == system}
+        cells = [system, *(f"{own[length]['ratio']:.2f}x" for length in lengths)]
+        cells.append(f"{1000 * own[10]['median_seconds']:.0f} ms" if 10 in own else "not measured")
+        cells.append(f"{max(row['error'] for row in own.values()):.0e}")
+        cells.append(f"{own[lengths[-1]]['peak_megabytes']:.0f} MB")
+        for score in (score for score in quality if score["system"] == system):
+            cells += [f"{score[key]:.3f} ({score[f'{key}_change']:+.4f})" for key in ("pesq", "si_sdr")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+# records of the benchmarks: the README's block, and what renders it
+TABLES = {
+    "inference": ("speed", render_speed),
+    "long_file": ("long_file", render_long_file),
+    "chunking": ("chunking", render_chunking),
+}
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def main() -> None:
                 for seconds in options.seconds
                 for row in measure(Path(folder), seconds, threads, options.repeats)
             ]
-            entry = {"weights_sha256": weights_hash(model), "gflops_per_second": complexity(model, 60).flops / 60e9}
+            entry = {"weights_sha256": weights_hash(model), "gflops_of_10_seconds": complexity(model, 10).flops / 1e9}
             record["models"][name] = {**entry, "rows": rows}
             if options.quality:
                 record["models"][name]["quality"] = measure_quality(Path(folder), options.quality)
