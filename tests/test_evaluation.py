@@ -10,6 +10,7 @@ import soundfile
 from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.data.pairs import load_pairs
 from mvat_hf.evaluation import evaluate, examples_of
+from mvat_hf.export import export_onnx
 from mvat_hf.metrics import si_sdr
 from mvat_hf.systems import FolderSystem
 
@@ -87,6 +88,15 @@ def test_a_model_is_described_and_timed(folder, tiny_model):
     assert system["parameters"] == tiny_model().num_parameters()
     assert system["real_time_factor"] > 0
     assert "real_time_factor" not in record["systems"][0]
+
+
+def test_an_exported_model_scores_as_the_model(folder, tiny_model, tmp_path):
+    pytest.importorskip("onnxruntime")
+    export_onnx(tiny_model(), tmp_path / "tiny.onnx")
+    model, exported = run(folder, {"tiny": tiny_model(), "onnx": tmp_path / "tiny.onnx"}, processes=1)["systems"][1:]
+    assert exported["means"] == pytest.approx(model["means"], rel=1e-3)
+    assert exported["exported_sha256"] == model["weights_sha256"]
+    assert exported["parameters"] == model["parameters"]
 
 
 def test_a_killed_evaluation_goes_on_where_it_stopped(folder, tmp_path):

@@ -18,6 +18,7 @@ from .inference import enhance, load_model
 from .models.manner import MannerModel
 from .peers import PEERS, load_peer
 from .records import weights_hash
+from .runtime import OnnxManner
 
 RECORDED_SECONDS = 4.0  # what FLOPs are counted for
 
@@ -49,26 +50,25 @@ class ModelSystem:
     A MANNER model.
 
     Args:
-        model: loaded, or what `from_pretrained` takes.
+        model: loaded, what `from_pretrained` takes, or a file of `mvat export`.
         device: where it is moved; None leaves it.
         options: of `enhance`.
     """
 
     def __init__(self, model: MannerModel | str | Path, device: str | None = None, **options):
-        self.model = load_model(model, device)
+        self.model: Any = load_model(model, device)
         self.options = options
 
     def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
         return np.asarray(enhance(self.model, item["noisy"], sampling_rate, **self.options))
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "kind": "model",
-            "parameters": self.model.num_parameters(),
-            "flops_4s": complexity(self.model, RECORDED_SECONDS).flops,
-            "weights_sha256": weights_hash(self.model),
-            "options": self.options,
-        }
+        cost = complexity(self.model.config, RECORDED_SECONDS)
+        described = {"kind": "model", "parameters": cost.parameters, "flops_4s": cost.flops, "options": self.options}
+        if isinstance(self.model, OnnxManner):  # its weights are inside a graph, folded and perhaps rounded
+            exported = self.model.metadata
+            return {**described, "precision": exported["precision"], "exported_sha256": exported["weights_sha256"]}
+        return {**described, "weights_sha256": weights_hash(self.model)}
 
 
 class PeerSystem:
