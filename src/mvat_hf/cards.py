@@ -36,7 +36,7 @@ def render_card(folder: str | Path) -> str:
     training, evaluations = read_records(folder)
     about = ModelCard.load(folder / "about.md")
     sections = [
-        f"---\n{card_metadata(folder.name, about.data, evaluations).to_yaml()}\n---",
+        f"---\n{card_metadata(folder.name, about.data, training, evaluations).to_yaml()}\n---",
         f"# {folder.name}",
         about.text.strip(),
         "## How it was trained",
@@ -70,6 +70,7 @@ cleaned = enhance(model, "noisy.wav")  # numpy, at the rate and length of the fi
 # of every card
 HUB_METADATA: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "audio-to-audio"}
 TAGS = ["speech-enhancement", "denoising", "manner"]
+DISTILLED_TAGS = ["knowledge-distillation"]
 
 
 def render_run_card(repo: str, config: MannerConfig, chosen: Mapping[str, Any] | None = None) -> str:
@@ -123,7 +124,9 @@ def measured_weights(name: str, evaluations: list[dict[str, Any]]) -> str:
     return hashes.pop()
 
 
-def card_metadata(name: str, about: CardData, evaluations: list[dict[str, Any]]) -> ModelCardData:
+def card_metadata(
+    name: str, about: CardData, training: Mapping[str, Any], evaluations: list[dict[str, Any]]
+) -> ModelCardData:
     """The Hub's metadata: licence, languages and data sets of `about`, every mean of this model as a result."""
     results = [
         EvalResult(
@@ -145,7 +148,7 @@ def card_metadata(name: str, about: CardData, evaluations: list[dict[str, Any]])
         license=about.get("license"),
         language=about.get("language"),
         datasets=about.get("datasets"),
-        tags=[*TAGS, "mv-at", "knowledge-distillation"],
+        tags=[*TAGS, *(DISTILLED_TAGS if training["teacher"] else [])],
         metrics=list(TITLES),
         eval_results=results,
         weights_sha256=measured_weights(name, evaluations),
