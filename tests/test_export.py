@@ -77,12 +77,13 @@ def test_the_file_tells_what_it_is(embedded, exported):
     assert expected.items() <= model.metadata.items()
 
 
-def test_int8_is_smaller_and_near(embedded, exported, speech, tmp_path):
-    export.export_onnx(embedded, tmp_path / "int8.onnx", precision="int8")
-    assert (tmp_path / "int8.onnx").stat().st_size < exported.stat().st_size / 2
+@pytest.mark.parametrize(("precision", "size", "error"), [("fp16", 0.6, 0.005), ("int8", 0.5, 0.05)])
+def test_fewer_bits_are_smaller_and_near(precision, size, error, embedded, exported, speech, tmp_path):
+    export.export_onnx(embedded, tmp_path / "small.onnx", precision=precision)
+    assert (tmp_path / "small.onnx").stat().st_size < size * exported.stat().st_size
     audio = noisy(32000, speech)
-    output, expected = enhance(tmp_path / "int8.onnx", audio, 16000), enhance(embedded, audio, 16000)
-    assert 1e-4 < relative_error(output, expected) < 0.05
+    output, expected = enhance(tmp_path / "small.onnx", audio, 16000), enhance(embedded, audio, 16000)
+    assert 1e-5 < relative_error(output, expected) < error
 
 
 def test_a_fixed_length_refuses_others(tiny_model, tmp_path):
