@@ -1,0 +1,49 @@
+"""Run all benchmarks, then render the README's tables from their records.
+
+    python scripts/benchmark.py --data_root FOLDER           # the records of scripts/benchmarks/, anew
+    python scripts/benchmark.py --data_root FOLDER --small   # minutes: see that all run, in runs/benchmarks
+
+FOLDER holds `dns/` and `valentini/`. Each benchmark is a script in `scripts/benchmarks/` with options of its own; what
+fails is told at the end, and the rest goes on.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent / "benchmarks"
+SMALL_RECORDS = Path("runs/benchmarks")
+# options of each benchmark: in full, and small
+OPTIONS = {
+    "inference": (["--quality", "{data}"], ["--seconds", "1", "10", "--repeats", "2"]),
+    "training_step": ([], ["--batch", "1", "--seconds", "1", "--repeats", "2"]),
+    "loader": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--batches", "4"]),
+    "long_file": ([], ["--minutes", "1", "2"]),
+    "chunking": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns"]),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run all benchmarks and render their tables.")
+    parser.add_argument("--data_root", required=True, type=Path, help="folder with dns/ and valentini/")
+    parser.add_argument("--small", action="store_true", help=f"shorter, with records in {SMALL_RECORDS}")
+    parser.add_argument("--only", nargs="+", choices=OPTIONS, default=list(OPTIONS), help="these alone")
+    options = parser.parse_args()
+    failed = []
+    for name in options.only:
+        command = [argument.format(data=options.data_root) for argument in OPTIONS[name][options.small]]
+        if options.small:
+            command += ["--output", str(SMALL_RECORDS / f"{name}.json")]
+        print(f"{name}: {' '.join(command)}", flush=True)
+        if subprocess.run([sys.executable, HERE / f"{name}.py", *command], check=False).returncode:
+            failed.append(name)
+    if not options.small:
+        subprocess.run([sys.executable, Path(__file__).with_name("render_cards.py")], check=True)
+    for name in failed:
+        print(f"failed: {name}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
