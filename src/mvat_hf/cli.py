@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--split", default="test", help="split of the data set (default: %(default)s)")
     command.add_argument("--clean", type=Path, help="folder of clean files (pairs)")
     command.add_argument("--noisy", type=Path, help="folder of noisy files of the same names (pairs)")
-    command.add_argument("--metrics", help="comma-separated metrics instead of all that need no extra")
+    command.add_argument("--metrics", help="for example pesq,stoi,dnsmos_ovrl (default: all but DNSMOS)")
     command.add_argument("--processes", type=int, help="processes that score (default: one per core)")
     command.add_argument("--device", help="device to run on, for example cpu or cuda")
     command.add_argument(
