@@ -11,7 +11,6 @@ import sys
 from transformers import set_seed
 
 from mvat_hf.errors import USER_ERRORS, one_line
-from mvat_hf.losses import build_method
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.recipe import DataArguments, DistillationArguments, ModelArguments, RecipeError, parse_recipe, prepare, run
 from mvat_hf.trainer import DistillationTrainer, EnhancementArguments
@@ -25,8 +24,11 @@ def main() -> None:
     teacher = MannerModel.from_pretrained(distillation.teacher)
     set_seed(args.seed)
     student = prepare(model.build(), args, data)
-    method = build_method(distillation.method)
-    run(DistillationTrainer(teacher=teacher, method=method, beta=distillation.beta, **student), recipe)
+    method, cache = distillation.build_method(), distillation.teacher_cache
+    run(
+        DistillationTrainer(teacher=teacher, method=method, beta=distillation.beta, teacher_cache=cache, **student),
+        recipe,
+    )
 
 
 if __name__ == "__main__":

@@ -63,12 +63,15 @@ def plain(folder, callbacks=None, **options) -> EnhancementTrainer:
     )
 
 
-def distilling(folder, method: str, beta: float, teacher: MannerModel | None = None, **options) -> DistillationTrainer:
+def distilling(
+    folder, method: str, beta: float, teacher: MannerModel | None = None, teacher_cache=None, **options
+) -> DistillationTrainer:
     return DistillationTrainer(
         small_model(),
         teacher=teacher or small_model(1, hidden_size=8, depth=3, attention_levels="all"),
         method=build_method(method),
         beta=beta,
+        teacher_cache=teacher_cache,
         args=arguments(folder, **options),
         data_collator=SegmentCollator(0.2),
         train_dataset=pairs(6),
@@ -111,6 +114,17 @@ def test_the_logged_distance_is_that_to_the_whole_ordinary_teacher(tmp_path, met
         expected = trainer.method(student(batch["input_values"], **options), teacher(batch["input_values"], **options))
         trainer.compute_loss(trainer.model.train(), batch)
     assert float(trainer.logged_terms["distillation"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_teacher_from_the_cache_teaches_the_same(tmp_path):
+    runs = [distilling(tmp_path, "mvat", 1.0)]
+    runs += [distilling(tmp_path, "mvat", 1.0, teacher_cache=tmp_path / "cache") for _ in range(2)]
+    for trainer in runs:
+        trainer.train()
+    losses = [[entry["loss"] for entry in trainer.state.log_history if "loss" in entry] for trainer in runs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == losses[1]  # the second reads what the first has kept
+    assert list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_every_parameter_learns_and_every_term_is_logged(tmp_path):

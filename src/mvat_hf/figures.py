@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 
 from .metrics.scoring import METRICS, TITLES
 
-TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "distillation")
+TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "disturbance", "distillation")
 
 
 def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
@@ -125,6 +125,29 @@ def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
             axis.set_xlim(10 ** np.floor(np.log10(min(known)) - 0.2), 10 ** np.ceil(np.log10(max(known)) + 0.2))
     figure.axes[0].set_ylabel(METRICS["pesq"].title)
     figure.savefig(path, dpi=120)
+
+
+def quality_by_method(record: Mapping[str, Any], path: str | Path) -> None:
+    """PESQ-WB and SI-SDR against FLOPs, a line for every method of a study's record, a panel for every test set and
+    metric; bars are the range over seeds, the dashed line is the noisy input."""
+    from .study import curves
+
+    metrics = ("pesq", "si_sdr")
+    figure = Figure(figsize=(5.2 * len(metrics), 3.9 * len(record["tests"])), layout="constrained")
+    grid = figure.subplots(len(record["tests"]), len(metrics), squeeze=False)
+    for axes, (test, about) in zip(grid, record["tests"].items(), strict=True):
+        for axis, key in zip(axes, metrics, strict=True):
+            for name, points in curves(record, test, key).items():
+                flops = [cost / 1e9 for cost, _ in points]
+                means = np.array([np.mean(seeds) for _, seeds in points])
+                low, high = (np.array([end(seeds) for _, seeds in points]) for end in (min, max))
+                axis.errorbar(
+                    flops, means, [means - low, high - means], marker="o", markersize=4, capsize=3, label=name
+                )
+            axis.axhline(about["noisy"][key], color="grey", linestyle="--", linewidth=0.8)
+            axis.set(title=test, xlabel="GFLOPs for 4 s", ylabel=METRICS[key].title)
+    grid[0][0].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
 
 
 def step_times(record: Mapping[str, Any], path: str | Path) -> None:

@@ -25,7 +25,8 @@ from .data.segments import hop_segments
 from .data.streaming import MixtureStream
 from .data.valentini import VALIDATION_SPEAKERS, load_valentini
 from .figures import training_curve
-from .losses import METHODS
+from .losses import METHODS, DistillationMethod, build_method
+from .losses.attention_transfer import SIDES, VIEWS
 from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
 from .records import environment, weights_hash, write_json, write_text
 from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
@@ -165,6 +166,22 @@ class DistillationArguments:
     teacher: str = field(default="", metadata={"help": "Teacher checkpoint: folder or Hub id."})
     method: str = field(default="mvat", metadata={"help": f"One of {', '.join(METHODS)}."})
     beta: float = field(default=0.1, metadata={"help": "Weight of the method's term; 0 is plain training."})
+    p: float = field(default=2.0, metadata={"help": "at, mvat: exponent of the attention maps."})
+    views: str = field(default=",".join(VIEWS), metadata={"help": "mvat: the views to transfer."})
+    sides: str = field(default=",".join(SIDES), metadata={"help": "mvat: the sides of the U-Net to transfer from."})
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder to keep what the teacher gave for a clip; pays where clips come again."},
+    )
+
+    def build_method(self) -> DistillationMethod | None:
+        """The method with its options; None for "none"."""
+        views, sides = (tuple(part.strip() for part in names.split(",")) for names in (self.views, self.sides))
+        options: dict[str, dict[str, Any]] = {
+            "at": {"p": self.p},
+            "mvat": {"p": self.p, "views": views, "sides": sides},
+        }
+        return build_method(self.method, **options.get(self.method, {}))
 
 
 @dataclass
@@ -195,7 +212,7 @@ class Recipe:
 # where and how fast a run goes, not what it computes
 NOT_PART_OF_A_RECIPE = {
     "config", "data_root", "cache_dir", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes",
-    "dataloader_num_workers", "report_to", "save_total_limit",
+    "dataloader_num_workers", "report_to", "save_total_limit", "teacher_cache",
 }  # fmt: skip
 
 

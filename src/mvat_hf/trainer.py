@@ -19,11 +19,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .data.collator import SegmentCollator
 from .data.streaming import MixtureStream
-from .losses import DistillationMethod, compressed_spectral_loss, snr_loss
+from .losses import DistillationMethod, compressed_spectral_loss, disturbance_loss, snr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
 from .models.manner.chunking_manner import evaluating
 from .records import write_text
+from .teacher_cache import TargetCache
 
 
 @dataclass
@@ -50,6 +51,9 @@ class EnhancementArguments(TrainingArguments):
     snr_weight: float = field(default=0.0, metadata={"help": "Weight of negative SNR (dB) beside L_SE."})
     compressed_weight: float = field(
         default=0.0, metadata={"help": "Weight of the compressed spectral distance beside L_SE."}
+    )
+    disturbance_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the perceptual disturbance beside L_SE."}
     )
     recalibration_batches: int = field(
         default=0,
@@ -137,14 +141,18 @@ class EnhancementTrainer(Trainer):
         return loss
 
     def enhancement_loss(self, inputs: dict, outputs: MannerOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """L_SE, with the weights of the arguments negative SNR and the compressed distance; and the terms to log."""
+        """L_SE, with the weights of the arguments the terms beside it; and the terms to log."""
         loss, terms = outputs["loss"], dict(outputs["loss_components"])
+        enhanced, clean = outputs["audio_values"], inputs["labels"]
         if self.args.snr_weight > 0:
-            negative = snr_loss(outputs["audio_values"], inputs["labels"])
+            negative = snr_loss(enhanced, clean)
             loss, terms["snr"] = loss + self.args.snr_weight * negative, -negative
         if self.args.compressed_weight > 0:
-            distance = compressed_spectral_loss(outputs["audio_values"], inputs["labels"])
-            loss, terms["compressed"] = loss + self.args.compressed_weight * distance, distance
+            terms["compressed"] = compressed_spectral_loss(enhanced, clean)
+            loss = loss + self.args.compressed_weight * terms["compressed"]
+        if self.args.disturbance_weight > 0:
+            terms["disturbance"] = disturbance_loss(enhanced, clean)
+            loss = loss + self.args.disturbance_weight * terms["disturbance"]
         return loss, terms
 
     def note_terms(self, terms: dict[str, torch.Tensor]) -> None:
@@ -238,13 +246,20 @@ class DistillationTrainer(EnhancementTrainer):
         teacher: any `MannerModel`; it is frozen, and never saved or optimised.
         method: what to transfer (`losses.build_method`); None, or a `beta` of 0, is plain training to the bit.
         beta: weight of the method's term.
+        teacher_cache: folder to keep what the method reads of the teacher, see `TargetCache`; None keeps nothing.
 
     Raises:
         ValueError: the method cannot work between this teacher and student, or beta is negative.
     """
 
     def __init__(
-        self, model: MannerModel, teacher: MannerModel, method: DistillationMethod | None, beta: float, **kwargs
+        self,
+        model: MannerModel,
+        teacher: MannerModel,
+        method: DistillationMethod | None,
+        beta: float,
+        teacher_cache: str | Path | None = None,
+        **kwargs,
     ):
         if beta < 0:
             raise ValueError(f"beta must be at least 0, got {beta}")
@@ -255,9 +270,12 @@ class DistillationTrainer(EnhancementTrainer):
         super().__init__(model=model, **kwargs)
         self.teacher = teacher.requires_grad_(False).eval()
         self.teacher_options: dict[str, Any] = {}
+        self.cache: TargetCache | None = None
         if self.method is not None:
             self.teacher_options |= self.method.forward_options
             self.teacher_options["last_level"] = self.method.last_level(model.config, teacher.config)
+            if teacher_cache is not None:
+                self.cache = TargetCache(teacher_cache, teacher, self.method)
             if self.args.device.type == "cpu":
                 teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
             self.teacher = self.accelerator.prepare_model(self.teacher, evaluation_mode=True)
@@ -269,12 +287,18 @@ class DistillationTrainer(EnhancementTrainer):
     def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
         if self.method is None:
             return super().total_loss(model, inputs, outputs)
-        with torch.no_grad():
-            taught = self.teacher(inputs["input_values"], **self.teacher_options)
-        distance = self.method(outputs, taught)
+        noisy = inputs["input_values"]
+        targets = self.teach(noisy) if self.cache is None else self.cache(noisy, self.teach)
+        distance = self.method.distance(outputs, targets)
         enhancement, terms = self.enhancement_loss(inputs, outputs)
         self.note_terms({**terms, "enhancement": enhancement, "distillation": distance})
         return enhancement + self.beta * distance
+
+    @torch.no_grad()
+    def teach(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the method reads of the teacher's output for `noisy` (B, T)."""
+        method: Any = self.method
+        return method.targets(self.teacher(noisy, **self.teacher_options))
 
 
 __all__ = ["DistillationTrainer", "EnhancementArguments", "EnhancementTrainer"]

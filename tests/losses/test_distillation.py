@@ -5,6 +5,7 @@ import torch
 
 from mvat_hf import MannerConfig
 from mvat_hf.losses import METHODS, attention_transfer, build_method, multi_view_attention_transfer
+from mvat_hf.losses.attention_transfer import SIDES, VIEWS
 
 NAMES = [name for name in METHODS if name != "none"]
 
@@ -79,6 +80,21 @@ def test_methods_are_their_formulas(student, teacher, audio):
     assert build_method("mvat")(*outputs) == multi_view_attention_transfer(*both)
     one_view = build_method("mvat", p=3, views=("channel_view",))
     assert one_view(*outputs) == multi_view_attention_transfer(*both, 3, ("channel_view",))
+
+
+@torch.no_grad()
+def test_sides_and_views_leave_out_the_others(student, teacher, audio):
+    outputs = [model(audio, output_view_features=True) for model in (student, teacher)]
+    parts = [build_method("mvat", sides=(side,), views=(view,)) for side in SIDES for view in VIEWS]
+    assert all(set(part.targets(outputs[1])) < set(build_method("mvat").targets(outputs[1])) for part in parts)
+    total = sum(part(*outputs) for part in parts)
+    torch.testing.assert_close(build_method("mvat")(*outputs), total)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"views": ("time",)}, "got time"), ({"sides": ()}, "got none")])
+def test_unknown_views_and_sides_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_method("mvat", **options)
 
 
 @torch.no_grad()

@@ -5,32 +5,43 @@ abstract and from attention transfer (Zagoruyko and Komodakis, ICLR 2017), whose
 of the paper's equations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 VIEWS = ("channel_view", "global_view", "local_view")
+SIDES = ("encoder", "decoder")
+
+
+def attention_energy(features: Tensor, p: float = 2) -> Tensor:
+    """sum over channels of |F|^p, (B, C, L) to (B, L): an attention map before its normalisation."""
+    return features.float().abs().pow(p).sum(dim=1)
 
 
 def attention_map(features: Tensor, p: float = 2) -> Tensor:
     """Q(F) = sum over channels of |F|^p, L2-normalised over time: (B, C, L) to (B, L)."""
-    return F.normalize(features.float().abs().pow(p).sum(dim=1), dim=-1)
+    return F.normalize(attention_energy(features, p), dim=-1)
 
 
-def attention_distance(student: Tensor, teacher: Tensor, p: float = 2) -> Tensor:
-    """|| Q(F_S) - Q(F_T) ||_2, mean over the batch, of features (B, C_S, L) and (B, C_T, L) with any channel counts.
+def energy_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """|| Q_S - Q_T ||_2, mean over the batch, of energies (B, L) as `attention_energy` gives them.
 
     Padding may make one a few frames longer: the longer is cut at its end.
     """
     frames = min(student.shape[-1], teacher.shape[-1])
-    difference = attention_map(student[..., :frames], p) - attention_map(teacher[..., :frames].detach(), p)
-    return torch.linalg.vector_norm(difference, dim=-1).mean()
+    mine, theirs = (F.normalize(energy[..., :frames], dim=-1) for energy in (student, teacher.detach()))
+    return torch.linalg.vector_norm(mine - theirs, dim=-1).mean()
+
+
+def attention_distance(student: Tensor, teacher: Tensor, p: float = 2) -> Tensor:
+    """|| Q(F_S) - Q(F_T) ||_2, mean over the batch, of features (B, C_S, L) and (B, C_T, L) with any channel counts."""
+    return energy_distance(attention_energy(student, p), attention_energy(teacher, p))
 
 
 def shared_blocks(student: Mapping[str, object], teacher: Mapping[str, object]) -> list[str]:
-    """Keys "encoder.LEVEL" and "decoder.LEVEL" that both have, in the student's order.
+    """Keys "encoder.LEVEL" and "decoder.LEVEL" (and what is below them) that both have, in the student's order.
 
     Raises:
         ValueError: there is none.
@@ -44,11 +55,39 @@ def shared_blocks(student: Mapping[str, object], teacher: Mapping[str, object]) 
     return shared
 
 
+def block_energies(hidden_states: Mapping[str, Tensor], p: float = 2) -> dict[str, Tensor]:
+    """Energies of the outputs of all U-Net levels, under their keys."""
+    return {block: attention_energy(features, p) for block, features in hidden_states.items()}
+
+
+def view_energies(
+    view_features: Mapping[str, Mapping[str, Tensor]],
+    p: float = 2,
+    views: Sequence[str] = VIEWS,
+    sides: Sequence[str] = SIDES,
+) -> dict[str, Tensor]:
+    """Energies of the chosen views of all attention blocks on the chosen sides, under the keys "BLOCK.VIEW"."""
+    return {
+        f"{block}.{view}": attention_energy(features[view], p)
+        for block, features in view_features.items()
+        for view in views
+        if block.partition(".")[0] in sides
+    }
+
+
+def summed_distance(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+    """Sum of `energy_distance` over the keys that both have; ValueError if there is none."""
+    return torch.stack(
+        [energy_distance(student[name], teacher[name]) for name in shared_blocks(student, teacher)]
+    ).sum()
+
+
 def multi_view_attention_transfer(
     student: Mapping[str, Mapping[str, Tensor]],
     teacher: Mapping[str, Mapping[str, Tensor]],
     p: float = 2,
-    views: tuple[str, ...] = VIEWS,
+    views: Sequence[str] = VIEWS,
+    sides: Sequence[str] = SIDES,
 ) -> Tensor:
     """
     MV-AT = sum over shared blocks and views of || Q_S - Q_T ||_2 (see `attention_distance`).
@@ -58,16 +97,13 @@ def multi_view_attention_transfer(
             by side and level, as level l has the same time resolution in both; widths and depths may differ.
         p: exponent of the attention map.
         views: the views to transfer.
+        sides: of the U-Net, "encoder" and "decoder" or one of them.
 
     Raises:
         ValueError: no shared block.
     """
-    terms = [
-        attention_distance(student[block][view], teacher[block][view], p)
-        for block in shared_blocks(student, teacher)
-        for view in views
-    ]
-    return torch.stack(terms).sum()
+    shared_blocks(student, teacher)
+    return summed_distance(*(view_energies(features, p, views, sides) for features in (student, teacher)))
 
 
 def attention_transfer(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], p: float = 2) -> Tensor:
@@ -81,5 +117,5 @@ def attention_transfer(student: Mapping[str, Tensor], teacher: Mapping[str, Tens
     Raises:
         ValueError: no shared level.
     """
-    terms = [attention_distance(student[block], teacher[block], p) for block in shared_blocks(student, teacher)]
-    return torch.stack(terms).sum()
+    shared_blocks(student, teacher)
+    return summed_distance(block_energies(student, p), block_energies(teacher, p))

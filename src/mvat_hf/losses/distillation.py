@@ -1,9 +1,11 @@
 """The seam where a distillation method plugs in.
 
-A method is a module that reads both models' outputs and returns one scalar; `forward_options` says what it needs them
-to return. To add one: write its module here or beside, and name it in `METHODS`. Nothing else changes.
+A method says what it keeps of the teacher's output (`targets`) and how far the student's is from that (`distance`);
+`forward_options` says what both models are to return for it. To add one: write its module here or beside, and name it
+in `METHODS`. Nothing else changes.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -11,11 +13,11 @@ from torch import Tensor, nn
 
 from ..models.manner.configuration_manner import MannerConfig
 from ..models.manner.modeling_manner import MannerOutput
-from .attention_transfer import VIEWS, attention_transfer, multi_view_attention_transfer, shared_blocks
+from .attention_transfer import SIDES, VIEWS, block_energies, shared_blocks, summed_distance, view_energies
 
 
 class DistillationMethod(nn.Module):
-    """What the student's loss gains from the teacher: forward(student, teacher) gives a scalar."""
+    """What the student's loss gains from the teacher: forward(student, teacher) gives a scalar; no parameters."""
 
     forward_options: ClassVar[dict[str, bool]] = {}  # for the forward pass of both models
 
@@ -31,15 +33,26 @@ class DistillationMethod(nn.Module):
         """Decoder level that the teacher's pass may end at (see `MannerModel.forward`); None: it is needed whole."""
         return None
 
-    def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
+    def targets(self, teacher: MannerOutput) -> dict[str, Tensor]:
+        """What is kept of the teacher's output: tensors (B, …) by name, small enough to be stored for every clip."""
         raise NotImplementedError
+
+    def distance(self, student: MannerOutput, targets: Mapping[str, Tensor]) -> Tensor:
+        """Scalar distance of the student's output to a teacher's targets."""
+        raise NotImplementedError
+
+    def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
+        return self.distance(student, self.targets(teacher))
 
 
 class OutputDistillation(DistillationMethod):
     """Mean absolute distance to the teacher's waveform."""
 
-    def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
-        return F.l1_loss(student["audio_values"], teacher["audio_values"].detach())
+    def targets(self, teacher: MannerOutput) -> dict[str, Tensor]:
+        return {"audio_values": teacher["audio_values"]}
+
+    def distance(self, student: MannerOutput, targets: Mapping[str, Tensor]) -> Tensor:
+        return F.l1_loss(student["audio_values"], targets["audio_values"].detach())
 
 
 class LevelMatching(DistillationMethod):
@@ -67,8 +80,11 @@ class AttentionTransfer(LevelMatching):
     def last_level(self, student: MannerConfig, teacher: MannerConfig) -> int | None:
         return 0
 
-    def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
-        return attention_transfer(student["hidden_states"], teacher["hidden_states"], self.p)
+    def targets(self, teacher: MannerOutput) -> dict[str, Tensor]:
+        return block_energies(teacher["hidden_states"], self.p)
+
+    def distance(self, student: MannerOutput, targets: Mapping[str, Tensor]) -> Tensor:
+        return summed_distance(block_energies(student["hidden_states"], self.p), targets)
 
 
 class MultiViewAttentionTransfer(LevelMatching):
@@ -76,9 +92,12 @@ class MultiViewAttentionTransfer(LevelMatching):
 
     forward_options: ClassVar[dict[str, bool]] = {"output_view_features": True}
 
-    def __init__(self, p: float = 2, views: tuple[str, ...] = VIEWS):
+    def __init__(self, p: float = 2, views: Sequence[str] = VIEWS, sides: Sequence[str] = SIDES):
         super().__init__(p)
-        self.views = views
+        for what, chosen, known in (("views", views, VIEWS), ("sides", sides, SIDES)):
+            if not chosen or not set(chosen) <= set(known):
+                raise ValueError(f"{what} must be one or more of {', '.join(known)}, got {', '.join(chosen) or 'none'}")
+        self.views, self.sides = views, sides
 
     def check(self, student: MannerConfig, teacher: MannerConfig) -> None:
         super().check(student, teacher)
@@ -88,8 +107,11 @@ class MultiViewAttentionTransfer(LevelMatching):
     def last_level(self, student: MannerConfig, teacher: MannerConfig) -> int | None:
         return min(set(student.attended_levels) & set(teacher.attended_levels))
 
-    def forward(self, student: MannerOutput, teacher: MannerOutput) -> Tensor:
-        return multi_view_attention_transfer(student["view_features"], teacher["view_features"], self.p, self.views)
+    def targets(self, teacher: MannerOutput) -> dict[str, Tensor]:
+        return view_energies(teacher["view_features"], self.p, self.views, self.sides)
+
+    def distance(self, student: MannerOutput, targets: Mapping[str, Tensor]) -> Tensor:
+        return summed_distance(self.targets(student), targets)
 
 
 METHODS: dict[str, type[DistillationMethod] | None] = {
