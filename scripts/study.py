@@ -1,0 +1,51 @@
+"""Run a study: distil every student of its table, measure it, and render table and picture; goes on where it stopped.
+
+    python scripts/study.py --dns_root DNS_FOLDER --valentini_root VALENTINI_FOLDER
+
+Runs are kept below `--folder`; the record and the picture are written after every cell. `--cells TEXT` runs only those
+whose path (PRESET/METHOD/seedN) holds the text.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mvat_hf import load_dns, load_valentini
+from mvat_hf.errors import USER_ERRORS, one_line
+from mvat_hf.figures import quality_by_method
+from mvat_hf.recipe import read_recipe
+from mvat_hf.records import write_json
+from mvat_hf.study import collect, read_study, render_study, run_cell
+
+SCRIPTS = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=SCRIPTS / "recipes" / "study" / "cpu.yaml", help="the study")
+    parser.add_argument("--dns_root", type=Path, required=True, help="DNS folder: to train, validate and test on")
+    parser.add_argument("--valentini_root", type=Path, required=True, help="Valentini folder: its test set")
+    parser.add_argument("--folder", type=Path, default=Path("runs/study"), help="of the runs (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=SCRIPTS / "benchmarks" / "study.json", help="record to write")
+    parser.add_argument("--cells", default="", help="only cells whose path holds this text")
+    options = parser.parse_args()
+    cells, title = read_study(options.config), read_recipe(options.config)["title"]
+    test_sets = {
+        "dns test": load_dns(options.dns_root, "test"),
+        "valentini test": load_valentini(options.valentini_root, "test"),
+    }
+    for cell in cells:
+        if options.cells in cell.path:
+            print(cell.path, flush=True)
+            run_cell(cell, options.folder, options.dns_root, test_sets, options.folder / "teacher")
+            record = collect(cells, options.folder, title)
+            write_json(options.output, record)
+            quality_by_method(record, options.output.with_suffix(".png"))
+    print(render_study(collect(cells, options.folder, title)))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except USER_ERRORS as error:
+        sys.exit(one_line(error))

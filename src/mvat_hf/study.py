@@ -1,0 +1,232 @@
+"""Studies: students of several sizes by several methods and seeds, each distilled and measured alike, and the table.
+
+A study is a YAML file (`scripts/recipes/study/`): a recipe that all cells share, and what differs from cell to cell.
+`scripts/study.py` runs what is missing and renders what is there.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+
+from .complexity import complexity
+from .metrics.scoring import METRICS, QUICK
+from .models.manner import MannerConfig
+from .recipe import NOT_PART_OF_A_RECIPE, RecipeError, read_recipe
+from .records import environment, write_json, write_text
+from .report import markdown, paired, show
+
+KEYS = {"title", "recipe", "presets", "seeds", "methods", "ablation"}
+PLAIN = "none"  # the method that the others are compared with
+DISTILL = Path(__file__).parents[2] / "scripts" / "distill.py"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    One training run of a study.
+
+    Attributes:
+        preset: the student's size.
+        name: the method, or the variant of an ablation.
+        seed: of weights, data order and crops; the same in all cells of a row.
+        recipe: all options, those that all cells share and those that are the cell's own.
+        ablation: whether it belongs to the ablation.
+    """
+
+    preset: str
+    name: str
+    seed: int
+    recipe: Mapping[str, Any]
+    ablation: bool
+
+    @property
+    def path(self) -> str:
+        """Its folder below that of the study."""
+        return f"{self.preset}/{self.name.replace(' ', '_')}/seed{self.seed}"
+
+
+def read_study(path: str | Path) -> list[Cell]:
+    """
+    The cells of a study: for every seed all sizes by all methods, then the ablation.
+
+    Raises:
+        RecipeError: a key that is missing or unknown, or no method "none" to compare with.
+    """
+    study = read_recipe(path)
+    if study.keys() != KEYS:
+        differing = ", ".join(sorted(study.keys() ^ KEYS))
+        raise RecipeError(f"{path} must have the keys {', '.join(sorted(KEYS))}; missing or unknown: {differing}")
+    if PLAIN not in study["methods"]:
+        raise RecipeError(f'{path} needs the method "{PLAIN}", which the others are compared with')
+
+    def cell(preset: str, name: str, seed: int, own: Mapping[str, Any], ablation: bool) -> Cell:
+        return Cell(preset, name, seed, {**study["recipe"], "preset": preset, "seed": seed, **own}, ablation)
+
+    cells = []
+    for seed in study["seeds"]:
+        for preset in study["presets"]:
+            cells += [cell(preset, name, seed, own, False) for name, own in study["methods"].items()]
+    for seed in study["seeds"]:
+        ablation = study["ablation"]
+        cells += [cell(ablation["preset"], name, seed, own, True) for name, own in ablation["cells"].items()]
+    return cells
+
+
+def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, Any], cache: Path | None) -> None:
+    """Train a cell below `folder` by `scripts/distill.py` and measure it, as far as that is not done.
+
+    Args:
+        data_root: DNS folder to train and validate on.
+        test_sets: data sets by their names in records, "dns test" and "valentini test".
+        cache: see `TargetCache`.
+
+    Raises:
+        RecipeError: the training failed, or the folder holds a run of another recipe.
+    """
+    from .evaluation import evaluate
+
+    own = folder / cell.path
+    if not (own / "results.json").is_file():
+        recipe = write_text(own / "cell.yaml", yaml.safe_dump(dict(cell.recipe)))
+        command = [sys.executable, str(DISTILL), "--config", str(recipe), "--data_root", str(data_root)]
+        command += ["--output_dir", str(own), *(["--teacher_cache", str(cache)] if cache else [])]
+        with (own / "log.txt").open("a") as log:
+            if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
+                raise RecipeError(f"{cell.path} failed: {(own / 'log.txt').read_text().strip().splitlines()[-1]}")
+    trained = json.loads((own / "results.json").read_text())["recipe"]
+    bearing = cell.recipe.keys() - NOT_PART_OF_A_RECIPE
+    changed = sorted(name for name in bearing if trained.get(name) != cell.recipe[name])
+    if changed:
+        raise RecipeError(f"{own} holds a run with other {', '.join(changed)}: choose another folder")
+    for name, dataset in test_sets.items():
+        record = own / f"{name.replace(' ', '_')}.json"
+        if not record.is_file():
+            journal = record.with_suffix(".jsonl")
+            write_json(record, evaluate({"student": own}, dataset, name=name, metrics=QUICK, journal=journal))
+
+
+def collect(cells: Sequence[Cell], folder: Path, title: str) -> dict[str, Any]:
+    """The record of what is there of a study: every finished cell with its validation and scores by file."""
+    found: list[dict[str, Any]] = []
+    tests: dict[str, Any] = {}
+    teacher = None
+    for cell in cells:
+        paths = sorted((folder / cell.path).glob("*_test.json"))
+        if not paths:
+            continue
+        training = json.loads((folder / cell.path / "results.json").read_text())
+        teacher = teacher or training["teacher"]
+        row = {
+            "preset": cell.preset,
+            "name": cell.name,
+            "seed": cell.seed,
+            "ablation": cell.ablation,
+            "recipe": training["recipe"],
+            "steps": training["steps"],
+            "chosen": training["chosen"],
+            "environment": training["environment"],
+            "tests": {},
+        }
+        for path in paths:
+            record = json.loads(path.read_text())
+            noisy, student = record["systems"]
+            tests.setdefault(record["dataset"]["name"], {**record["dataset"], "noisy": noisy["means"]})
+            row["weights_sha256"] = student["weights_sha256"]
+            row["tests"][record["dataset"]["name"]] = {
+                "failures": student["failures"],
+                "means": student["means"],
+                "scores": {
+                    key: {name: round(score[key], 4) for name, score in student["scores"].items()}
+                    for key in record["metrics"]
+                },
+            }
+        found.append(row)
+    return {
+        "kind": "study",
+        "title": title,
+        "cells": found,
+        "planned": len(cells),
+        "tests": tests,
+        "teacher": teacher,
+        "environment": environment(),
+    }
+
+
+def rows_of(record: Mapping[str, Any], ablation: bool) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Finished cells, a list of seeds for every (preset, name)."""
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in record["cells"]:
+        if cell["ablation"] == ablation:
+            rows.setdefault((cell["preset"], cell["name"]), []).append(cell)
+    return rows
+
+
+def gain(cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test: str, key: str) -> dict[str, Any]:
+    """Paired difference to plain training: by file, averaged over the seeds that both have (see `report.paired`)."""
+    by_seed = {cell["seed"]: cell["tests"][test]["scores"][key] for cell in plain if test in cell["tests"]}
+    pairs = [
+        (cell["tests"][test]["scores"][key], by_seed[cell["seed"]])
+        for cell in cells
+        if cell["seed"] in by_seed and test in cell["tests"]
+    ]
+    if not pairs:
+        return {"mean": None, "interval": None, "seeds": 0}
+    names = set.intersection(*(set(scores) for pair in pairs for scores in pair))
+    differences = [mean(mine[name] - other[name] for mine, other in pairs) for name in sorted(names)]
+    return {**paired(differences), "seeds": len(pairs)}
+
+
+def spread(values: Sequence[float], key: str) -> str:
+    """ "2.10 (2.08 to 2.12)": a mean over seeds and its range."""
+    form = METRICS[key].format
+    ends = f" ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else ""
+    return form.format(mean(values)) + ends
+
+
+def render_study(record: Mapping[str, Any]) -> str:
+    """The record as Markdown: a table for every test set, and one of the ablation."""
+    done, planned = len(record["cells"]), record["planned"]
+    parts = [record["title"].strip(), f"{done} of {planned} cells are measured; what is missing is not shown."]
+    for name, test in record["tests"].items():
+        parts.append(f"{name}, {test['files']} pairs; mean over seeds (range), difference to plain training by file:")
+        parts.append(render_rows(record, name, ablation=False))
+    if rows_of(record, ablation=True):
+        for name in record["tests"]:
+            parts.append(f"MV-AT taken apart, {name}:")
+            parts.append(render_rows(record, name, ablation=True))
+    return "\n\n".join(parts)
+
+
+def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
+    """A row for every size and method, or variant; the noisy input first."""
+    titles = [METRICS[key].title for key in QUICK]
+    rows = [["student", "method", "seeds", *titles, *(f"{title} to plain" for title in titles)]]
+    noisy = record["tests"][test]["noisy"]
+    rows.append(["noisy", "", "", *(METRICS[key].format.format(noisy[key]) for key in QUICK), *[""] * len(QUICK)])
+    methods = rows_of(record, ablation=False)
+    for (preset, name), all_cells in rows_of(record, ablation).items():
+        cells = [cell for cell in all_cells if test in cell["tests"]]
+        if not cells:
+            continue
+        gains = {key: gain(cells, methods.get((preset, PLAIN), []), test, key) for key in QUICK}
+        scores = [spread([cell["tests"][test]["means"][key] for cell in cells], key) for key in QUICK]
+        shown = [show(key, found["mean"], found["interval"], "+") for key, found in gains.items()]
+        rows.append([preset, name, str(len(cells)), *scores, *([""] * len(QUICK) if name == PLAIN else shown)])
+    return markdown(rows)
+
+
+def curves(record: Mapping[str, Any], test: str, key: str) -> dict[str, list[tuple[float, list[float]]]]:
+    """For every method its points: FLOPs for 4 s of the student, and the means of its seeds."""
+    points: dict[str, list[tuple[float, list[float]]]] = {}
+    for (preset, name), cells in rows_of(record, ablation=False).items():
+        means = [cell["tests"][test]["means"][key] for cell in cells if test in cell["tests"]]
+        if means:
+            points.setdefault(name, []).append((complexity(MannerConfig.from_preset(preset)).flops, means))
+    return {name: sorted(found) for name, found in points.items()}

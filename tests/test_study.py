@@ -1,0 +1,155 @@
+"""Studies: their cells, what their record says, and one cell run as a user does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from mvat_hf.figures import quality_by_method
+from mvat_hf.recipe import RecipeError
+from mvat_hf.study import collect, gain, read_study, render_study
+
+REPOSITORY = Path(__file__).parents[1]
+STUDIES = sorted((REPOSITORY / "scripts" / "recipes" / "study").glob("*.yaml"))
+STUDY = {
+    "title": "A small study.",
+    "presets": ["manner-s-2.2gf", "manner-s-5.3gf"],
+    "seeds": [3, 4],
+    "recipe": {"max_steps": 2, "beta": 0.5},
+    "methods": {"none": {"method": "none"}, "mvat": {"method": "mvat", "beta": 0.1}},
+    "ablation": {"preset": "manner-s-2.2gf", "cells": {"p 1": {"p": 1.0}}},
+}
+
+
+def written(path: Path, **changes) -> Path:
+    path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
+    return path
+
+
+def test_cells_are_sizes_by_methods_by_seeds_then_the_ablation(tmp_path):
+    cells = read_study(written(tmp_path / "study.yaml"))
+    assert [cell.path for cell in cells[:4]] == [
+        "manner-s-2.2gf/none/seed3", "manner-s-2.2gf/mvat/seed3", "manner-s-5.3gf/none/seed3",
+        "manner-s-5.3gf/mvat/seed3",
+    ]  # fmt: skip
+    assert [cell.path for cell in cells[-2:]] == ["manner-s-2.2gf/p_1/seed3", "manner-s-2.2gf/p_1/seed4"]
+    assert len(cells) == 10 and [cell.ablation for cell in cells] == [False] * 8 + [True] * 2
+    assert cells[1].recipe == {"max_steps": 2, "beta": 0.1, "preset": "manner-s-2.2gf", "seed": 3, "method": "mvat"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"sizes": []}, "missing or unknown: sizes"), ({"methods": {"mvat": {}}}, 'needs the method "none"')],
+)
+def test_a_study_with_other_keys_is_refused(tmp_path, changes, message):
+    with pytest.raises(RecipeError, match=message):
+        read_study(written(tmp_path / "study.yaml", **changes))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_studies_of_the_repository_can_be_read(path):
+    cells = read_study(path)
+    assert len({cell.path for cell in cells}) == len(cells)
+    assert {cell.recipe["method"] for cell in cells if not cell.ablation} == {"none", "output", "at", "mvat"}
+
+
+def cell_record(preset: str, name: str, seed: int, pesq: list[float]) -> dict:
+    scores = {key: {str(index): value for index, value in enumerate(pesq)} for key in ("pesq", "stoi", "si_sdr")}
+    means = {key: float(np.mean(pesq)) for key in scores}
+    tests = {"dns test": {"scores": scores, "means": means, "failures": []}}
+    return {"preset": preset, "name": name, "seed": seed, "ablation": name == "p 1", "tests": tests}
+
+
+@pytest.fixture
+def record() -> dict:
+    cells = [
+        cell_record("manner-s-2.2gf", "none", 0, [1.0, 2.0, 3.0, 4.0]),
+        cell_record("manner-s-2.2gf", "none", 1, [2.0, 3.0, 4.0, 5.0]),
+        cell_record("manner-s-2.2gf", "mvat", 0, [1.5, 2.5, 3.5, 4.0]),
+        cell_record("manner-s-2.2gf", "mvat", 1, [2.1, 3.1, 4.1, 5.0]),
+        cell_record("manner-s-2.2gf", "mvat", 2, [9.0, 9.0, 9.0, 9.0]),  # no plain run of that seed
+        cell_record("manner-s-2.2gf", "p 1", 0, [1.0, 2.0, 3.0, 4.5]),
+    ]
+    noisy = {"pesq": 1.5, "stoi": 0.5, "si_sdr": 3.0}
+    tests = {"dns test": {"name": "dns test", "files": 4, "noisy": noisy}}
+    return {"title": "A study.", "cells": cells, "planned": 9, "tests": tests, "teacher": None}
+
+
+def test_a_gain_is_paired_by_file_and_seed(record):
+    by_name = {name: [cell for cell in record["cells"] if cell["name"] == name] for name in ("none", "mvat")}
+    found = gain(by_name["mvat"], by_name["none"], "dns test", "pesq")
+    assert found["seeds"] == 2 and found["files"] == 4
+    assert found["mean"] == pytest.approx(np.mean([0.3, 0.3, 0.3, 0.0]))
+    assert found["interval"][0] < found["mean"] < found["interval"][1]
+    assert gain(by_name["mvat"], [], "dns test", "pesq") == {"mean": None, "interval": None, "seeds": 0}
+
+
+def test_the_table_has_what_is_there_and_says_how_much(record, tmp_path):
+    text = render_study(record)
+    assert "6 of 9 cells are measured" in text
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| m")]
+    assert [row[:3] for row in rows] == [
+        ["manner-s-2.2gf", "none", "2"], ["manner-s-2.2gf", "mvat", "3"], ["manner-s-2.2gf", "p 1", "1"],
+    ]  # fmt: skip
+    assert rows[0][3] == "3.00 (2.50 to 3.50)" and rows[0][6] == ""
+    assert rows[1][6].startswith("+0.2")
+    quality_by_method(record, tmp_path / "study.png")
+    assert (tmp_path / "study.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory, speech) -> Path:
+    """DNS and Valentini folders of generated noise and the demo's voices, a pair in each test set."""
+    root = tmp_path_factory.mktemp("corpora")
+    rng = np.random.default_rng(0)
+    pairs = {"dns/test_set/synthetic/no_reverb": "clean_fileid_1", "valentini": "p232_001"}
+    for number, audio in enumerate(speech):
+        (root / "dns" / "clean" / f"voice{number}").mkdir(parents=True)
+        soundfile.write(root / "dns" / "clean" / f"voice{number}" / "0.flac", audio, 16000)
+        (root / "dns" / "noise" / f"type{number}").mkdir(parents=True)
+        soundfile.write(root / "dns" / "noise" / f"type{number}" / "0.flac", 0.1 * rng.standard_normal(32000), 16000)
+    for below, name in pairs.items():
+        for kind, audio in {
+            "clean": speech[0],
+            "noisy": speech[0] + 0.02 * rng.standard_normal(len(speech[0])),
+        }.items():
+            folder = root / below / (kind if below.startswith("dns") else f"{kind}_testset_wav")
+            folder.mkdir(parents=True)
+            soundfile.write(folder / f"{name}.flac", audio, 16000)
+    return root
+
+
+def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
+    teacher = REPOSITORY / "scripts" / "recipes" / "study" / "teacher"
+    recipe = {
+        "teacher": str(teacher), "dataset": "dns", "segment_seconds": 0.3, "max_steps": 2, "eval_steps": 2,
+        "save_steps": 2, "per_device_train_batch_size": 2, "validation_files": 1, "use_cpu": True, "hidden_size": 6,
+    }  # fmt: skip
+    config = written(tmp_path / "study.yaml", recipe=recipe, presets=["manner-s-2.2gf"], seeds=[0])
+    command = [
+        sys.executable, str(REPOSITORY / "scripts" / "study.py"), f"--config={config}", f"--dns_root={corpora}/dns",
+        f"--valentini_root={corpora}/valentini", f"--folder={tmp_path}/runs", f"--output={tmp_path}/study.json",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+    def run(*options: str) -> dict:
+        done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads((tmp_path / "study.json").read_text())
+
+    first = run("--cells", "none")
+    assert [cell["name"] for cell in first["cells"]] == ["none"] and first["planned"] == 3
+    weights = (tmp_path / "runs" / "manner-s-2.2gf" / "none" / "seed0" / "model.safetensors").stat().st_mtime_ns
+    record = run()
+    assert (tmp_path / "runs" / "manner-s-2.2gf" / "none" / "seed0" / "model.safetensors").stat().st_mtime_ns == weights
+    assert {cell["name"] for cell in record["cells"]} == {"none", "mvat", "p 1"}
+    assert all(set(cell["tests"]) == {"dns test", "valentini test"} for cell in record["cells"])
+    assert record["cells"][0] == first["cells"][0]
+    assert any((tmp_path / "runs" / "teacher").rglob("*.safetensors"))
+    assert collect(read_study(config), tmp_path / "elsewhere", "")["cells"] == []
