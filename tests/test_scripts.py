@@ -21,7 +21,7 @@ TRAINING = sorted(RECIPES.keys() - set(DISTILLING))
 # small enough for a test; levels as in the recipe's preset
 SHORT = {
     "hidden_size": 6, "max_steps": 2, "eval_steps": 1, "save_steps": 1, "logging_steps": 1, "validation_files": 1,
-    "per_device_train_batch_size": 2, "segment_seconds": 0.5, "scoring_processes": 1, "dataloader_num_workers": 0,
+    "per_device_train_batch_size": 2, "segment_seconds": 0.5, "hop_seconds": 0.5, "scoring_processes": 1, "dataloader_num_workers": 0,
     "use_cpu": True, "bf16": False,
 }  # fmt: skip
 
@@ -54,6 +54,24 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def valentini(tmp_path_factory, speech) -> Path:
+    """A Valentini folder of the demo's voices: two speakers to train on, one to validate on."""
+    root = tmp_path_factory.mktemp("valentini")
+    rng = np.random.default_rng(0)
+    for speaker, audio in zip(("p226", "p227", "p287"), speech, strict=False):
+        for kind, recording in {"clean": audio, "noisy": audio + 0.02 * rng.standard_normal(len(audio))}.items():
+            folder = root / f"{kind}_trainset_28spk_wav"
+            folder.mkdir(exist_ok=True)
+            soundfile.write(folder / f"{speaker}_001.wav", recording, 16000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def corpora(data, valentini) -> dict[str, Path]:
+    return {"dns": data, "valentini": valentini}
+
+
+@pytest.fixture(scope="module")
 def teacher(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "teacher"
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
@@ -75,15 +93,17 @@ def test_a_run_leaves_weights_curve_record_and_recipe(teacher):
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
-def test_every_training_recipe_runs(path, data, tmp_path):
-    done = launch("train.py", "--config", path, data_root=data, output_dir=tmp_path / "run", **SHORT)
+def test_every_training_recipe_runs(path, corpora, tmp_path):
+    root = corpora[RECIPES[path]["dataset"]]
+    done = launch("train.py", "--config", path, data_root=root, output_dir=tmp_path / "run", **SHORT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((tmp_path / "run" / "results.json").read_text())["steps"] == 2
 
 
 @pytest.mark.parametrize("path", DISTILLING, ids=lambda path: path.stem)
-def test_every_distillation_recipe_runs(path, data, teacher, tmp_path):
-    done = launch("distill.py", "--config", path, data_root=data, teacher=teacher, output_dir=tmp_path / "run", **SHORT)
+def test_every_distillation_recipe_runs(path, corpora, teacher, tmp_path):
+    options = {"data_root": corpora[RECIPES[path]["dataset"]], "teacher": teacher, "output_dir": tmp_path / "run"}
+    done = launch("distill.py", "--config", path, **options, **SHORT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "'distillation'" in done.stdout
     record = json.loads((tmp_path / "run" / "results.json").read_text())

@@ -138,6 +138,14 @@ def test_every_parameter_learns_and_every_term_is_logged(tmp_path):
     assert entry["loss"] == pytest.approx(entry["l1"] + 0.5 * spectral, rel=1e-4)
 
 
+def test_one_cycle_rises_to_the_learning_rate_and_falls_below_its_start(tmp_path):
+    trainer = plain(tmp_path, one_cycle=True, max_steps=20, learning_rate=1e-2)
+    trainer.train()
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    assert max(rates) == pytest.approx(1e-2, rel=0.02)
+    assert rates.index(max(rates)) in (5, 6) and rates[-1] < rates[0] < 1e-3
+
+
 def test_no_shared_level_is_an_error_before_training(tmp_path):
     with pytest.raises(ValueError, match="share no level"):
         distilling(tmp_path, "mvat", 1.0, small_model(1, depth=3, attention_levels=[2]))

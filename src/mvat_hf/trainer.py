@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -42,6 +43,9 @@ class EnhancementArguments(TrainingArguments):
     metric_for_best_model: str | None = field(default="pesq", metadata={"help": "pesq, stoi or si_sdr of validation."})
     greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
+    one_cycle: bool = field(
+        default=False, metadata={"help": "torch's OneCycleLR up to learning_rate in the place of lr_scheduler_type."}
+    )
     logging_steps: float = field(default=25, metadata={"help": "Steps between two lines of losses."})
     # the order of the types is what the argument parser understands
     report_to: None | str | list[str] = field(  # noqa: RUF036
@@ -128,6 +132,16 @@ class EnhancementTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             pin_memory=args.dataloader_pin_memory,
         )
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        """As in transformers, or OneCycleLR, which its names of schedules leave out."""
+        if not self.args.one_cycle:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            stepped: Any = optimizer or self.optimizer
+            cycle: Any = OneCycleLR(stepped, max_lr=self.args.learning_rate, total_steps=num_training_steps)
+            self.lr_scheduler, self._created_lr_scheduler = cycle, True
+        return self.lr_scheduler
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
         outputs: MannerOutput = model(**inputs)
