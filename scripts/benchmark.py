@@ -16,11 +16,14 @@ HERE = Path(__file__).parent / "benchmarks"
 SMALL_RECORDS = Path("runs/benchmarks")
 # options of each benchmark: in full, and small
 OPTIONS = {
-    "inference": (["--quality", "{data}"], ["--seconds", "1", "10", "--repeats", "2"]),
-    "training_step": ([], ["--batch", "1", "--seconds", "1", "--repeats", "2"]),
+    "inference": (
+        ["--quality", "{data}", "--threads", "1", "2", "--peers", "rnnoise", "nsnet2", "deepfilternet3"],
+        ["--models", "manner-s-8.1gf", "--seconds", "1", "10", "--repeats", "2", "--peers", "rnnoise"],
+    ),
+    "training_step": (["--threads", "1", "2"], ["--batch", "1", "--seconds", "1", "--repeats", "2"]),
     "loader": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--batches", "4"]),
     "long_file": ([], ["--minutes", "1", "2"]),
-    "chunking": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns"]),
+    "chunking": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--pairs", "2"]),
 }
 
 

@@ -1,6 +1,6 @@
 """Distil a student from a teacher checkpoint.
 
-    accelerate launch scripts/distill.py --config scripts/recipes/distill_cpu.yaml \\
+    accelerate launch --quiet scripts/distill.py --config scripts/recipes/distill_cpu.yaml \\
         --data_root DNS_FOLDER --teacher runs/teacher_cpu
 
 The same command continues an interrupted run. Options after the recipe override it; `--help` lists all.

@@ -12,6 +12,7 @@ from mvat_hf.cards import fill_block, read_records, render_card, render_results
 from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 from mvat_hf.report import markdown
+from mvat_hf.study import render_study
 
 REPO = Path(__file__).parents[1]
 BENCHMARKS = REPO / "scripts" / "benchmarks"
@@ -84,6 +85,12 @@ def render_speed(record: Mapping[str, Any]) -> str:
                 f"{limit['matmul']:.0f} by `torch.matmul`. The straightforward graph is "
                 f"{model['gflops_of_10_seconds']:.1f} GFLOP for 10 s: {1000 * bound:.0f} ms at the first rate."
             )
+    if record.get("peers"):
+        taken = (
+            f"{peer['peer']} {1000 * peer['median_seconds']:.0f} ms for {peer['seconds']:g} s"
+            for peer in record["peers"]
+        )
+        parts.append(f"CPU time of other packages' enhancers on that machine: {', '.join(taken)}.")
     return "\n\n".join(parts)
 
 
@@ -98,11 +105,25 @@ def speed_table(rows: list[dict[str, Any]], quality: list[dict[str, Any]]) -> st
         cells = [system, *(f"{own[length]['ratio']:.2f}x" for length in lengths)]
         cells.append(f"{1000 * own[10]['median_seconds']:.0f} ms" if 10 in own else "not measured")
         cells.append(f"{max(row['error'] for row in own.values()):.0e}")
-        cells.append(f"{own[lengths[-1]]['peak_megabytes']:.0f} MB")
+        memory = own[lengths[-1]]
+        above = memory["peak_megabytes"] - memory["loaded_megabytes"]
+        cells.append(f"{memory['peak_megabytes']:.0f} MB ({above:.0f} for the pass)")
         for score in (score for score in quality if score["system"] == system):
             cells += [f"{score[key]:.3f} ({score[f'{key}_change']:+.4f})" for key in ("pesq", "si_sdr")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def render_training_step(record: Mapping[str, Any]) -> str:
+    """A line for every system and number of threads: clips per second, and the ratio to the straightforward step."""
+    rows = [["", "threads", "s a step", "clips a second", "times the straightforward step"]]
+    for row in record["rows"]:
+        speed = (f"{row['seconds_per_step']:.2f}", f"{row['samples_per_second']:.2f}", f"{row['ratio']:.2f}x")
+        rows.append([row["system"], str(row["threads"]), *speed])
+    return (
+        f"A step of MV-AT, student {record['student']}, teacher {record['teacher']}, {record['batch']} x "
+        f"{record['seconds']:g} s, on {record['environment']['machine']['processor']}:\n\n{markdown(rows)}"
+    )
 
 
 # records of the benchmarks: the README's block, and what renders it
@@ -110,6 +131,8 @@ TABLES = {
     "inference": ("speed", render_speed),
     "long_file": ("long_file", render_long_file),
     "chunking": ("chunking", render_chunking),
+    "training_step": ("training_step", render_training_step),
+    "study": ("study", render_study),
 }
 
 

@@ -21,8 +21,8 @@ TRAINING = sorted(RECIPES.keys() - set(DISTILLING))
 # small enough for a test; levels as in the recipe's preset
 SHORT = {
     "hidden_size": 6, "max_steps": 2, "eval_steps": 1, "save_steps": 1, "logging_steps": 1, "validation_files": 1,
-    "per_device_train_batch_size": 2, "segment_seconds": 0.5, "hop_seconds": 0.5, "scoring_processes": 1, "dataloader_num_workers": 0,
-    "use_cpu": True, "bf16": False,
+    "per_device_train_batch_size": 2, "segment_seconds": 0.5, "hop_seconds": 0.5, "scoring_processes": 1,
+    "dataloader_num_workers": 0, "use_cpu": True, "bf16": False,
 }  # fmt: skip
 
 

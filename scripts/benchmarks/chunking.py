@@ -23,7 +23,7 @@ from mvat_hf.metrics import pesq, si_sdr
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 from mvat_hf.records import environment, weights_hash, write_json
 
-RATE, PAIRS, PAIRS_OF_RECORDING = 16000, 10, 5
+RATE, PAIRS_OF_RECORDING = 16000, 5
 CHUNKS = [(chunk, overlap) for chunk in (4, 10) for overlap in (0, 0.1, 0.25, 0.5, 1, 2)]
 LIVE = [(context, 0.25, lookahead) for context in (1, 2, 4) for lookahead in (0, 0.25, 0.5)]
 Pair = dict[str, np.ndarray]
@@ -33,16 +33,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", required=True, help="folder of DNS data")
     parser.add_argument("--model", default=str(SNAPSHOTS / "manner-s-8.1gf"), help="folder or Hub id")
+    parser.add_argument("--pairs", type=int, default=10, help="validation pairs (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = MannerModel.from_pretrained(options.model).fuse()
     mixtures = load_dns(options.data_root, "validation")
-    pairs: list[Pair] = [mixtures[int(index)] for index in np.linspace(0, len(mixtures) - 1, PAIRS)]  # type: ignore[arg-type]
+    pairs: list[Pair] = [mixtures[int(index)] for index in np.linspace(0, len(mixtures) - 1, options.pairs)]  # type: ignore[arg-type]
     record = {
         "model": Path(options.model).name,
         "weights_sha256": weights_hash(model),
-        "pairs": PAIRS,
+        "pairs": options.pairs,
         "seconds": sum(len(pair["noisy"]) for pair in pairs) / RATE,
         **measure(model, pairs),
         "environment": environment(),

@@ -2,12 +2,13 @@
 
 python scripts/benchmarks/inference.py
 python scripts/benchmarks/inference.py --quality FOLDER          # and PESQ and SI-SDR on FOLDER/dns, FOLDER/valentini
-python scripts/benchmarks/inference.py --models manner-b --seconds 1 4 10 --repeats 3 --output manner-b.json
+python scripts/benchmarks/inference.py --models manner-b --threads 1 2 --repeats 3 --output manner-b.json
 python scripts/render_cards.py                                   # the README's table from the record
 
 All systems run in one process and take turns; ratios are of medians. On one thread the time is the process's own CPU
 time, so that other work on the machine counts little; on more it is the time that passes. Memory is the largest
-resident size of a process that loads one system and makes one pass, libraries included.
+resident size of a process that loads one system and makes one pass, libraries included. Peers are enhancers of other
+packages (`mvat_hf.peers`), on the same input with the threads that they take by themselves.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from mvat_hf import MannerConfig, MannerModel, complexity, load_dns, load_valentini
 from mvat_hf.export import export_onnx
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.peers import PEERS, load_peer
 from mvat_hf.records import environment, weights_hash, write_json
 from mvat_hf.runtime import OnnxManner
 
@@ -37,15 +39,20 @@ SYSTEMS = ("baseline", "PyTorch", "PyTorch fused", "PyTorch fused bfloat16", "ON
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}
+LONGEST = {"manner-b": 10.0, "manner-l": 10.0}  # s: they attend at full rate, 18 GB for 30 s in one pass
+PEER_SECONDS = 10.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed, error and memory of every way to run a model.")
-    parser.add_argument("--models", nargs="+", default=["manner-s-8.1gf"], help="presets (default: %(default)s)")
+    parser.add_argument(
+        "--models", nargs="+", default=["manner-s-8.1gf", "manner-b"], help="presets (default: %(default)s)"
+    )
     parser.add_argument("--seconds", nargs="+", type=float, default=[1, 4, 10, 60], help="lengths of the input")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], help="numbers of threads (default: 1)")
     parser.add_argument("--repeats", type=int, default=7, help="timed passes of each system (default: %(default)s)")
     parser.add_argument("--quality", type=Path, metavar="FOLDER", help="also score real pairs: its dns/ and valentini/")
+    parser.add_argument("--peers", nargs="*", default=[], help="also time these enhancers of other packages")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
     parser.add_argument("--memory-of", nargs=3, metavar=("SYSTEM", "FOLDER", "SECONDS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -62,12 +69,14 @@ def main() -> None:
                 row
                 for threads in options.threads
                 for seconds in options.seconds
+                if seconds <= LONGEST.get(name, seconds)
                 for row in measure(Path(folder), seconds, threads, options.repeats)
             ]
             entry = {"weights_sha256": weights_hash(model), "gflops_of_10_seconds": complexity(model, 10).flops / 1e9}
             record["models"][name] = {**entry, "rows": rows}
-            if options.quality:
+            if options.quality and (SNAPSHOTS / name).is_dir():  # random weights have none
                 record["models"][name]["quality"] = measure_quality(Path(folder), options.quality)
+    record["peers"] = [measure_peer(name, options.repeats) for name in options.peers]
     print(write_json(options.output, record))
 
 
@@ -146,6 +155,19 @@ def measure(folder: Path, seconds: float, threads: int, repeats: int) -> list[di
     for row in rows:
         print(json.dumps(row), flush=True)
     return rows
+
+
+def measure_peer(name: str, repeats: int) -> dict[str, Any]:
+    """Median CPU time of a peer for `PEER_SECONDS` of noisy speech, and its real-time factor by that."""
+    run, audio, times = load_peer(name), noisy_speech(PEER_SECONDS)[0].numpy(), []
+    for _ in range(repeats + 1):
+        start = time.process_time()
+        run(audio, RATE)
+        times.append(time.process_time() - start)
+    median = statistics.median(times[1:])  # the first is slower
+    row = {"peer": name, "package": PEERS[name].package, "seconds": PEER_SECONDS, "median_seconds": median}
+    print(json.dumps(row), flush=True)
+    return {**row, "real_time_factor": median / PEER_SECONDS}
 
 
 def peak_memory(system: str, folder: Path, seconds: float) -> dict[str, float]:
