@@ -1,7 +1,8 @@
 """Model cards and README tables, rendered from the records of `model_cards/NAME/`; no number in them is typed.
 
 A folder there holds `about.md` (licence, languages and data sets as metadata; data, licences and limits in prose),
-`training.json` (the run's record) and one `eval_*.json` for every test set.
+`training.json` (the run's record), one `eval_*.json` for every test set, and perhaps `trials.json` (records of short
+runs by which the recipe was chosen).
 """
 
 import json
@@ -13,9 +14,9 @@ import yaml
 from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
 from .complexity import complexity
-from .metrics.scoring import TITLES
+from .metrics.scoring import METRICS, TITLES
 from .models.manner import MannerConfig
-from .report import render_table
+from .report import markdown, render_table
 
 # data set of a record: its title, how many pairs it has in full, and its id on the Hub
 TEST_SETS = {
@@ -41,6 +42,7 @@ def render_card(folder: str | Path) -> str:
         about.text.strip(),
         "## How it was trained",
         render_training(training),
+        *render_trials(folder / "trials.json"),
         "## What it scores",
         render_results(evaluations),
         "## What it costs",
@@ -166,10 +168,28 @@ def render_training(record: Mapping[str, Any]) -> str:
         f"- Data: {', '.join(f'{part}: {describe_part(files)}' for part, files in data.items())}.",
         f"- Recipe: {record['steps']} steps; {options}.",
         f"- {record['validation_files']} files for validation. {render_validation(chosen)}",
-        f"- Commit {record['environment']['commit']}, seed {record['seed']}, torch {versions['torch']}, "
+        f"- Commit {record['environment']['commit'] or 'not recorded'}, seed {record['seed']}, torch {versions['torch']}, "
         f"{machine['processor']}, {machine['cores']} cores.",
     ]
     return "\n".join(lines)
+
+
+def render_trials(path: Path) -> list[str]:
+    """What differed between short runs and how they validated, as a table under a heading; nothing without a record."""
+    if not path.is_file():
+        return []
+    trials = json.loads(path.read_text())
+    names = sorted({name for trial in trials for name in trial["recipe"]})
+    differing = [name for name in names if len({str(trial["recipe"].get(name)) for trial in trials}) > 1]
+    rows = [[*differing, "steps", *(f"validation {title}" for title in TITLES.values())]]
+    for trial in trials:
+        last = trial["validations"][-1]
+        scores = [METRICS[key].format.format(last[f"eval_{key}"]) for key in TITLES]
+        rows.append([*(str(trial["recipe"].get(name, 0)) for name in differing), str(trial["steps"]), *scores])
+    same = (
+        f"Short runs from the same weights, on the same mixtures, validated on {trials[0]['validation_files']} files:"
+    )
+    return ["### What was tried", f"{same}\n\n{markdown(rows)}"]
 
 
 def render_validation(chosen: Mapping[str, Any]) -> str:
