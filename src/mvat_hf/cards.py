@@ -168,8 +168,8 @@ def render_training(record: Mapping[str, Any]) -> str:
         f"- Data: {', '.join(f'{part}: {describe_part(files)}' for part, files in data.items())}.",
         f"- Recipe: {record['steps']} steps; {options}.",
         f"- {record['validation_files']} files for validation. {render_validation(chosen)}",
-        f"- Commit {record['environment']['commit'] or 'not recorded'}, seed {record['seed']}, torch {versions['torch']}, "
-        f"{machine['processor']}, {machine['cores']} cores.",
+        f"- Commit {record['environment']['commit'] or 'not recorded'}, seed {record['seed']}, "
+        f"torch {versions['torch']}, {machine['processor']}, {machine['cores']} cores.",
     ]
     return "\n".join(lines)
 
