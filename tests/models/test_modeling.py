@@ -511,3 +511,19 @@ def test_a_wrong_last_level_is_refused(last_level, labelled, tiny_model):
     audio = torch.randn(1, 2000)
     with pytest.raises(ValueError, match="last_level must be a decoder level from 0 to 1, without labels, got"):
         tiny_model()(audio, labels=audio if labelled else None, last_level=last_level)
+
+
+def test_a_compiled_step_is_the_ordinary_one(tiny_model):
+    """What `--torch_compile true` traces, without the wait for a compiler of machine code."""
+    model = tiny_model(depth=1).train()
+    audio = torch.randn(2, 700)
+
+    def step(forward) -> list[torch.Tensor]:
+        model.zero_grad()
+        output = forward(audio, output_view_features=True)
+        views = output.view_features["encoder.0"].global_view
+        (output.audio_values.square().mean() + views.square().mean()).backward()
+        return [output.audio_values, *(parameter.grad for parameter in model.parameters())]
+
+    for one, other in zip(step(torch.compile(model, backend="aot_eager")), step(model), strict=True):
+        torch.testing.assert_close(one, other)
