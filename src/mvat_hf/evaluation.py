@@ -6,7 +6,6 @@ tables and pictures of the record.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -19,7 +18,7 @@ from tqdm.auto import tqdm
 from .cores import usable_cores
 from .data.audio import AudioError
 from .journal import Journal
-from .metrics.scoring import FULL, FileScore, ScoringPool
+from .metrics.scoring import FULL, FileScore, PendingScore, ScoringPool
 from .records import environment
 from .report import add_statistics
 from .systems import FolderSystem, NoisyInput, System, build_system
@@ -63,7 +62,7 @@ def evaluate(
     about = {"name": name, "files": len(ids), "sampling_rate": sampling_rate}
     evaluation = {**about, "ids": ids, "metrics": list(metrics), "systems": described}
     with Journal(journal, evaluation) as kept, ScoringPool(processes, metrics) as pool:
-        scoring: deque[tuple[str, int, Future[FileScore]]] = deque()
+        scoring: deque[tuple[str, int, PendingScore]] = deque()
         for index in tqdm(range(len(ids)), name, unit="file", disable=None if progress else True):
             missing = {row: system for row, system in rows.items() if (row, index) not in kept.scores}
             for row, pair in enhanced_by(missing, dataset, index, sampling_rate):
@@ -118,7 +117,7 @@ def enhanced_by(
             yield row, str(error)
 
 
-def settle(scoring: deque[tuple[str, int, Future[FileScore]]], kept: Journal, leave: int) -> None:
+def settle(scoring: deque[tuple[str, int, PendingScore]], kept: Journal, leave: int) -> None:
     """Keep what is scored, in order; wait until at most `leave` files are not."""
     while scoring and (len(scoring) > leave or scoring[0][2].done()):
         row, index, future = scoring.popleft()
