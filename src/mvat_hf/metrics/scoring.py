@@ -133,6 +133,11 @@ def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
     return keys
 
 
+def leading_metric(metrics: Sequence[str]) -> str:
+    """The metric that pictures show where they show one: PESQ-WB if it is among `metrics`, else the first."""
+    return "pesq" if "pesq" in metrics else metrics[0]
+
+
 class ScoringPool:
     """
     Process pool for `score_pair`; a context manager, good for any number of rounds.
