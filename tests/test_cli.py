@@ -103,6 +103,22 @@ def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
     assert f"{record['systems'][1]['means']['stoi'] * 100:.1f}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("metrics", ["stoi", "pesq,dnsmos", "foo"])
+def test_evaluate_with_other_metrics(metrics, checkpoint, tmp_path, capsys):
+    noise = np.random.default_rng(0).standard_normal((2, 16000)) / 10
+    for name, audio in zip(("clean", "noisy"), noise, strict=True):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "a.wav", audio, 16000)
+    output = tmp_path / "results"
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy"), "--metrics", metrics]
+    status = main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)])
+    if metrics == "stoi":
+        assert status == 0 and (output / "results.json").is_file() and (output / "spectrograms.png").is_file()
+    else:
+        assert status == 1 and "expected metrics of pesq" in error_of(capsys)
+        assert not output.exists()
+
+
 def test_evaluate_unmatched_pairs(checkpoint, wav, tmp_path, capsys):
     (tmp_path / "clean").mkdir()
     (tmp_path / "noisy").mkdir()

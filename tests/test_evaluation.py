@@ -1,6 +1,7 @@
 """Evaluation records: noisy first, failures counted, resumable, independent of the number of processes."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.data.pairs import load_pairs
 from mvat_hf.evaluation import evaluate, examples_of
 from mvat_hf.export import export_onnx
+from mvat_hf.journal import stamp
 from mvat_hf.metrics import si_sdr
 from mvat_hf.systems import FolderSystem
 
@@ -123,6 +125,88 @@ def test_a_journal_of_another_evaluation_is_not_used(folder, tmp_path):
     assert all(scores.keys() == {"si_sdr"} for system in record["systems"] for scores in system["scores"].values())
 
 
+def interrupted(folder, journal) -> list[str]:
+    """Ids of what is kept of an evaluation that was interrupted after its last file."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mvat_hf.evaluation.environment", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(folder, processes=1, journal=journal, metrics=("si_sdr",))
+    return [json.loads(line)["score"]["id"] for line in journal.read_text().splitlines()[1:]]
+
+
+def test_scores_of_recordings_that_have_changed_are_not_used(folder, tmp_path):
+    journal = tmp_path / "scores.jsonl"
+    assert interrupted(folder, journal)
+    path = folder / "noisy" / "0.wav"
+    audio, _ = soundfile.read(path)
+    soundfile.write(path, audio[::-1], RATE)  # as long, another recording
+    again = Louder()
+    resumed = run(folder, {"louder": again}, processes=1, journal=journal, metrics=("si_sdr",))
+    assert resumed["systems"][0]["scores"] == run(folder, {}, processes=1, metrics=("si_sdr",))["systems"][0]["scores"]
+    assert again.calls[:3] == ["0", "1", "silence"]
+
+
+def test_what_could_not_be_read_is_tried_again(folder, tmp_path):
+    journal, path = tmp_path / "scores.jsonl", folder / "noisy" / "0.wav"
+    content, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    path.write_bytes(bytes(len(content)))
+    os.utime(path, ns=times)  # the same file, as far as its size and time tell
+    assert "0" in interrupted(folder, journal)
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    record = run(folder, processes=1, journal=journal, metrics=("si_sdr",))
+    assert [failure["id"] for failure in record["systems"][0]["failures"]] == ["silence"]
+
+
+def test_a_stamp_changes_with_audio_that_the_data_set_holds():
+    from datasets import Dataset
+
+    def rows(content):
+        return Dataset.from_list([{"id": "a", "noisy": {"bytes": content, "path": "a.flac"}}])
+
+    assert stamp(rows(b"one")) == stamp(rows(b"one")) != stamp(rows(b"two"))
+
+
+class Failing(Louder):
+    """A system that fails on some files with an error that is not about the audio, and on 10 s."""
+
+    def __init__(self, error: type[Exception]):
+        super().__init__()
+        self.error = error
+
+    def __call__(self, item, sampling_rate):
+        if item["id"] == "1" or len(item["noisy"]) == 10 * RATE:
+            raise self.error("no such\nlength")
+        return super().__call__(item, sampling_rate)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError])
+def test_an_error_of_a_system_costs_the_score_of_that_file(error, folder):
+    record = run(folder, {"failing": Failing(error), "louder": Louder()}, processes=1, metrics=("si_sdr",))
+    failing, louder = record["systems"][1:]
+    reasons = {failure["id"]: failure["reason"] for failure in failing["failures"]}
+    assert failing["scored"] == 1 and louder["scored"] == 2
+    assert reasons["1"].startswith(f"{error.__name__}: ") and "\n" not in reasons["1"]
+    assert "real_time_factor" not in failing and failing["not_timed"].startswith(error.__name__)
+    assert louder["real_time_factor"] > 0
+
+
+def test_the_journal_stays_until_the_record_is_there(folder, tmp_path, monkeypatch):
+    def broken(record):
+        raise MemoryError
+
+    monkeypatch.setattr("mvat_hf.evaluation.add_statistics", broken)
+    journal = tmp_path / "scores.jsonl"
+    with pytest.raises(MemoryError):
+        run(folder, processes=1, journal=journal, metrics=("si_sdr",))
+    assert len(journal.read_text().splitlines()) == 1 + 2 * 3
+
+
+def test_unknown_metrics_leave_no_journal(folder, tmp_path):
+    with pytest.raises(ValueError, match="got foo"):
+        run(folder, metrics=("foo",), journal=tmp_path / "scores.jsonl")
+    assert not (tmp_path / "scores.jsonl").exists()
+
+
 def test_enhanced_files_score_as_what_wrote_them(folder, tmp_path):
     dataset, louder = load_pairs(folder / "clean", folder / "noisy"), Louder()
     (tmp_path / "enhanced").mkdir()
@@ -159,3 +243,26 @@ def test_examples_are_the_best_median_and_worst_file(folder):
     best = max(louder, key=lambda name: louder[name]["pesq"] - noisy[name]["pesq"])
     assert [title.split(",")[0] for title in examples] == ["best", "median", "worst"]
     assert next(iter(examples)).split(", ")[1] == best
+
+
+@pytest.mark.parametrize("metric", ["stoi", "llr"])
+def test_examples_of_another_metric(metric, folder):
+    system = Louder()
+    dataset = load_pairs(folder / "clean", folder / "noisy")
+    record = evaluate({"louder": system}, dataset, name="test", processes=1, metrics=(metric,))
+    examples = examples_of(record, system, dataset)
+    noisy, louder = (row["scores"] for row in record["systems"])
+    better = (
+        (lambda name: louder[name][metric] - noisy[name][metric])
+        if metric == "stoi"
+        else (lambda name: noisy[name][metric] - louder[name][metric])
+    )
+    assert next(iter(examples)).split(", ")[1] == max(louder, key=better)
+    assert list(next(iter(examples.values()))) == ["noisy", "enhanced", "clean"]
+
+
+def test_an_example_that_can_no_longer_be_enhanced_is_left_out(folder):
+    dataset = load_pairs(folder / "clean", folder / "noisy")
+    record = evaluate({"louder": Louder()}, dataset, name="test", processes=1, metrics=("si_sdr",))
+    examples = examples_of(record, Failing(RuntimeError), dataset)
+    assert examples and all(title.split(", ")[1] == "0" for title in examples)

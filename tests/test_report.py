@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from mvat_hf.report import add_statistics, interval, render_differences, render_report, render_table, write_report
+from mvat_hf import figures
+from mvat_hf.report import (
+    PICTURES,
+    add_statistics,
+    draw_report,
+    interval,
+    render_differences,
+    render_report,
+    render_table,
+    write_report,
+)
 
 METRICS = ["pesq", "stoi", "si_sdr"]
 
@@ -71,8 +81,83 @@ def test_what_was_not_measured_is_said(record):
 
 def test_a_report_has_its_pictures(record, tmp_path):
     audio = np.random.default_rng(0).normal(size=4000)
-    write_report(tmp_path / "new" / "folder", record, {"best": {"noisy": audio, "enhanced": audio, "clean": audio}})
-    written = {path.name: path.stat().st_size for path in (tmp_path / "new" / "folder").iterdir()}
-    pictures = {"gain_over_snr.png", "scatter.png", "quality_against_cost.png", "spectrograms.png"}
-    assert written.keys() == {"results.json", "results.md", *pictures}
-    assert all(written[name] > 5000 for name in pictures)
+    folder = tmp_path / "new" / "folder"
+    write_report(folder, record)
+    assert {path.name for path in folder.iterdir()} == {"results.json", "results.md"}  # before any picture
+    draw_report(folder, record, {"best": {"noisy": audio, "enhanced": audio, "clean": audio}})
+    written = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert written.keys() == {"results.json", "results.md", *PICTURES}
+    assert all(written[name] > 5000 for name in PICTURES)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_pictures_of_a_single_metric(metric, record, tmp_path):
+    (tmp_path / "gain_over_snr.png").touch()  # of a record that had more metrics
+    single = add_statistics({**record, "metrics": [metric]})
+    draw_report(tmp_path, single, {})
+    drawn = {path.name for path in tmp_path.iterdir()}
+    expected = {"scatter.png", "quality_against_cost.png"} | ({"gain_over_snr.png"} if metric == "si_sdr" else set())
+    assert drawn == expected
+    assert all((tmp_path / name).stat().st_size > 5000 for name in expected)
+
+
+def test_pictures_of_systems_without_a_common_file(record, tmp_path):
+    record["systems"][0] |= {"scores": {}, "means": {}, "intervals": {}}
+    draw_report(tmp_path, record, {})
+    assert (tmp_path / "gain_over_snr.png").exists()
+
+
+def test_what_was_not_timed_is_said(record):
+    record["systems"][2]["not_timed"] = "RuntimeError: too long"
+    assert "- second: not timed: RuntimeError: too long" in render_report(record)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved."""
+    saved = []
+    save = figures.Figure.savefig
+    monkeypatch.setattr(
+        figures.Figure, "savefig", lambda self, *args, **kw: (saved.append(self), save(self, *args, **kw))
+    )
+    return saved
+
+
+def test_a_scatter_is_square_with_the_whole_diagonal(record, drawn, tmp_path):
+    figures.scatter_by_file(record, tmp_path / "a.png")
+    for axis in drawn[0].axes:
+        assert axis.get_xlim() == axis.get_ylim() and axis.get_aspect() == 1
+        (diagonal,) = axis.get_lines()
+        assert tuple(diagonal.get_xdata()) == tuple(diagonal.get_ydata()) == axis.get_xlim()
+        assert axis.get_legend() is None  # it is the figure's, outside
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["first", "second"]
+
+
+def test_spectrograms_have_units_and_a_title_once(drawn, tmp_path):
+    audio = np.random.default_rng(0).normal(size=4000)
+    examples = {name: {"noisy": audio, "clean": audio} for name in ("best, a", "worst, b")}
+    figures.spectrogram_grid(examples, 16000, tmp_path / "a.png")
+    assert [row.get_suptitle() for row in drawn[0].subfigs] == list(examples)
+    axes = [row.axes for row in drawn[0].subfigs]
+    assert [axis.get_title() for row in axes for axis in row[:2]] == ["noisy", "clean", "", ""]
+    assert [row[0].get_ylabel() for row in axes] == ["Hz", "Hz"]
+    assert [axis.get_xlabel() for axis in axes[-1][:2]] == ["s", "s"]
+    assert [row[2].get_ylabel() for row in axes] == ["dB", "dB"]  # colour bars
+
+
+def test_a_panel_of_costs_names_who_has_none(record, drawn, tmp_path):
+    del record["systems"][2]["flops_4s"]
+    figures.quality_against_cost(record, tmp_path / "a.png")
+    assert ["not known: second" in axis.get_xlabel() for axis in drawn[0].axes] == [False, True, False]
+    assert all("noisy" in [text.get_text() for text in axis.texts] for axis in drawn[0].axes)
+
+
+def test_a_training_curve_shows_the_snr_that_its_loss_falls_with(drawn, tmp_path):
+    history = [{"step": step, "loss": 1.0 - step, "l1": 0.5, "snr": 3.0 * step} for step in range(3)]
+    figures.training_curve(history, tmp_path / "a.png")
+    (right,) = [axis for axis in drawn[0].axes if axis.get_ylabel() == "SNR (dB)"]
+    assert list(right.get_lines()[0].get_ydata()) == [0, 3, 6]
+    assert drawn[0].axes[0].get_legend() is None
+    assert any("subtracted from the loss" in text.get_text() for text in drawn[0].legends[0].get_texts())
+    figures.training_curve([{"step": 0, "eval_pesq": 1.0}], tmp_path / "a.png")  # nothing but validation
+    assert not drawn[1].legends

@@ -198,12 +198,13 @@ def load_runtime(options: argparse.Namespace) -> Any:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     from .evaluation import evaluate, examples_of
-    from .metrics.scoring import FULL
-    from .report import render_differences, render_table, write_report
+    from .journal import UNREADABLE
+    from .metrics.scoring import FULL, check_metrics
+    from .report import draw_report, render_differences, render_table, write_report
     from .systems import PeerSystem, build_system
 
+    metrics = check_metrics(FULL if options.metrics is None else options.metrics.split(","))
     dataset, name = load_dataset(options)
-    metrics = FULL if options.metrics is None else tuple(options.metrics.split(","))
     systems = {row: build_system(entry, options.device) for row, entry in name_rows(options.systems).items()}
     systems |= {peer: PeerSystem(peer) for peer in options.peer}
     options.output.mkdir(parents=True, exist_ok=True)
@@ -211,15 +212,18 @@ def run_evaluate(options: argparse.Namespace) -> int:
     record = evaluate(
         systems, dataset, name=name, metrics=metrics, processes=options.processes, journal=journal, progress=True
     )
+    write_report(options.output, record)
     first = next(iter(systems.values()), None)
-    write_report(options.output, record, {} if first is None else examples_of(record, first, dataset))
+    draw_report(options.output, record, {} if first is None else examples_of(record, first, dataset))
     print(render_table(record))
     if len(systems) > 0:
         print(f"\n{render_differences(record)}")
-    unread = [failure for failure in record["systems"][0]["failures"] if failure["reason"].startswith("cannot be read")]
+    unread = [failure for failure in record["systems"][0]["failures"] if failure["reason"].startswith(UNREADABLE)]
     for system in record["systems"]:
         for failure in system["failures"]:
             print(f"not scored: {system['name']}: {failure['id']}: {failure['reason']}", file=sys.stderr)
+        if "not_timed" in system:
+            print(f"not timed: {system['name']}: {system['not_timed']}", file=sys.stderr)
     return 1 if unread else 0
 
 

@@ -1,5 +1,6 @@
 """The errors that are about what a user gave or installed, and how commands tell them: one line."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,5 +25,15 @@ def extra(name: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """ "error: …" without line breaks."""
-    return f"error: {' '.join(str(error).split())}"
+    """ "error: …" without line breaks; of an error in a worker of a `DataLoader`, without the worker's traceback."""
+    return f"error: {' '.join(without_traceback(str(error)).split())}"
+
+
+def without_traceback(message: str) -> str:
+    """The message that an error had in a worker, of "Caught AudioError in DataLoader worker process 0. Original
+    Traceback …" as torch raises it again; any other as it is."""
+    caught = re.match(r"'?Caught (\w+) in DataLoader worker process \d+\.\s+Original Traceback", message)
+    if caught is None:
+        return message
+    told = list(re.finditer(rf"^(?:\w+\.)*{caught[1]}(?:: |$)", message, re.MULTILINE))
+    return (message[told[-1].end() :].strip() if told else "") or caught[1]

@@ -6,7 +6,6 @@ tables and pictures of the record.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -18,8 +17,8 @@ from tqdm.auto import tqdm
 
 from .cores import usable_cores
 from .data.audio import AudioError
-from .journal import Journal
-from .metrics.scoring import FULL, FileScore, ScoringPool
+from .journal import UNREADABLE, Journal, stamp
+from .metrics.scoring import FULL, METRICS, FileScore, PendingScore, ScoringPool, check_metrics, leading_metric
 from .records import environment
 from .report import add_statistics
 from .systems import FolderSystem, NoisyInput, System, build_system
@@ -57,34 +56,36 @@ def evaluate(
         The record: data set, environment, and for every system its means with 95 % intervals, paired differences to
         the first system given, failures, and every file's scores.
     """
+    keys = check_metrics(metrics)
     rows: dict[str, System] = {NOISY: NoisyInput()} | {row: build_system(value) for row, value in systems.items()}
     described = {row: system.describe() for row, system in rows.items()}
     ids = [item_name(dataset, index) for index in range(len(dataset))]
     about = {"name": name, "files": len(ids), "sampling_rate": sampling_rate}
-    evaluation = {**about, "ids": ids, "metrics": list(metrics), "systems": described}
-    with Journal(journal, evaluation) as kept, ScoringPool(processes, metrics) as pool:
-        scoring: deque[tuple[str, int, Future[FileScore]]] = deque()
-        for index in tqdm(range(len(ids)), name, unit="file", disable=None if progress else True):
-            missing = {row: system for row, system in rows.items() if (row, index) not in kept.scores}
-            for row, pair in enhanced_by(missing, dataset, index, sampling_rate):
-                if isinstance(pair, str):
-                    kept.add(row, index, FileScore(ids[index], {}, pair))
-                else:
-                    scoring.append((row, index, pool.submit(ids[index], *pair, sampling_rate)))
-            # audio waits in memory until it is scored: no more of it than keeps the pool busy
-            settle(scoring, kept, leave=4 * (processes or usable_cores()))
-        settle(scoring, kept, leave=0)
-    scores = {row: [kept.scores[row, index] for index in range(len(ids))] for row in rows}
-    speed = real_time_factors(rows, dataset, scores[NOISY], sampling_rate)
-    record = {
-        "kind": "evaluation",
-        "dataset": about,
-        "metrics": list(metrics),
-        "threads": torch.get_num_threads(),
-        "systems": [{"name": row, **described[row], **speed[row], **as_record(scores[row])} for row in rows],
-        "environment": environment(),
-    }
-    return add_statistics(record)
+    evaluation = {**about, "ids": ids, "metrics": keys, "systems": described, "data": journal and stamp(dataset)}
+    with Journal(journal, evaluation) as kept:
+        with ScoringPool(processes, keys) as pool:
+            scoring: deque[tuple[str, int, PendingScore]] = deque()
+            for index in tqdm(range(len(ids)), name, unit="file", disable=None if progress else True):
+                missing = {row: system for row, system in rows.items() if (row, index) not in kept.scores}
+                for row, pair in enhanced_by(missing, dataset, index, sampling_rate):
+                    if isinstance(pair, str):
+                        kept.add(row, index, FileScore(ids[index], {}, pair))
+                    else:
+                        scoring.append((row, index, pool.submit(ids[index], *pair, sampling_rate)))
+                # audio waits in memory until it is scored: no more of it than keeps the pool busy
+                settle(scoring, kept, leave=4 * (processes or usable_cores()))
+            settle(scoring, kept, leave=0)
+        scores = {row: [kept.scores[row, index] for index in range(len(ids))] for row in rows}
+        speed = real_time_factors(rows, dataset, scores[NOISY], sampling_rate)
+        record = {
+            "kind": "evaluation",
+            "dataset": about,
+            "metrics": list(keys),
+            "threads": torch.get_num_threads(),
+            "systems": [{"name": row, **described[row], **speed[row], **as_record(scores[row])} for row in rows],
+            "environment": environment(),
+        }
+        return add_statistics(record)
 
 
 def item_of(dataset, index: int) -> dict[str, Any]:
@@ -109,16 +110,22 @@ def enhanced_by(
     try:
         item = item_of(dataset, index)
     except (OSError, ValueError) as error:
-        yield from ((row, f"cannot be read: {error}") for row in systems)
+        yield from ((row, f"{UNREADABLE}: {error}") for row in systems)
         return
     for row, system in systems.items():
         try:
             yield row, (np.asarray(item["clean"]), np.asarray(system(item, sampling_rate)))
-        except AudioError as error:
-            yield row, str(error)
+        except Exception as error:  # of a peer's code it may be any: the file's score is lost, not the evaluation
+            yield row, reason_of(error)
 
 
-def settle(scoring: deque[tuple[str, int, Future[FileScore]]], kept: Journal, leave: int) -> None:
+def reason_of(error: Exception) -> str:
+    """Why a system has no output, on one line; an error that is not about the audio with its type."""
+    told = " ".join(str(error).split())
+    return told if isinstance(error, AudioError) else f"{type(error).__name__}: {told}"
+
+
+def settle(scoring: deque[tuple[str, int, PendingScore]], kept: Journal, leave: int) -> None:
     """Keep what is scored, in order; wait until at most `leave` files are not."""
     while scoring and (len(scoring) > leave or scoring[0][2].done()):
         row, index, future = scoring.popleft()
@@ -136,39 +143,53 @@ def as_record(scores: Sequence[FileScore]) -> dict[str, Any]:
 
 def real_time_factors(
     systems: Mapping[str, System], dataset, scores: Sequence[FileScore], sampling_rate: int
-) -> dict[str, dict[str, float]]:
-    """Seconds that every system takes for a second of audio: the median of some runs on the first file that can be
-    scored, repeated to 10 s. Nothing for what does not compute, or fails on it."""
+) -> dict[str, dict[str, Any]]:
+    """{"real_time_factor"} of every system that computes, on the first file that can be scored, repeated to 10 s; or
+    {"not_timed"}, the reason why it has none."""
+    timed = [row for row, system in systems.items() if not isinstance(system, (NoisyInput, FolderSystem))]
     index = next((index for index, score in enumerate(scores) if score.failure is None), None)
-    factors: dict[str, dict[str, float]] = {row: {} for row in systems}
-    if index is None:
+    factors: dict[str, dict[str, Any]] = {row: {} for row in systems}
+    if index is None or not timed:
         return factors
-    item = item_of(dataset, index)
-    item |= {name: np.resize(item[name], TIMED_SECONDS * sampling_rate) for name in ("noisy", "clean")}
-    for row, system in systems.items():
-        if isinstance(system, (NoisyInput, FolderSystem)):
-            continue
-        seconds = []
-        for _ in range(1 + TIMED_RUNS):  # the first run warms up
-            start = perf_counter()
-            system(item, sampling_rate)
-            seconds.append(perf_counter() - start)
-        factors[row]["real_time_factor"] = median(seconds[1:]) / TIMED_SECONDS
+    for row in timed:
+        try:
+            item = item_of(dataset, index)
+            item |= {name: np.resize(item[name], TIMED_SECONDS * sampling_rate) for name in ("noisy", "clean")}
+            factors[row]["real_time_factor"] = real_time_factor(systems[row], item, sampling_rate)
+        except Exception as error:  # as in `enhanced_by`
+            factors[row]["not_timed"] = reason_of(error)
     return factors
 
 
+def real_time_factor(system: System, item: Mapping[str, Any], sampling_rate: int) -> float:
+    """Seconds that `system` takes for a second of audio, the median of some runs on an item of 10 s."""
+    seconds = []
+    for _ in range(1 + TIMED_RUNS):  # the first run warms up
+        start = perf_counter()
+        system(item, sampling_rate)
+        seconds.append(perf_counter() - start)
+    return median(seconds[1:]) / TIMED_SECONDS
+
+
 def examples_of(record: Mapping[str, Any], system: System, dataset) -> dict[str, dict[str, np.ndarray]]:
-    """The files where `system`, the first of the record, gained most, median and least PESQ over the noisy input: by
-    title, the noisy, enhanced and clean recordings (time,). Empty where no file was scored."""
+    """The files where `system`, the first of the record, gained most, median and least PESQ over the noisy input (else
+    of the record's first metric): by title, the noisy, enhanced and clean recordings (time,). Empty where no file was
+    scored; without a file that no longer can be read or enhanced."""
+    key = leading_metric(record["metrics"])
     noisy, first = (row["scores"] for row in record["systems"][:2])
-    gains = sorted((first[name]["pesq"] - noisy[name]["pesq"], name) for name in first if name in noisy)
+    sign = 1 if METRICS[key].higher_is_better else -1
+    gains = sorted((sign * (first[name][key] - noisy[name][key]), name) for name in first if name in noisy)
     if not gains:
         return {}
     indices = {item_name(dataset, index): index for index in range(len(dataset))}
+    rows: dict[str, System] = {NOISY: NoisyInput(), "enhanced": system}
+    form = METRICS[key].format.replace("{:", "{:+")
     examples = {}
     for title, (gain, name) in {"best": gains[-1], "median": gains[len(gains) // 2], "worst": gains[0]}.items():
-        item = item_of(dataset, indices[name])
-        enhanced = np.asarray(system(item, record["dataset"]["sampling_rate"]))
-        recordings = {"noisy": np.asarray(item["noisy"]), "enhanced": enhanced, "clean": np.asarray(item["clean"])}
-        examples[f"{title}, {name}, PESQ {gain:+.2f}"] = recordings
+        pairs = dict(enhanced_by(rows, dataset, indices[name], record["dataset"]["sampling_rate"]))
+        if any(isinstance(pair, str) for pair in pairs.values()):
+            continue
+        recordings = {row: np.asarray(pair[1]) for row, pair in pairs.items()}
+        recordings["clean"] = np.asarray(pairs[NOISY][0])
+        examples[f"{title}, {name}, {METRICS[key].title} {form.format(sign * gain)}"] = recordings
     return examples

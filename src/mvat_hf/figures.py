@@ -8,29 +8,46 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import NullFormatter
 
-from .metrics.scoring import METRICS, TITLES
+from .metrics.scoring import METRICS, TITLES, leading_metric
 
 TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "disturbance", "distillation")
 
 
 def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
-    """Loss terms and validation metrics over steps, from a trainer's `log_history`, as a picture."""
-    figure = Figure(figsize=(14, 3.5), layout="constrained")
+    """Loss terms and validation metrics over steps, from a trainer's `log_history`, as a picture.
+
+    Where the loss has an SNR term, it falls with the SNR and below 0; the SNR stands on the right-hand axis.
+    """
+    figure = Figure(figsize=(15, 4), layout="constrained")
     axes = figure.subplots(1, 1 + len(TITLES))
+    lines = []
     for term in TRAINING_TERMS:
-        points = [(entry["step"], entry[term]) for entry in history if term in entry]
+        points = points_of(history, term)
         if points:
-            axes[0].plot(*zip(*points, strict=True), label=term)
-    axes[0].set(title="training", xlabel="step")
-    axes[0].legend(fontsize="small")
+            lines += axes[0].plot(*zip(*points, strict=True), label=term.replace("_", " "))
+    points = points_of(history, "snr")
+    if points:
+        right = axes[0].twinx()
+        right.set_ylabel("SNR (dB)")
+        lines += right.plot(
+            *zip(*points, strict=True), "--", color="black", label="SNR (right), weighted and subtracted from the loss"
+        )
+    axes[0].set(title="training", xlabel="step", ylabel="loss terms")
+    if lines:
+        figure.legend(handles=lines, loc="outside lower left", ncols=len(lines), fontsize="small")
     for axis, (metric, title) in zip(axes[1:], TITLES.items(), strict=True):
-        key = f"eval_{metric}"
-        points = [(entry["step"], entry[key]) for entry in history if key in entry]
+        points = points_of(history, f"eval_{metric}")
         if points:
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3)
-        axis.set(title=f"validation {title}", xlabel="step")
+        axis.set(title="validation", xlabel="step", ylabel=title)
     figure.savefig(path, dpi=120)
+
+
+def points_of(history: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, float]]:
+    """(step, value) of what was logged as `key`."""
+    return [(entry["step"], entry[key]) for entry in history if key in entry]
 
 
 def spectrograms(recordings: Mapping[str, np.ndarray], sampling_rate: int, path: str | Path) -> None:
@@ -60,13 +77,18 @@ def systems_scored(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def gain_over_snr(record: Mapping[str, Any], path: str | Path, bins: int = 6) -> None:
     """What every system adds to the noisy input's PESQ-WB and SI-SDR against the input's SI-SDR, which is its SNR where
-    noise was added to speech: a dot a file, a line through the means of `bins` equally filled groups of files."""
+    noise was added to speech: a dot a file, a line through the means of `bins` equally filled groups of files.
+
+    The record must have SI-SDR.
+    """
     metrics = [key for key in ("pesq", "si_sdr") if key in record["metrics"]]
     noisy = record["systems"][0]["scores"]
-    figure = Figure(figsize=(6.5 * len(metrics), 4.2), layout="constrained")
+    figure = Figure(figsize=(6.5 * len(metrics), 4.6), layout="constrained")
     for axis, key in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for number, system in enumerate(systems_scored(record)):
             names = sorted(system["scores"].keys() & noisy.keys(), key=lambda name: noisy[name]["si_sdr"])
+            if not names:
+                continue
             snr = np.array([noisy[name]["si_sdr"] for name in names])
             gain = np.array([system["scores"][name][key] - noisy[name][key] for name in names])
             axis.scatter(snr, gain, s=8, alpha=0.35, color=f"C{number % 10}")
@@ -78,52 +100,73 @@ def gain_over_snr(record: Mapping[str, Any], path: str | Path, bins: int = 6) ->
             )  # fmt: skip
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set(title=f"{METRICS[key].title}, gain over noisy", xlabel="input SNR (dB, as SI-SDR)", ylabel="gain")
-    figure.axes[0].legend(fontsize="small")
+    legend_below(figure)
     figure.savefig(path, dpi=120)
 
 
+def legend_below(figure: Figure) -> None:
+    """One legend for all panels, outside of them; the entries are those of the first panel."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize="small")
+
+
 def scatter_by_file(record: Mapping[str, Any], path: str | Path) -> None:
-    """Score of every enhanced file against that of its noisy input, for PESQ-WB, STOI and SI-SDR: above the diagonal
-    is better."""
-    metrics = [key for key in TITLES if key in record["metrics"]]
+    """Score of every enhanced file against that of its noisy input, for PESQ-WB, STOI and SI-SDR, or for the record's
+    first metric where it has none of them: above the diagonal is better, or below it where lower is."""
+    metrics = [key for key in TITLES if key in record["metrics"]] or list(record["metrics"])[:1]
     noisy = record["systems"][0]["scores"]
-    figure = Figure(figsize=(4.6 * len(metrics), 4.4), layout="constrained")
+    figure = Figure(figsize=(4.4 * len(metrics), 4.8), layout="constrained")
     for axis, key in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        shown = []
         for system in systems_scored(record):
             names = [name for name in system["scores"] if name in noisy]
             before = [noisy[name][key] for name in names]
             after = [system["scores"][name][key] for name in names]
             axis.scatter(before, after, s=9, alpha=0.6, label=system["name"])
-        low, high = axis.get_xlim()
-        axis.plot([low, high], [low, high], color="grey", linewidth=0.8)
-        axis.set(title=METRICS[key].title, xlabel="noisy", ylabel="enhanced")
-    figure.axes[0].legend(fontsize="small")
+            shown += before + after
+        if shown:
+            margin = 0.04 * (np.ptp(shown) or 1)
+            ends = (min(shown) - margin, max(shown) + margin)
+            axis.plot(ends, ends, color="grey", linewidth=0.8, zorder=0)
+            axis.set(xlim=ends, ylim=ends)
+        axis.set(title=METRICS[key].title, xlabel="noisy", ylabel="enhanced", aspect="equal")
+    legend_below(figure)
     figure.savefig(path, dpi=120)
 
 
+COSTS = {"parameters": "parameters", "flops_4s": "FLOPs for 4 s", "real_time_factor": "real-time factor, threads: {}"}
+
+
 def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
-    """Mean PESQ-WB of every system, with its interval, against its parameters, FLOPs and real-time factor, as far as
-    each is known; the noisy input is the dashed line."""
-    costs = {
-        "parameters": "parameters",
-        "flops_4s": "FLOPs for 4 s",
-        "real_time_factor": f"real-time factor, threads: {record['threads']}",
-    }
-    figure = Figure(figsize=(4.6 * len(costs), 4.2), layout="constrained")
-    for axis, (key, title) in zip(figure.subplots(1, len(costs), sharey=True), costs.items(), strict=True):
-        for number, system in enumerate(systems_scored(record)):
+    """Mean PESQ-WB of every system, or the record's first metric without it, with its interval, against parameters,
+    FLOPs and real-time factor, each where some system has it; the noisy input is the dashed line. Below a panel stand
+    the systems whose cost is not known."""
+    metric = leading_metric(record["metrics"])
+    systems = systems_scored(record)
+    costs = [key for key in COSTS if any(key in system for system in systems)] or ["real_time_factor"]
+    figure = Figure(figsize=(4.8 * len(costs), 4.4), layout="constrained")
+    for axis, key in zip(figure.subplots(1, len(costs), sharey=True, squeeze=False)[0], costs, strict=True):
+        for number, system in enumerate(systems):
             if key in system:
-                mean, ends = system["means"]["pesq"], system["intervals"]["pesq"]
+                mean, ends = system["means"][metric], system["intervals"][metric]
                 spread = None if ends is None else [[mean - ends[0]], [ends[1] - mean]]
                 axis.errorbar(system[key], mean, spread, fmt="o", capsize=3, color=f"C{number % 10}")
                 axis.annotate(system["name"], (system[key], mean), (4, 4), textcoords="offset points", fontsize=8)
         if record["systems"][0]["means"]:
-            axis.axhline(record["systems"][0]["means"]["pesq"], color="grey", linestyle="--", linewidth=0.8)
-        axis.set(xlabel=title, xscale="log")
-        known = [system[key] for system in systems_scored(record) if key in system]
+            noisy = record["systems"][0]["means"][metric]
+            axis.axhline(noisy, color="grey", linestyle="--", linewidth=0.8)
+            place = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
+            axis.annotate("noisy", (1, noisy), (-3, 3), ha="right", fontsize=8, color="grey", **place)
+        unknown = [system["name"] for system in systems if key not in system]
+        note = f"\nnot known: {', '.join(unknown)}" if unknown else ""
+        axis.set(xlabel=COSTS[key].format(record["threads"]) + note, xscale="log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.margins(y=0.12)
+        known = [system[key] for system in systems if key in system]
         if known:  # from decade to decade, where the ticks of a logarithmic axis have room
             axis.set_xlim(10 ** np.floor(np.log10(min(known)) - 0.2), 10 ** np.ceil(np.log10(max(known)) + 0.2))
-    figure.axes[0].set_ylabel(METRICS["pesq"].title)
+    figure.axes[0].set_ylabel(METRICS[metric].title)
     figure.savefig(path, dpi=120)
 
 
@@ -167,12 +210,18 @@ def step_times(record: Mapping[str, Any], path: str | Path) -> None:
 
 
 def spectrogram_grid(examples: Mapping[str, Mapping[str, np.ndarray]], sampling_rate: int, path: str | Path) -> None:
-    """Spectrograms of several recordings (time,) of several examples: a row an example, a column a recording."""
+    """Spectrograms of several recordings (time,) of several examples on one colour scale (dB): a row an example, a
+    column a recording."""
     columns = list(next(iter(examples.values())))
-    figure = Figure(figsize=(4.4 * len(columns), 2.7 * len(examples)), layout="constrained")
-    grid = figure.subplots(len(examples), len(columns), squeeze=False)
-    for axes, (example, recordings) in zip(grid, examples.items(), strict=True):
+    figure = Figure(figsize=(4.2 * len(columns) + 1, 2.8 * len(examples) + 0.4), layout="constrained")
+    rows = figure.subfigures(len(examples), 1, squeeze=False)[:, 0]
+    for number, (row, (example, recordings)) in enumerate(zip(rows, examples.items(), strict=True)):
+        row.suptitle(example, fontsize="medium", x=0.01, ha="left")
+        axes = row.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axis, column in zip(axes, columns, strict=True):
-            draw_spectrogram(axis, recordings[column], sampling_rate)
-            axis.set_title(f"{example}: {column}", fontsize=8)
+            image = draw_spectrogram(axis, recordings[column], sampling_rate)
+            axis.set_title(column if number == 0 else "")
+            axis.set_xlabel("s" if number == len(examples) - 1 else "")
+        axes[0].set_ylabel("Hz")
+        row.colorbar(image, ax=list(axes), label="dB", pad=0.01)
     figure.savefig(path, dpi=110)

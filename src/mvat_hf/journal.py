@@ -2,13 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from .data.mixing import Mixer
 from .metrics.scoring import FileScore
 from .records import write_text
+
+UNREADABLE = "cannot be read"  # how the reason of a failure begins that another try may not meet
 
 
 class Journal:
@@ -53,12 +57,14 @@ class Journal:
             self.file.flush()
 
     def restore(self, line: str) -> None:
-        """Take a line of the file; one that was not written to its end is no JSON."""
+        """Take a line of the file, unless the recording could not be read; one not written to its end is no JSON."""
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             return
-        self.scores[entry["row"], entry["index"]] = FileScore(**entry["score"])
+        score = FileScore(**entry["score"])
+        if score.failure is None or not score.failure.startswith(UNREADABLE):
+            self.scores[entry["row"], entry["index"]] = score
 
     def lines(self) -> list[str]:
         """All scores as lines of the file."""
@@ -68,3 +74,37 @@ class Journal:
 def as_line(row: str, index: int, score: FileScore) -> str:
     """One score as a line of JSON."""
     return json.dumps({"row": row, "index": index, "score": asdict(score)})
+
+
+def stamp(dataset) -> str:
+    """A digest that changes with the recordings of a data set: sizes and times of its files, checksums of audio that
+    it holds itself; of mixtures also how they are made."""
+    rows = dataset.with_format(None)
+    transform = dataset.format["format_kwargs"].get("transform")
+    digest = hashlib.sha256()
+    if isinstance(transform, Mixer):
+        files = [*transform.clean, *transform.noise]
+        digest.update(f"{transform.seed} {transform.options} {stamps(files)}".encode())
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, Mapping) and value.get("bytes") is not None:
+                told: Any = (len(value["bytes"]), zlib.crc32(value["bytes"]))
+            elif isinstance(value, Mapping) and value.get("path") is not None:
+                told = stamps([value["path"]])
+            else:
+                told = value
+            digest.update(f"{name} {told}\n".encode())
+    return digest.hexdigest()
+
+
+def stamps(files: Iterable[str | Path]) -> list[tuple[str, int, int]]:
+    """Name, size in bytes and time of change of every file; -1 where it is not there."""
+    found = []
+    for path in map(Path, files):
+        try:
+            status = path.stat()
+        except OSError:
+            found.append((str(path), -1, -1))
+        else:
+            found.append((str(path), status.st_size, status.st_mtime_ns))
+    return found

@@ -11,6 +11,7 @@ from .records import write_json, write_text
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+PICTURES = ("gain_over_snr.png", "scatter.png", "quality_against_cost.png", "spectrograms.png")
 
 
 def add_statistics(record: dict[str, Any]) -> dict[str, Any]:
@@ -100,11 +101,18 @@ def render_report(record: Mapping[str, Any]) -> str:
         for system in record["systems"]
         for failure in system["failures"]
     ]
-    return "\n\n".join([*parts, *(["Not scored:", "\n".join(failures)] if failures else [])]) + "\n"
+    failures += [f"- {row['name']}: not timed: {row['not_timed']}" for row in record["systems"] if "not_timed" in row]
+    return "\n\n".join([*parts, *(["Not measured:", "\n".join(failures)] if failures else [])]) + "\n"
 
 
-def write_report(folder: Path, record: Mapping[str, Any], examples: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """`results.json`, `results.md` and the pictures of a record in `folder`.
+def write_report(folder: Path, record: Mapping[str, Any]) -> None:
+    """`results.json` and `results.md` of a record in `folder`."""
+    write_json(folder / "results.json", record)
+    write_text(folder / "results.md", render_report(record))
+
+
+def draw_report(folder: Path, record: Mapping[str, Any], examples: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """The pictures of a record in `folder`; what its metrics and systems give nothing for is left out.
 
     Args:
         examples: recordings (time,) by example and by name, for the spectrograms; see `evaluation.examples_of`.
@@ -112,10 +120,12 @@ def write_report(folder: Path, record: Mapping[str, Any], examples: Mapping[str,
     from . import figures
 
     folder.mkdir(parents=True, exist_ok=True)
-    if examples:
-        figures.gain_over_snr(record, folder / "gain_over_snr.png")
+    for name in PICTURES:
+        (folder / name).unlink(missing_ok=True)  # of another record
+    if figures.systems_scored(record):
+        if "si_sdr" in record["metrics"]:
+            figures.gain_over_snr(record, folder / "gain_over_snr.png")
         figures.scatter_by_file(record, folder / "scatter.png")
         figures.quality_against_cost(record, folder / "quality_against_cost.png")
+    if examples:
         figures.spectrogram_grid(examples, record["dataset"]["sampling_rate"], folder / "spectrograms.png")
-    write_text(folder / "results.md", render_report(record))
-    write_json(folder / "results.json", record)

@@ -120,8 +120,9 @@ class FolderSystem:
 
     def describe(self) -> dict[str, Any]:
         files = sorted({path for found in self.files.values() for path in found})
-        changed = max(path.stat().st_mtime_ns for path in files)
-        return {"kind": "folder", "folder": self.folder.name, "files": len(files), "changed": changed}
+        found = [path.stat() for path in files]
+        size, changed = sum(status.st_size for status in found), max(status.st_mtime_ns for status in found)
+        return {"kind": "folder", "folder": self.folder.name, "files": len(files), "bytes": size, "changed": changed}
 
 
 def build_system(entry: Any, device: str | None = None) -> System:

@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader
 from mvat_hf.data.audio import AudioError, read_mono
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.dns import mixtures
-from mvat_hf.data.mixing import Mixer, MixingOptions, draw, mix, read_span
+from mvat_hf.data.mixing import Mixer, MixingOptions, UnreadableFileWarning, draw, mix, read_span
+from mvat_hf.data.reverb import ResponseFiles
 
 
 def noise(length=8000, scale=0.1, seed=0):
@@ -126,6 +127,7 @@ def test_a_span_of_numbers_only(tmp_path):
         read_span(tmp_path / "a.wav", 100, 16000, np.random.default_rng(0))
 
 
+@pytest.mark.filterwarnings("ignore::mvat_hf.data.mixing.UnreadableFileWarning")
 def test_a_file_without_a_sample_at_the_rate_is_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.ones(1), 48000)
     with pytest.raises(AudioError, match=r"a\.wav is too short"):
@@ -175,6 +177,57 @@ def test_whole_files_are_taken_in_turn(files):
         assert np.corrcoef(clean, source)[0, 1] > 0.9999
     # the same speech a second time, but another mixture
     assert not np.array_equal(mixer.mixture(0)[1], mixer.mixture(3)[1])
+
+
+@pytest.fixture
+def damaged(files, tmp_path):
+    """The files with a damaged one of either kind among them."""
+    speech, interference = files
+    for name in ("c", "n"):
+        (tmp_path / f"{name}.wav").write_bytes(b"RIFF, but no more")
+    return [*speech, tmp_path / "c.wav"], [tmp_path / "n.wav", *interference]
+
+
+def test_a_damaged_file_is_told_once_and_another_taken(damaged):
+    with pytest.warns(UnreadableFileWarning) as warned:
+        mixtures = [Mixer(*damaged, MixingOptions(seconds=0.3)).mixture(index) for index in range(20)]
+    told = [str(warning.message) for warning in warned]
+    assert len(told) == 2 and all("cannot be read" in text and "another file is taken" in text for text in told)
+    assert all(clean.any() and noisy.any() and len(clean) == len(noisy) == 4800 for clean, noisy in mixtures)
+
+
+@pytest.mark.filterwarnings("ignore::mvat_hf.data.mixing.UnreadableFileWarning")
+def test_what_is_taken_depends_on_seed_and_index_alone(damaged):
+    mixer = Mixer(*damaged, MixingOptions(seconds=0.3))
+    first = [mixer.mixture(index)[1] for index in range(8)]
+    for workers in (0, 2):
+        dataset = mixtures(mixer, 8).select([7, 2, 5, 0, 1])
+        items = [item for batch in DataLoader(dataset, 2, num_workers=workers, collate_fn=list) for item in batch]
+        for item, index in zip(items, (7, 2, 5, 0, 1), strict=True):
+            np.testing.assert_array_equal(item["noisy"], first[index])
+
+
+@pytest.mark.filterwarnings("ignore::mvat_hf.data.mixing.UnreadableFileWarning")
+def test_in_the_place_of_a_whole_file_stands_the_next(damaged):
+    clean, _ = Mixer(*damaged, MixingOptions(seconds=None)).mixture(3)  # that of the damaged one
+    assert np.corrcoef(clean, read_mono(damaged[0][0], 16000))[0, 1] > 0.9999
+
+
+@pytest.mark.filterwarnings("ignore::mvat_hf.data.mixing.UnreadableFileWarning")
+@pytest.mark.parametrize("seconds", [0.1, None])
+def test_where_no_file_can_be_read_the_error_is_raised(seconds, damaged):
+    with pytest.raises(AudioError, match=r"c\.wav cannot be read"):
+        Mixer(damaged[0][-1:], damaged[1], MixingOptions(seconds=seconds)).mixture(0)
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+        draw([damaged[0][0].with_name("gone.wav")], 100, 16000, np.random.default_rng(0))
+
+
+@pytest.mark.filterwarnings("ignore::mvat_hf.data.mixing.UnreadableFileWarning")
+def test_a_damaged_response_is_replaced(files, damaged, tmp_path):
+    soundfile.write(tmp_path / "room.wav", np.eye(1, 100)[0], 16000)
+    responses = ResponseFiles([damaged[0][-1], tmp_path / "room.wav"], 16000)
+    for (clean, _), (target, _) in zip(mixed(files, 6), mixed(files, 6, responses, reverb_probability=1), strict=True):
+        assert np.corrcoef(clean, target)[0, 1] > 0.999
 
 
 def test_another_rate(files):

@@ -8,6 +8,7 @@ import soundfile
 from datasets import Audio, Dataset
 
 from mvat_hf import load_valentini
+from mvat_hf.data.audio import AudioError
 from mvat_hf.data.pairs import DataError, PartialDataWarning
 from mvat_hf.data.segments import hop_segments
 
@@ -99,6 +100,36 @@ def test_files_that_hold_something_else(root):
     (root / "data" / "test-00000-of-00001.parquet").write_text("version https://git-lfs.github.com/spec/v1")
     with pytest.raises(DataError, match="parquet files of .*data cannot be read"):
         load_valentini(root, "test")
+
+
+@pytest.mark.parametrize("missing", [None, {"bytes": None, "path": None}])
+def test_a_recording_that_is_not_there_is_found_on_access(missing, root):
+    broken = rows(["p232_001", "p232_002"])
+    broken[1]["noisy"] = missing
+    write_parquet(root / "data" / "test-00000-of-00001.parquet", broken)
+    dataset = load_valentini(root, "test")
+    assert len(dataset[0]["noisy"]) == 2000
+    with pytest.raises(AudioError, match="^noisy p232_002 has neither bytes nor a path, expected an audio file$"):
+        dataset[1]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("noisy", [1, 2], "column noisy of .* is Value.*int64.*, expected encoded audio"),
+        ("clean", [0.5, 0.25], "column clean of .*, expected encoded audio"),
+        ("id", [["a"], ["b"]], "column id of .*, expected names"),
+        ("id", ["p232_001", None], "1 rows of .* have no id, expected one each"),
+    ],
+)
+def test_columns_of_another_kind(column, values, says, root):
+    content = rows(["p232_001", "p232_002"])
+    for row, value in zip(content, values, strict=True):
+        row[column] = value
+    Dataset.from_list(content).to_parquet(root / "data" / "test-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=says) as error:
+        load_valentini(root, "test")
+    assert "\n" not in str(error.value)
 
 
 def test_a_hub_id_without_the_hub(monkeypatch, tmp_path):

@@ -69,6 +69,12 @@ def test_unknown_split(root):
         load_valentini(root, "dev")
 
 
+def test_a_partial_copy_of_either_training_set_is_told(root):
+    for speakers, full in ((28, "5 of 11,572"), (56, "2 of 23,075")):
+        with pytest.warns(PartialDataWarning, match=f"not the whole trainset_{speakers}spk_wav: {full} pairs are here"):
+            load_valentini(root, "train", speakers=speakers)
+
+
 def test_missing_folders(root, tmp_path):
     with pytest.raises(DataError, match=r"no such folder: .*clean_trainset_28spk_wav"):
         load_valentini(tmp_path, "train")

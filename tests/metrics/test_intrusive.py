@@ -7,6 +7,7 @@ import pytest
 
 from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.metrics import UnscorableError, estoi, pesq, si_sdr, stoi
+from mvat_hf.metrics.intrusive import most_stretches
 
 
 def noise(length=16000, seed=0):
@@ -107,6 +108,36 @@ def test_pairs_that_no_metric_is_defined_for(metric, reference, degraded, says):
 def test_too_short_for_the_metric(metric, length):
     with pytest.raises(UnscorableError, match=metric.__name__.upper()):
         metric(noise(length), noise(length, seed=1), 16000)
+
+
+def bursts(count: int, seconds: float = 0.2, pause: float = 0.25) -> np.ndarray:
+    """Noise that comes and goes, every burst an utterance to PESQ."""
+    period, burst = round((seconds + pause) * 16000), round(seconds * 16000)
+    audio = noise(count * period)
+    audio[np.arange(len(audio)) % period >= burst] = 0
+    return audio
+
+
+@pytest.mark.parametrize("mode", ["wb", "nb"])
+def test_more_utterances_than_pesq_holds_are_refused(mode):
+    audio = bursts(60)
+    with pytest.raises(UnscorableError, match="PESQ holds 50 utterances, 27 s may have more: cut the recording"):
+        pesq(audio, audio + 0.01 * noise(len(audio), seed=1), 16000, mode=mode)
+    audio = bursts(45)
+    assert pesq(audio, audio + 0.01 * noise(len(audio), seed=1), 16000, mode=mode) > 1
+
+
+def test_bursts_are_counted_at_any_level_and_above_a_floor():
+    levels = np.repeat(10.0 ** -(np.arange(60) % 4 / 2), 7200)  # four levels, 10 dB apart
+    for audio in (bursts(60), bursts(60) * levels, bursts(60) + 0.05 * noise(60 * 7200, seed=2)):
+        assert most_stretches(audio, 16000) == 60
+    assert most_stretches(bursts(30, pause=0.15), 16000) < 15  # such pauses are bridged
+
+
+def test_a_minute_of_speech_is_scored(speech):
+    pause = 1e-4 * noise(4800)
+    audio = np.concatenate([np.concatenate([one, pause]) for one in speech] * 4)[: 60 * 16000]
+    assert most_stretches(audio, 16000) < 50
 
 
 def test_si_sdr_without_a_finite_value():

@@ -7,8 +7,11 @@ Of the augmentations of Défossez et al. 2020, a mixer needs no Remix and no ran
 independently of its speech, both from random places of their files. (For recorded pairs: `batch_augmentation`.)
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from .reverb import ResponseFiles, reverberate
 PEAK = 0.99  # of the noisy mixture: above it, the pair is scaled down together
 WINDOW = 0.1  # s, in which the activity of noise is told, as in the challenge
 SECOND_NOISE_DB = (-10.0, 0.0)  # level of a second noise relative to the first
+ATTEMPTS = 100  # files that are tried before a mixture is given up
 # what draws from a generator of its own; numbers above 0, which a seed's trailing zeros would not tell from none
 SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS = range(1, 6)
 
@@ -92,13 +96,51 @@ def mix(
     return (clean * gain).astype(np.float32), (noisy * gain).astype(np.float32)
 
 
+class UnreadableFileWarning(UserWarning):
+    """A file that cannot be used, in whose place another is taken."""
+
+
+told: set[Path] = set()  # files that this process has warned about
+
+
+def read_any(files: Iterable[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """What `read` gives of the first of `files` that it can read, of at most 100 of them.
+
+    An `UnreadableFileWarning`, once for every file in a process, names those that it cannot; if there is no other, the
+    error of the last is raised.
+    """
+    failed: OSError | AudioError | None = None
+    for path in islice(files, ATTEMPTS):
+        try:
+            return read(path)
+        except (OSError, AudioError) as error:
+            failed = error
+        if path not in told:
+            told.add(path)
+            warnings.warn(f"{failed}; another file is taken in its place", UnreadableFileWarning, stacklevel=2)
+    raise failed or ValueError("no files to read, expected at least one")
+
+
+def drawn(files: Sequence[Path], rng: np.random.Generator) -> Iterator[Path]:
+    """Randomly drawn files without end."""
+    while True:
+        yield files[int(rng.integers(len(files)))]
+
+
 def read_span(path: Path, samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """At most `samples` at `sampling_rate` Hz from a random place of a file, as (time,); the rest is not decoded."""
+    """At most `samples` at `sampling_rate` Hz from a random place of a file, as (time,); the rest is not decoded.
+
+    Raises:
+        FileNotFoundError, AudioError: see `open_audio`; also a file too short to give a single sample.
+    """
     with open_audio(path) as file:
         wanted = int(np.ceil(samples * file.samplerate / sampling_rate))
         start = int(rng.integers(0, max(file.frames - wanted, 0) + 1))
         audio, rate = read_frames(file, start, wanted), file.samplerate
-    return resample(audio.mean(axis=0, keepdims=True), rate, sampling_rate)[0, :samples]
+    audio = resample(audio.mean(axis=0, keepdims=True), rate, sampling_rate)[0, :samples]
+    if not len(audio):
+        raise AudioError(f"{path} is too short: it has no sample at {sampling_rate} Hz")
+    return audio
 
 
 def draw(
@@ -106,16 +148,13 @@ def draw(
 ) -> np.ndarray:
     """`samples` of audio from randomly drawn files, joined with `silence` samples between until the length is reached.
 
-    Raises:
-        AudioError: a file too short to give a single sample at `sampling_rate`.
+    A file that cannot be read is warned about and another is drawn, see `read_any`.
     """
     parts: list[np.ndarray] = []
     missing = samples
     while missing > 0:
-        path = files[int(rng.integers(len(files)))]
-        parts.append(read_span(path, missing, sampling_rate, rng))
-        if not len(parts[-1]):
-            raise AudioError(f"{path} is too short: it has no sample at {sampling_rate} Hz")
+        read = partial(read_span, samples=missing, sampling_rate=sampling_rate, rng=rng)
+        parts.append(read_any(drawn(files, rng), read))
         missing -= len(parts[-1])
         if silence and missing > 0:
             parts.append(np.zeros(min(silence, missing), dtype=np.float32))
@@ -127,6 +166,9 @@ def draw(
 class Mixer:
     """
     Batch transform of a data set with a column "index": the mixtures {"id", "clean", "noisy"} of these indices.
+
+    In the place of a file that cannot be read another is taken, with a warning: of mixtures the same one for the same
+    index, of whole clean files the next.
 
     Args:
         clean: speech files; drawn at random, or taken in turn when `options.seconds` is None.
@@ -172,7 +214,8 @@ class Mixer:
         rng = np.random.default_rng([self.seed, index])
         options, rate = self.options, self.options.sampling_rate
         if options.seconds is None:
-            clean = read_mono(self.clean[index % len(self.clean)], rate)
+            in_turn = (self.clean[(index + later) % len(self.clean)] for later in range(len(self.clean)))
+            clean = read_any(in_turn, lambda path: read_mono(path, rate))
         else:
             clean = self.draw(self.clean, round(options.seconds * rate), rng, self.generator(index, SPEECH))
         noise = self.draw(self.noise, len(clean), rng, self.generator(index, NOISE))
@@ -216,7 +259,10 @@ class Mixer:
         rng, augmentation = self.generator(index, ROOM), self.options.augmentation
         if rng.random() >= augmentation.reverb_probability:
             return speech, speech
-        response = self.responses[int(rng.integers(len(self.responses)))]
+        if isinstance(self.responses, ResponseFiles):
+            response = read_any(drawn(self.responses.files, rng), self.responses.read)
+        else:
+            response = self.responses[int(rng.integers(len(self.responses)))]
         early = round(augmentation.early_ms * self.options.sampling_rate / 1000)
         heard, target = reverberate(speech, response, early)
         return target, heard

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .audio import AudioSource, EncodedAudio, describe_files, find_audio, open_whole, read_mono, resampled_length
+from .audio import (
+    AudioError,
+    AudioSource,
+    EncodedAudio,
+    describe_files,
+    find_audio,
+    open_whole,
+    read_mono,
+    resampled_length,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -94,9 +103,14 @@ def encode_pairs(pairs: Sequence[Pair]) -> "Dataset":
 
 
 def source_of(row: Mapping[str, Any], side: str) -> AudioSource:
-    """What to open for the "clean" or "noisy" side of an encoded row: its path, or its bytes where it has them."""
-    encoded = row[side]
-    return encoded["path"] if encoded["bytes"] is None else EncodedAudio(encoded["bytes"], f"{side} {row['id']}")
+    """What to open for the "clean" or "noisy" side of an encoded row: its path, or its bytes where it has them;
+    AudioError where it has neither."""
+    encoded = row[side] or {"bytes": None, "path": None}
+    if encoded["bytes"] is not None:
+        return EncodedAudio(encoded["bytes"], f"{side} {row['id']}")
+    if encoded["path"] is None:
+        raise AudioError(f"{side} {row['id']} has neither bytes nor a path, expected an audio file")
+    return encoded["path"]
 
 
 def decode_pair(

@@ -51,7 +51,7 @@ def load_parquet(files: Sequence[str]) -> "Dataset":
     Raises:
         DataError: a file is damaged or holds something else.
     """
-    from datasets import Audio, load_dataset
+    from datasets import Audio, Value, load_dataset
     from datasets.exceptions import DatasetsError
 
     folder = Path(files[0]).parent
@@ -62,6 +62,15 @@ def load_parquet(files: Sequence[str]) -> "Dataset":
     missing = sorted({"id", "clean", "noisy"} - set(rows.column_names))
     if missing:
         raise DataError(f"the parquet files of {folder} have no column {', '.join(missing)}: expected id, clean, noisy")
-    for side in ("clean", "noisy"):
-        rows = rows.cast_column(side, Audio(decode=False))
-    return rows.select_columns(["id", "clean", "noisy"])
+    rows = rows.select_columns(["id", "clean", "noisy"])
+    for name, kind in (("id", Value("string")), ("clean", Audio(decode=False)), ("noisy", Audio(decode=False))):
+        was = rows.features[name]
+        try:
+            rows = rows.cast_column(name, kind)
+        except (TypeError, ValueError, NotImplementedError, DatasetsError) as error:
+            expected = "names" if name == "id" else "encoded audio"
+            raise DataError(f"column {name} of the parquet files of {folder} is {was}, expected {expected}") from error
+    nameless = rows["id"][:].count(None)
+    if nameless:
+        raise DataError(f"{nameless} rows of the parquet files of {folder} have no id, expected one each")
+    return rows

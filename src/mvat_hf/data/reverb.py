@@ -51,7 +51,11 @@ class ResponseFiles:
         return len(self.files)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        audio, rate = read_audio(self.files[index])
+        return self.read(self.files[index])
+
+    def read(self, path: Path) -> np.ndarray:
+        """The response in a file."""
+        audio, rate = read_audio(path)
         return resample(audio[:1, : round(MAX_SECONDS * rate)], rate, self.sampling_rate)[0]
 
 

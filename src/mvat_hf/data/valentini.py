@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 VALENTINI_SPLITS = ("train", "validation", "test")
 VALIDATION_SPEAKERS = ("p282", "p287")  # upstream's
-# of the whole corpus (card of JacobLinCool/VoiceBank-DEMAND-16k); no source is known to us for 56 speakers
-FULL_PAIRS = {"trainset_28spk_wav": 11572, "testset_wav": 824}
+# of the whole corpus: card of JacobLinCool/VoiceBank-DEMAND-16k; of 56 speakers, the count published of the corpus
+FULL_PAIRS = {"trainset_28spk_wav": 11572, "trainset_56spk_wav": 23075, "testset_wav": 824}
 
 
 def load_valentini(

@@ -3,12 +3,22 @@
 import warnings
 
 import numpy as np
+from scipy.signal import butter, sosfilt
 
 from ..errors import extra
+
+# of the code of P.862: the utterances that it holds, and in windows of 4 ms the longest pause that it bridges, the
+# longest click that it ignores, and the shortest utterance but for the 2 windows that it adds on either side
+MOST_UTTERANCES = 50
+WINDOW_SECONDS, BRIDGED, IGNORED, SHORTEST = 0.004, 50, 4, 46
 
 
 class UnscorableError(ValueError):
     """A pair on which a metric is not defined, silence for example; count it, never give it a score."""
+
+
+class UsageError(ValueError):
+    """A sampling rate or mode that a metric does not have: a mistake of the caller, whatever the pair."""
 
 
 def check_signal(audio: np.ndarray, name: str) -> np.ndarray:
@@ -43,7 +53,8 @@ def pesq(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int, mode: 
         reference, degraded: (time,) at `sampling_rate`, 16000 Hz for "wb", 8000 or 16000 Hz for "nb".
 
     Raises:
-        UnscorableError: silence, no utterance found, too short. ValueError: mode or rate not of the standard.
+        UnscorableError: silence, no utterance found, too short, perhaps more than 50 utterances. UsageError: mode or
+            rate not of the standard.
     """
     with extra("evaluation"):
         import pesq as package
@@ -51,13 +62,51 @@ def pesq(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int, mode: 
     rates = {"wb": (16000,), "nb": (8000, 16000)}
     if mode not in rates or sampling_rate not in rates[mode]:
         got = f'"{mode}" at {sampling_rate} Hz'
-        raise ValueError(f'PESQ is defined for "wb" at 16000 Hz and "nb" at 8000 or 16000 Hz, got {got}')
+        raise UsageError(f'PESQ is defined for "wb" at 16000 Hz and "nb" at 8000 or 16000 Hz, got {got}')
     reference, degraded = check_pair(reference, degraded)
+    check_utterances(reference, sampling_rate)
     try:
         return float(package.pesq(sampling_rate, reference, degraded, mode))
     except package.PesqError as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise UnscorableError(f"PESQ: {reason.decode() if isinstance(reason, bytes) else reason}") from error
+
+
+def check_utterances(reference: np.ndarray, sampling_rate: int) -> None:
+    """UnscorableError where `reference` (time,) may have as many utterances as the code of P.862 holds: it does not
+    check, and writes beyond its memory."""
+    seconds = len(reference) / sampling_rate
+    shortest = (SHORTEST * MOST_UTTERANCES + BRIDGED * (MOST_UTTERANCES - 1)) * WINDOW_SECONDS
+    if seconds >= shortest and most_stretches(reference, sampling_rate) >= MOST_UTTERANCES:
+        raise UnscorableError(
+            f"PESQ holds {MOST_UTTERANCES} utterances, {seconds:.0f} s may have more: cut the recording"
+        )
+
+
+def most_stretches(reference: np.ndarray, sampling_rate: int) -> int:
+    """The most utterances that P.862 may find in `reference` (time,): of all thresholds within its 40 dB below the
+    loudest window, in the whole band and in that of a telephone, which is about what its filters leave."""
+    size = round(WINDOW_SECONDS * sampling_rate)
+    band = sosfilt(butter(2, (300, 3400), "bandpass", fs=sampling_rate, output="sos"), reference)
+    most = 0
+    for audio in (reference, band):
+        power = np.square(audio[: len(audio) // size * size]).reshape(-1, size).mean(axis=1)
+        for threshold in power.max() * 10 ** np.arange(-4, 0, 0.05):
+            most = max(most, stretches(power, threshold), stretches(power, threshold, weakest=3 * threshold))
+    return most
+
+
+def stretches(power: np.ndarray, threshold: float, weakest: float = 0.0) -> int:
+    """Stretches of windows (count,) above `threshold`, as long as an utterance once pauses are bridged; clicks, and
+    runs whose mean is below `weakest`, do not count."""
+    edges = np.flatnonzero(np.diff(power > threshold, prepend=False, append=False))
+    starts, ends = edges[::2], edges[1::2]
+    total = np.concatenate([[0], np.cumsum(power)])
+    loud = (total[ends] - total[starts] >= weakest * (ends - starts)) & (ends - starts > IGNORED)
+    starts, ends = starts[loud], ends[loud]
+    pauses = np.flatnonzero(starts[1:] - ends[:-1] > BRIDGED)
+    first, last = np.concatenate([[0], pauses + 1]), np.concatenate([pauses, [len(ends) - 1]])
+    return int((ends[last] - starts[first] >= SHORTEST).sum()) if len(starts) else 0
 
 
 def stoi(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> float:

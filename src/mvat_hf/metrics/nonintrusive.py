@@ -7,7 +7,7 @@ import numpy as np
 
 from ..cores import one_thread_session
 from ..errors import extra
-from .intrusive import check_signal
+from .intrusive import UsageError, check_signal
 
 RATE = 16000  # Hz
 
@@ -26,10 +26,10 @@ def dnsmos(degraded: np.ndarray, sampling_rate: int) -> dict[str, float]:
         degraded: (time,) at `sampling_rate` of 16000 Hz.
 
     Raises:
-        UnscorableError: silence, NaN. ValueError: another rate. MissingExtraError: `mvat_hf[dnsmos]` is not installed.
+        UnscorableError: silence, NaN. UsageError: another rate. MissingExtraError: `mvat_hf[dnsmos]` is not installed.
     """
     if sampling_rate != RATE:
-        raise ValueError(f"DNSMOS is defined at {RATE} Hz, got {sampling_rate} Hz")
+        raise UsageError(f"DNSMOS is defined at {RATE} Hz, got {sampling_rate} Hz")
     audio = check_signal(degraded, "degraded").clip(-1, 1).astype(np.float32)
     scores = load_dnsmos()(audio, RATE, is_personalized_MOS=False)
     return {name: float(scores[f"{name}_mos"]) for name in ("sig", "bak", "ovrl", "p808")}

@@ -1,18 +1,22 @@
 """The table of metrics, and scoring of many pairs in a pool of processes while the caller goes on enhancing."""
 
+import math
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import numpy as np
 
 from ..cores import usable_cores
 from .composite import llr, opinions, segmental_snr, wss
-from .intrusive import UnscorableError, estoi, pesq, si_sdr, stoi
+from .intrusive import UnscorableError, UsageError, estoi, pesq, si_sdr, stoi
 from .nonintrusive import check_dnsmos, dnsmos
 
 
@@ -93,12 +97,25 @@ class FileScore:
 def score_pair(
     name: str, reference: np.ndarray, degraded: np.ndarray, sampling_rate: int, metrics: Sequence[str] = QUICK
 ) -> FileScore:
-    """The metrics of one pair, arrays (time,); one undefined metric makes the file a failure."""
+    """The metrics of one pair, arrays (time,); one undefined metric makes the file a failure.
+
+    Raises:
+        UsageError: a metric is not defined at `sampling_rate`, whatever the pair.
+    """
     pair = Pair(reference, degraded, sampling_rate)
-    try:
-        return FileScore(name, {key: METRICS[key].score(pair) for key in metrics})
-    except UnscorableError as error:
-        return FileScore(name, {}, str(error))
+    scores: dict[str, float] = {}
+    for key in metrics:
+        try:
+            scores[key] = METRICS[key].score(pair)
+        except UsageError:
+            raise
+        except UnscorableError as error:
+            return FileScore(name, {}, str(error))
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+            return FileScore(name, {}, f"{METRICS[key].title}: {error}")
+        if not math.isfinite(scores[key]):
+            return FileScore(name, {}, f"{METRICS[key].title} is {scores[key]}, expected a finite number")
+    return FileScore(name, scores)
 
 
 def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
@@ -116,9 +133,17 @@ def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
     return keys
 
 
+def leading_metric(metrics: Sequence[str]) -> str:
+    """The metric that pictures show where they show one: PESQ-WB if it is among `metrics`, else the first."""
+    return "pesq" if "pesq" in metrics else metrics[0]
+
+
 class ScoringPool:
     """
     Process pool for `score_pair`; a context manager, good for any number of rounds.
+
+    When a worker is killed, or a pair crashes it, the pool is built anew, and every pair that was outstanding is scored
+    alone in a process of its own: what ends that too is a failure of that file.
 
     Args:
         processes: by default one per core. The scores do not depend on it.
@@ -130,19 +155,19 @@ class ScoringPool:
 
     def __init__(self, processes: int | None = None, metrics: Iterable[str] = QUICK):
         self.metrics = check_metrics(metrics)
-        # fork is fast and safe here (workers run numpy and C only); elsewhere it is not to be relied on
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self.executor = ProcessPoolExecutor(processes or usable_cores(), mp_context=context)
+        self.processes = processes or usable_cores()
+        self.executor = start_workers(self.processes)
 
-    def submit(self, name: str, reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> "Future[FileScore]":
-        """Score a pair in the background; ChildProcessError, here or as the result, if a worker was killed."""
-        promised: Future[FileScore] = Future()
+    def submit(self, name: str, reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> "PendingScore":
+        """Score a pair in the background."""
+        arguments = (name, reference, degraded, sampling_rate, self.metrics)
         try:
-            work = self.executor.submit(score_pair, name, reference, degraded, sampling_rate, self.metrics)
-        except BrokenProcessPool as error:
-            raise worker_lost() from error
-        work.add_done_callback(lambda done: hand_on(done, promised))
-        return promised
+            work = self.executor.submit(score_pair, *arguments)
+        except BrokenProcessPool:
+            self.executor.shutdown()
+            self.executor = start_workers(self.processes)
+            work = self.executor.submit(score_pair, *arguments)
+        return PendingScore(work, arguments)
 
     def __enter__(self) -> "ScoringPool":
         return self
@@ -151,21 +176,60 @@ class ScoringPool:
         self.executor.shutdown(cancel_futures=True)
 
 
-def hand_on(done: "Future[FileScore]", promised: "Future[FileScore]") -> None:
-    """Pass what a future holds to another, with a broken pool told as what it is: a worker that was killed."""
-    if done.cancelled():
-        promised.cancel()
-    elif isinstance(done.exception(), BrokenProcessPool):
-        promised.set_exception(worker_lost())
-    elif (error := done.exception()) is not None:
-        promised.set_exception(error)
-    else:
-        promised.set_result(done.result())
+class PendingScore:
+    """A pair that is being scored; it keeps the pair until its pool has scored it."""
+
+    def __init__(self, work: "Future[FileScore]", arguments: tuple):
+        self.work = work
+        self.arguments: tuple | None = arguments
+        work.add_done_callback(self.release)
+
+    def release(self, work: "Future[FileScore]") -> None:
+        """Let go of the pair, unless it is to be scored once more."""
+        if work.cancelled() or not isinstance(work.exception(), BrokenProcessPool):
+            self.arguments = None
+
+    def done(self) -> bool:
+        """Whether the pool has no more to do with it."""
+        return self.work.done()
+
+    def result(self, timeout: float | None = None) -> FileScore:
+        """The score, waited for at most `timeout` seconds; a pair that a lost worker had is scored here, once."""
+        try:
+            return self.work.result(timeout)
+        except BrokenProcessPool:
+            assert self.arguments is not None
+            self.work = Future()
+            self.work.set_result(score_alone(*self.arguments))
+            self.arguments = None
+            return self.work.result()
 
 
-def worker_lost() -> ChildProcessError:
-    """What is known when a worker is gone."""
-    return ChildProcessError("a scoring process was killed, perhaps for want of memory: score with fewer processes")
+def score_alone(name: str, *arguments) -> FileScore:
+    """`score_pair` in a process of its own; a failure where that process does not survive it."""
+    with start_workers(1) as executor:
+        try:
+            return executor.submit(score_pair, name, *arguments).result()
+        except BrokenProcessPool:
+            return FileScore(name, {}, "scoring it ended the process twice: a metric crashed, or memory ran out")
+
+
+def start_workers(processes: int) -> ProcessPoolExecutor:
+    """Worker processes that end when this one does, however it ends."""
+    # fork is fast and safe here (workers run numpy and C only); elsewhere it is not to be relied on
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    return ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(os.getpid(),))
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process within a second or two of the process `parent` that started it, even if that one was killed."""
+
+    def watch():
+        while os.getppid() == parent:
+            sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def mean_scores(scores: Sequence[FileScore]) -> dict[str, float]:
