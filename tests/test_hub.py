@@ -121,6 +121,25 @@ def load_or_error(repo, **options) -> str:
         return one_line(error)
 
 
+def load_auto(repo) -> str:
+    """The class that AutoModel loads, or the one line that a user gets."""
+    from transformers import AutoModel
+
+    try:
+        return type(AutoModel.from_pretrained(repo)).__name__
+    except OSError as error:
+        return str(error)
+
+
+def load_pipeline(repo) -> str:
+    from transformers import pipeline
+
+    try:
+        return type(pipeline("audio-to-audio", model=repo).model).__name__
+    except OSError as error:
+        return str(error)
+
+
 def load_and_listen(repo) -> tuple[str, str]:
     """The hash of the weights, and what was said; a Hub must answer soon."""
     snapshot_manner.PROBE_SECONDS = 0.2
@@ -316,13 +335,24 @@ def test_an_unknown_field_is_named(hub, at_home, checkpoint):
     assert "unknown field dilation" in at_home(load_or_error, "tester/newer")
 
 
+@pytest.mark.parametrize("load", [load_or_error, load_auto, load_pipeline])
 @pytest.mark.parametrize("header", ["ETag", "X-Repo-Commit"])
-def test_no_file_is_written_outside_the_cache(hub, hub_user, at_home, checkpoint, header):
-    hub.add("tester/escape", content_of(checkpoint))
+def test_no_file_is_written_outside_the_cache(hub, hub_user, at_home, checkpoint, header, load):
+    repo = f"tester/escape-{header}-{load.__name__}".lower()
+    hub.add(repo, content_of(checkpoint))
     way_out = "../" * 4 + "escaped"  # from the folder of blobs to that of HF_HOME
     hub.misbehave("GET|HEAD", "config.json", lambda answer: answer.headers.update({header: f'"{way_out}"'}))
-    assert "which is none" in at_home(load_or_error, "tester/escape")
+    assert "which is none" in at_home(load, repo)
     assert not list(Path(hub_user["HF_HOME"]).parent.rglob("escaped*"))
+
+
+def test_auto_classes_load_other_models_as_before(hub, at_home, tmp_path):
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    BertModel(BertConfig(**sizes, vocab_size=8)).save_pretrained(tmp_path / "bert")
+    hub.add("tester/bert", content_of(tmp_path / "bert"))
+    assert at_home(load_auto, "tester/bert") == at_home(load_auto, str(tmp_path / "bert")) == "BertModel"
 
 
 def test_a_download_does_not_follow_a_path_outside_its_folder(hub, hub_user, checkpoint, tmp_path):

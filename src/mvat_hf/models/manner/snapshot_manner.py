@@ -58,7 +58,7 @@ def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
         OSError: it gives the file a name that would be written outside the cache.
     """
     try:
-        url = hf_hub_url(name, filename, revision=options.get("revision"))
+        url = hf_hub_url(name, filename, subfolder=options.get("subfolder"), revision=options.get("revision"))
         answer = get_hf_file_metadata(url, token=options.get("token"), timeout=PROBE_SECONDS)
     except HfHubHTTPError as error:
         return error.response.status_code < 500
