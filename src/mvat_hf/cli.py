@@ -296,6 +296,8 @@ def run_export(options: argparse.Namespace) -> int:
     from .export import export_onnx
     from .inference import load_model
 
+    if options.model.endswith(".onnx"):
+        raise ValueError(f"MODEL is exported already, expected a folder or Hub id, got {options.model}")
     if options.target.suffix != ".onnx":
         raise ValueError(f"OUT.onnx must end in .onnx, got {options.target}")
     error = export_onnx(
