@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, read_audio
 from .models.manner import MannerModel
 from .models.manner.chunking_manner import BLOCK_FRAMES, FULL_SCALE, ChunkedEnhancer, array_blocks, array_fault
+from .models.manner.folded_manner import weights_fault
 
 FILES_AT_ONCE = 3  # of a folder: one is read and one written while one is in the model
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
@@ -233,6 +234,8 @@ def load_model(model: MannerModel | str | Path, device: str | torch.device | Non
         return OnnxManner(model)  # type: ignore[return-value]  # the same face, as far as enhancing goes
     if isinstance(model, (str, Path)):
         loaded = MannerModel.from_pretrained(model)
+        if fault := weights_fault(loaded):
+            raise ValueError(f"{model}: {fault}")
     try:
         return loaded if device is None else loaded.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there
