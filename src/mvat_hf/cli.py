@@ -55,7 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--runtime", choices=("torch", "onnx"), default="torch", help="onnx exports the model first")
     command.add_argument("--dry", type=float, default=0.0, help="share of the input mixed back, 0 to 1")
     command.add_argument("--attenuation-limit", type=float, metavar="DB", help="attenuate by at most so many dB")
-    command.add_argument("--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: %(default)s)")
+    command.add_argument(
+        "--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: 10, or what an .onnx file takes)"
+    )
     command.add_argument("--overlap-seconds", type=float, default=1.0, help="overlap of chunks (default: %(default)s)")
     command.add_argument("--device", help="device to run on, for example cpu or cuda (of several processes, one each)")
     command.add_argument("--resume", action="store_true", help="of a folder, leave files alone that are there")

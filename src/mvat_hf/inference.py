@@ -25,8 +25,17 @@ from tqdm.auto import tqdm
 
 from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, read_audio
 from .models.manner import MannerModel
-from .models.manner.chunking_manner import BLOCK_FRAMES, FULL_SCALE, ChunkedEnhancer, array_blocks, array_fault
+from .models.manner.chunking_manner import (
+    BLOCK_FRAMES,
+    CHUNK_SECONDS,
+    FULL_SCALE,
+    OVERLAP_SECONDS,
+    ChunkedEnhancer,
+    array_blocks,
+    array_fault,
+)
 from .models.manner.folded_manner import weights_fault
+from .runtime import OnnxManner
 
 FILES_AT_ONCE = 3  # of a folder: one is read and one written while one is in the model
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
@@ -76,8 +85,8 @@ def enhance(
     *,
     dry: float = 0.0,
     attenuation_limit: float | None = None,
-    chunk_seconds: float | None = 10.0,
-    overlap_seconds: float = 1.0,
+    chunk_seconds: float | None = CHUNK_SECONDS,
+    overlap_seconds: float = OVERLAP_SECONDS,
     device: str | torch.device | None = None,
     progress: bool = False,
 ) -> np.ndarray | torch.Tensor:
@@ -89,7 +98,8 @@ def enhance(
         audio: (time,), (channels, time) or (batch, channels, time), floating or int16/int32 PCM; or a file, which gives
             a float32 array, (time,) if mono.
         sampling_rate: of `audio` in Hz; needed unless `audio` is a file.
-        dry, attenuation_limit, chunk_seconds, overlap_seconds: see `ChunkedEnhancer`.
+        dry, attenuation_limit, chunk_seconds, overlap_seconds: see `ChunkedEnhancer`. A file that was exported for one
+            length is run in chunks of that, by default; see `OnnxManner` for audio that is shorter.
         device: where the model is moved; None leaves it where it is.
         progress: show a bar if standard error is a terminal.
 
@@ -103,7 +113,9 @@ def enhance(
         (2, 4410)
     """
     array, rate = as_array(audio, sampling_rate)
-    enhancer = ChunkedEnhancer(load_model(model, device), dry, attenuation_limit, chunk_seconds, overlap_seconds)
+    loaded = load_model(model, device)
+    chunks = fit_chunks(loaded, {"chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds})
+    enhancer = ChunkedEnhancer(loaded, dry, attenuation_limit, **chunks)
     # (..., time) -> (rows, time)
     rows = array.reshape(-1, array.shape[-1])
     output, end = np.empty_like(rows), 0
@@ -136,7 +148,8 @@ def enhance_file(
         ValueError: an option out of its range, `target` is `source`, or its suffix names no format.
         AudioError: `source` cannot be used, or the target's format cannot hold its rate or channels.
     """
-    stream_file(ChunkedEnhancer(load_model(model, device), **options), Path(source), Path(target), progress)
+    loaded = load_model(model, device)
+    stream_file(ChunkedEnhancer(loaded, **fit_chunks(loaded, options)), Path(source), Path(target), progress)
 
 
 def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress: bool) -> None:
@@ -176,7 +189,8 @@ def enhance_folder(
         ValueError: an option out of its range, or `target` is `source` or a folder above it.
         AudioError: no audio file below `source`.
     """
-    enhancer = SharedEnhancer(load_model(model, device), **options)
+    loaded = load_model(model, device)
+    enhancer = SharedEnhancer(loaded, **fit_chunks(loaded, options))
     source, target = Path(source).resolve(), Path(target).resolve()
     if source.is_relative_to(target):
         raise ValueError(f"target {target} is or contains the source {source}, expected another folder")
@@ -227,8 +241,6 @@ def load_model(model: MannerModel | str | Path, device: str | torch.device | Non
     """The model itself or, given an id, a folder or a .onnx file, what is in it; on `device` unless that is None."""
     loaded: Any = model
     if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
-        from .runtime import OnnxManner
-
         if torch.device(device or "cpu").type != "cpu":
             raise ValueError(f"{model} runs on the CPU, got device {device}")
         return OnnxManner(model)  # type: ignore[return-value]  # the same face, as far as enhancing goes
@@ -240,6 +252,23 @@ def load_model(model: MannerModel | str | Path, device: str | torch.device | Non
         return loaded if device is None else loaded.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there
         raise ValueError(f"device {device} cannot be used: {error}") from error
+
+
+def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """`options` of `ChunkedEnhancer`; if `model` was exported for one length, in chunks of that, unless they say else.
+
+    Raises:
+        ValueError: they ask for chunks of another length.
+    """
+    if not isinstance(model, OnnxManner) or model.samples is None:
+        return options
+    rate = model.config.sampling_rate
+    seconds = model.samples / rate
+    chunk, overlap = options.get("chunk_seconds", CHUNK_SECONDS), options.get("overlap_seconds", OVERLAP_SECONDS)
+    if chunk not in (None, CHUNK_SECONDS) and not abs(chunk * rate - model.samples) <= 0.5:  # NaN is none either
+        raise ValueError(f"the ONNX file takes {seconds:g} s at a time, got chunk_seconds={chunk}: export any length")
+    overlap = min(overlap, seconds / 4) if overlap == OVERLAP_SECONDS else overlap
+    return {**options, "chunk_seconds": chunk and seconds, "overlap_seconds": overlap}
 
 
 def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float | None) -> tuple[np.ndarray, float]:
