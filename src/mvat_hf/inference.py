@@ -11,6 +11,7 @@ files and back into them.
 import os
 import threading
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
-from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, read_audio
+from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, open_whole, read_audio
 from .models.manner import MannerModel
 from .models.manner.chunking_manner import (
     BLOCK_FRAMES,
@@ -157,6 +158,7 @@ def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress:
     with open_audio(source) as file:
         if target.exists() and target.samefile(source):
             raise ValueError(f"target {target} is the source itself, expected another file")
+        warn_if_truncated(source)
         blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
         with replaced_at_end(target) as partial, open_output(partial, target, file, source) as output:
             for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
@@ -275,6 +277,7 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
     """What `enhance` was given as a checked array (..., time), with its sampling rate in Hz."""
     if isinstance(audio, (str, Path)):
         array, rate = read_audio(audio)
+        warn_if_truncated(audio)
         if sampling_rate not in (None, rate):
             raise AudioError(f"{audio} is sampled at {rate} Hz, got sampling_rate={sampling_rate}")
         return (array[0] if len(array) == 1 else array), rate
@@ -288,6 +291,14 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
     if fault := array_fault(audio):
         raise AudioError(fault)
     return audio, sampling_rate
+
+
+def warn_if_truncated(path: str | Path) -> None:
+    """Warn of a file that ends before its header says: what there is of it can be enhanced, but is not all."""
+    try:
+        open_whole(path).close()
+    except AudioError as error:
+        warnings.warn(f"{error}; what there is of it is enhanced", stacklevel=2)
 
 
 def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
