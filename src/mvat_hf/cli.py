@@ -143,7 +143,12 @@ def run_enhance(options: argparse.Namespace) -> int:
         "overlap_seconds": options.overlap_seconds,
         "progress": True,
     }
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing half written stays
+    if options.shard and options.source.is_file():
+        raise ValueError(f"--shard parts a folder, got the file {options.source}")
+    for name in ("SIGTERM", "SIGHUP"):  # nothing half written stays
+        number = getattr(signal, name, signal.SIGTERM)  # Windows knows no SIGHUP
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     model = load_runtime(options)
     if options.source.is_file():
         enhance_file(model, options.source, options.target, **chunking)

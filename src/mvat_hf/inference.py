@@ -9,7 +9,9 @@ files and back into them.
 """
 
 import os
+import re
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -38,6 +40,7 @@ from .models.manner.chunking_manner import (
 from .models.manner.folded_manner import weights_fault
 from .runtime import OnnxManner
 
+STALE_SECONDS = 3600  # without a write for so long, a half-written file has no writer any more
 FILES_AT_ONCE = 3  # of a folder: one is read and one written while one is in the model
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
@@ -184,7 +187,8 @@ def enhance_folder(
     would alone.
 
     Args:
-        resume: leave files alone that are there; as they appear when they are complete, nothing is done twice.
+        resume: leave files alone that are there; as they appear when they are complete, nothing is done twice. What
+            killed runs left half written goes, if nothing was written to it for an hour: other shards may be at work.
         shard: (i, n) does the i-th of n parts, from 0: of the sorted files every n-th. The report is of the part.
 
     Raises:
@@ -203,6 +207,8 @@ def enhance_folder(
         raise AudioError(f"no audio file below {source}, expected one that ends in {', '.join(AUDIO_SUFFIXES)}")
     mirrored = {path: target / path.relative_to(source) for path in files}
     ordered = sorted(files, key=file_seconds, reverse=True)[shard[0] :: shard[1]]
+    if resume:
+        remove_stale(target)
     there = {path for path in ordered if resume and mirrored[path].exists()}
     wanted = [path for path in ordered if path not in there]
     failed = dict(stream_files(enhancer, {path: mirrored[path] for path in wanted}, progress))
@@ -336,6 +342,15 @@ def replaced_at_end(target: Path) -> Iterator[Path]:
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files of `replaced_at_end` anywhere below `folder` that no one has written to of late."""
+    for path in folder.rglob(".*.partial"):
+        with suppress(FileNotFoundError):  # another process may remove them too
+            ours = re.fullmatch(r"\.[0-9a-f]{32}\.partial", path.name)
+            if ours and path.stat().st_mtime < time.time() - STALE_SECONDS:
+                path.unlink()
 
 
 @contextmanager
