@@ -65,6 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--shard", type=parse_shard, metavar="I/N",
         help="do part I of N of a folder, from 0 (default: as accelerate launch or torchrun tells its processes)",
     )  # fmt: skip
+    command.add_argument(
+        "--batch-size", type=int, metavar="N",
+        help="chunks of a folder's files that share a pass (default: 1 on a CPU, else 8)",
+    )  # fmt: skip
     live = command.add_argument_group(
         "live", "With --stream, raw mono PCM goes from standard input to standard output as it comes, in no chunks."
     )
@@ -155,7 +159,10 @@ def run_enhance(options: argparse.Namespace) -> int:
         print(options.target)
         return 0
     shard = options.shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
-    report = enhance_folder(model, options.source, options.target, resume=options.resume, shard=shard, **chunking)
+    report = enhance_folder(
+        model, options.source, options.target, resume=options.resume, shard=shard, batch_size=options.batch_size,
+        **chunking,
+    )  # fmt: skip
     for path, reason in report.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
     there = f", {len(report.skipped)} were there" if options.resume else ""

@@ -41,7 +41,7 @@ from .models.manner.folded_manner import weights_fault
 from .runtime import OnnxManner
 
 STALE_SECONDS = 3600  # without a write for so long, a half-written file has no writer any more
-FILES_AT_ONCE = 3  # of a folder: one is read and one written while one is in the model
+ACCELERATOR_BATCH = 8  # chunks of a pass
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
 
@@ -65,18 +65,57 @@ class Stopped(RuntimeError):
     """An enhancement that was called off."""
 
 
-class SharedEnhancer(ChunkedEnhancer):
-    """A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`."""
+@dataclass(eq=False)
+class Waiting:
+    """A chunk (channels, n) of one thread, and its output once there is one."""
 
-    def __init__(self, model: MannerModel, **options):
+    chunk: np.ndarray
+    output: np.ndarray | None = None
+
+
+class SharedEnhancer(ChunkedEnhancer):
+    """
+    A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`.
+
+    The thread whose turn it is takes along what others wait for, up to `batch_size` chunks in all and only those of one
+    length: nothing is padded, so that each comes out as it would alone, but for rounding.
+    """
+
+    def __init__(self, model: MannerModel, batch_size: int = 1, **options):
         super().__init__(model, **options)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.turn, self.stopped = threading.Lock(), False
+        self.batch_size = batch_size
+        self.waiting: list[Waiting] = []
 
     def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
+        mine = Waiting(chunk)
+        self.waiting.append(mine)
         with self.turn:
-            if self.stopped:
-                raise Stopped("called off")
-            return super().enhance_chunk(chunk)
+            try:
+                if self.stopped:
+                    raise Stopped("called off")
+                while mine.output is None:
+                    self.enhance_batch(mine)
+            finally:
+                self.waiting.remove(mine)
+        return mine.output
+
+    def enhance_batch(self, mine: Waiting) -> None:
+        """One pass of `mine` and what goes with it; if the device has too little memory, the next ones take fewer."""
+        alike = [one for one in self.waiting if one.output is None and one.chunk.shape[1] == mine.chunk.shape[1]]
+        alike.remove(mine)
+        batch = [mine, *alike[: self.batch_size - 1]]
+        try:
+            outputs = super().enhance_chunk(np.concatenate([one.chunk for one in batch]))
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            self.batch_size = len(batch) // 2
+            return
+        for one in batch:
+            one.output, outputs = np.split(outputs, [len(one.chunk)])
 
     def stop(self) -> None:
         self.stopped = True
@@ -177,18 +216,20 @@ def enhance_folder(
     progress: bool = False,
     resume: bool = False,
     shard: tuple[int, int] = (0, 1),
+    batch_size: int | None = None,
     **options,
 ) -> FolderReport:
     """
     `enhance_file` for every audio file below `source`, to the same relative path below `target`; what fails is
     reported and the rest goes on. `target` may lie inside `source`: what it holds is no input.
 
-    Files go one by one through the model, the longest first, while others are read and written: each comes out as it
-    would alone.
+    The longest files go first. While some are read and written, chunks of others are in the model, one by one or
+    `batch_size` of them; each file comes out as it would alone, but for rounding if its chunks share a pass.
 
     Args:
         resume: leave files alone that are there; as they appear when they are complete, nothing is done twice. What
             killed runs left half written goes, if nothing was written to it for an hour: other shards may be at work.
+        batch_size: how many chunks of one length may share a pass; None for 1 on a CPU, and 8 on another device.
         shard: (i, n) does the i-th of n parts, from 0: of the sorted files every n-th. The report is of the part.
 
     Raises:
@@ -196,7 +237,9 @@ def enhance_folder(
         AudioError: no audio file below `source`.
     """
     loaded = load_model(model, device)
-    enhancer = SharedEnhancer(loaded, **fit_chunks(loaded, options))
+    if batch_size is None:
+        batch_size = 1 if loaded.device.type == "cpu" else ACCELERATOR_BATCH
+    enhancer = SharedEnhancer(loaded, batch_size, **fit_chunks(loaded, options))
     source, target = Path(source).resolve(), Path(target).resolve()
     if source.is_relative_to(target):
         raise ValueError(f"target {target} is or contains the source {source}, expected another folder")
@@ -221,7 +264,9 @@ def enhance_folder(
 
 def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: bool) -> Iterator[tuple[Path, str]]:
     """`stream_file` of each source to its target, some at once; (source, reason in one line) of what fails."""
-    with made_folders(target.parent for target in targets.values()), ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+    # of each chunk in the model another is read or made ready, and one written
+    pool = ThreadPoolExecutor(2 * enhancer.batch_size + 1)
+    with made_folders(target.parent for target in targets.values()), pool:
         futures = {pool.submit(stream_file, enhancer, *files, False): files[0] for files in targets.items()}
         try:
             for future in tqdm(
