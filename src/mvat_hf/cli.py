@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 from .errors import USER_ERRORS, one_line
 
 DEFAULT_MODEL = "mvat/manner-s-8.1gf"
+A_DAY = 86400  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             return options.run(options)
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, RuntimeError, OverflowError) as error:  # of torch: out of memory, or beyond what it can count
         print(one_line(error), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -172,8 +174,10 @@ def run_enhance(options: argparse.Namespace) -> int:
 
 def parse_shard(text: str) -> tuple[int, int]:
     """ "I/N" as two numbers."""
-    part, parts = text.split("/")
-    return int(part), int(parts)
+    numbers = re.fullmatch(r"(\d+)/(\d+)", text)
+    if numbers is None or int(numbers[1]) >= int(numbers[2]):
+        raise argparse.ArgumentTypeError(f"expected I/N, part I of N from 0, got {text}")
+    return int(numbers[1]), int(numbers[2])
 
 
 def run_stream(options: argparse.Namespace) -> int:
@@ -270,6 +274,8 @@ def run_info(options: argparse.Namespace) -> int:
     from .complexity import complexity
     from .models.manner import PRESETS, MannerConfig
 
+    if not 0 < options.seconds <= A_DAY:
+        raise ValueError(f"--seconds must be above 0 and at most {A_DAY}, got {options.seconds:g}")
     costs = {}
     for name in [options.model] if options.model else list(PRESETS):
         preset = name in PRESETS or ("/" not in name and not Path(name).exists())  # a bare word is meant as a preset
