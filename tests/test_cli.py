@@ -1,11 +1,14 @@
 """The `mvat` command: what it prints, its exit status, and one-line errors that leave nothing behind."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from mvat_hf import cli, inference
 from mvat_hf.cli import main
 from mvat_hf.hub import save_checkpoint
 from mvat_hf.models.manner import MannerConfig, MannerModel
@@ -75,15 +78,62 @@ def test_processes_that_accelerate_launches_share_a_folder(checkpoint, tmp_path,
         (["IN", "OUT", "--model", "nobody/nothing"], "nobody/nothing"),
         (["IN", "IN", "--model", "MODEL"], "source itself"),
         (["NAN", "OUT", "--model", "MODEL"], "NaN"),
+        (["IN", "OUT", "--model", "BROKEN"], "the weights output.bias hold NaN or infinity"),
+        (["IN", "OUT", "--model", "MODEL", "--shard", "0/2"], "--shard parts a folder, got the file"),
     ],
 )
 def test_enhance_bad_input(arguments, message, checkpoint, wav, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan, 0.0]), 16000, subtype="FLOAT")
-    named = {"IN": wav, "NAN": tmp_path / "nan.wav", "OUT": tmp_path / "new" / "out.wav", "MODEL": checkpoint}
+    broken = MannerModel.from_pretrained(checkpoint)
+    broken.output.bias.data[0] = np.nan
+    broken.save_pretrained(tmp_path / "broken")
+    named = {
+        "BROKEN": tmp_path / "broken",
+        "IN": wav,
+        "NAN": tmp_path / "nan.wav",
+        "OUT": tmp_path / "new" / "out.wav",
+        "MODEL": checkpoint,
+    }
     assert main(["enhance", *(str(named.get(argument, argument)) for argument in arguments)]) == 1
     assert message in error_of(capsys)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("shard", ["1", "3/2", "2/2", "-1/2", "a/b", "0/0", "1/2/3"])
+def test_a_shard_that_is_none_is_refused(shard, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["enhance", "in", "out", f"--shard={shard}"])
+    assert caught.value.code == 2
+    assert f"expected I/N, part I of N from 0, got {shard}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_ended_leaves_nothing_half_written(number, checkpoint, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "in.wav", np.zeros(64000), 16000)
+
+    def end(*_):
+        assert list(tmp_path.glob(".*.partial"))
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(inference, "write_block", end)
+    before = signal.getsignal(number)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main(["enhance", str(tmp_path / "in.wav"), str(tmp_path / "out.wav"), "--model", checkpoint])
+    finally:
+        signal.signal(number, before)
+    assert caught.value.code == 128 + number
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "in.wav"]
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored(checkpoint, wav, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(["enhance", str(wav), str(tmp_path / "out.wav"), "--model", checkpoint]) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
@@ -140,6 +190,31 @@ def test_info_prints_the_paper_s_ratios(capsys):
 def test_info_unknown_preset(capsys):
     assert main(["info", "manner-x"]) == 1
     assert "manner-s-8.1gf" in error_of(capsys)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "1e+09", "1e+300"])
+def test_info_of_a_length_that_cannot_be_counted(seconds, capsys):
+    assert main(["info", "manner-b", f"--seconds={seconds}"]) == 1
+    assert error_of(capsys).endswith(f"above 0 and at most 86400, got {seconds}")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, OverflowError])
+def test_what_torch_cannot_hold_is_one_line(error, monkeypatch, capsys):
+    def fail(*_):
+        raise error("no room\nfor so much")
+
+    monkeypatch.setattr(cli, "run_env", fail)
+    assert main(["env"]) == 1
+    assert error_of(capsys) == "error: no room for so much"
+
+
+def test_info_of_what_is_no_manner(tmp_path, capsys):
+    (tmp_path / "bert").mkdir()
+    assert main(["info", str(tmp_path / "bert")]) == 1
+    assert "got no config.json" in error_of(capsys)
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    assert main(["info", str(tmp_path / "bert")]) == 1
+    assert "got model_type 'bert'" in error_of(capsys)
 
 
 def test_convert_refuses_and_leaves_nothing(tmp_path, capsys):

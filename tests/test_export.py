@@ -86,15 +86,53 @@ def test_fewer_bits_are_smaller_and_near(precision, size, error, embedded, expor
     assert 1e-5 < relative_error(output, expected) < error
 
 
-def test_a_fixed_length_refuses_others(tiny_model, tmp_path):
-    model = tiny_model()
-    export.export_onnx(model, tmp_path / "model.onnx", chunk_seconds=0.1)
+@pytest.fixture(scope="module")
+def fixed(tiny_model, tmp_path_factory):
+    """A model, and its export for 1600 samples."""
+    model, path = tiny_model(), tmp_path_factory.mktemp("onnx") / "model.onnx"
+    export.export_onnx(model, path, chunk_seconds=0.1)
+    return model, path
+
+
+@pytest.mark.parametrize("overlap", [{}, {"overlap_seconds": 0.02}])
+def test_a_fixed_length_is_the_chunk(overlap, fixed):
+    model, path = fixed
     audio = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
-    options = {"chunk_seconds": 0.1, "overlap_seconds": 0.02}
-    output = enhance(tmp_path / "model.onnx", audio, 16000, **options)
-    assert relative_error(output, enhance(model, audio, 16000, **options)) < 1e-4
-    with pytest.raises(ValueError, match="takes 1600 samples at a time .* got 1599"):
-        enhance(tmp_path / "model.onnx", audio[:1599], 16000)
+    expected = enhance(model, audio, 16000, chunk_seconds=0.1, **overlap or {"overlap_seconds": 0.025})
+    assert relative_error(enhance(path, audio, 16000, **overlap), expected) < 1e-4
+    with pytest.raises(ValueError, match=r"takes 0.1 s at a time, got chunk_seconds=0.2"):
+        enhance(path, audio, 16000, chunk_seconds=0.2)
+    with pytest.raises(ValueError, match="takes 1600 samples at a time .* got 5000"):
+        enhance(path, audio, 16000, chunk_seconds=None)
+
+
+@pytest.mark.parametrize("length", [1, 700, 1599])
+def test_what_is_shorter_than_a_fixed_length_is_mirrored(length, fixed):
+    model, path = fixed
+    audio = np.random.default_rng(0).standard_normal(length).astype(np.float32)
+    mirrored = np.resize(np.concatenate([audio, audio[::-1]]), 1600)
+    output = enhance(path, audio, 16000)
+    assert output.shape == (length,)
+    assert relative_error(output, enhance(model, mirrored, 16000)[:length]) < 1e-4
+
+
+def test_the_command_line_takes_a_fixed_length(fixed, tmp_path):
+    for length in (1000, 5000):
+        soundfile.write(tmp_path / "in.wav", 0.1 * np.random.default_rng(0).standard_normal(length), 16000)
+        for source, target in (("in.wav", "out.wav"), (".", "out")):
+            paths = [str(tmp_path / source), str(tmp_path / target)]
+            assert main(["enhance", *paths, "--model", str(fixed[1])]) == 0
+        assert (
+            soundfile.info(tmp_path / "out.wav").frames == soundfile.info(tmp_path / "out" / "in.wav").frames == length
+        )
+
+
+def test_weights_that_are_not_finite_are_not_exported(tiny_model, tmp_path):
+    model = tiny_model()
+    model.output.bias.data[0] = np.nan
+    with pytest.raises(ValueError, match="the weights output.bias hold NaN"):
+        export.export_onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_that_differs_is_not_written(tiny_model, tmp_path, monkeypatch):
@@ -130,6 +168,9 @@ def test_the_command_line_goes_both_ways(tiny_model, tmp_path, capsys):
     [
         (["export", "MODEL", "OUT.txt"], "must end in .onnx"),
         (["export", "MODEL", "OUT.onnx", "--chunk-seconds", "0"], "at least one sample, got 0"),
+        (["export", "MODEL", "OUT.onnx", "--chunk-seconds", "inf"], "at least one sample, got inf"),
+        (["export", "MODEL", "OUT.onnx", "--chunk-seconds", "nan"], "at least one sample, got nan"),
+        (["export", "FOREIGN", "OUT.onnx"], "expected a folder or Hub id, got"),
         (["enhance", "IN", "OUT.wav", "--model", "nowhere.onnx"], "no such file: nowhere.onnx"),
         (["enhance", "IN", "OUT.wav", "--model", "NO_ONNX"], "is not an ONNX file"),
         (["enhance", "IN", "OUT.wav", "--model", "FOREIGN"], "expected a file that mvat export wrote"),

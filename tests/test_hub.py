@@ -16,12 +16,14 @@ from huggingface_hub import ModelCard
 
 from hub_server import Answer, failing
 from mvat_hf.cli import main
+from mvat_hf.export import onnx_graph
 from mvat_hf.hub import save_checkpoint
 from mvat_hf.models.manner import MannerModel, snapshot_manner
 from mvat_hf.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
-    "chunking", "configuration", "feature_extraction", "folded", "loss", "modeling", "pipeline", "snapshot",
+    "chunking", "configuration", "convolutions", "feature_extraction", "folded", "loss", "modeling", "pipeline",
+    "snapshot",
 )}  # fmt: skip
 CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 HF = Path(sys.executable).with_name("hf")
@@ -53,15 +55,22 @@ def write_card(folder: Path, **metadata) -> None:
     (folder / "README.md").write_text(f"---\n{json.dumps(kept)}\n---\n\n# x\n")
 
 
+@pytest.fixture(scope="module")
+def exported(model) -> bytes:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    return onnx_graph(model)
+
+
 @pytest.fixture
-def checkpoint(model, tmp_path) -> Path:
+def checkpoint(model, exported, tmp_path) -> Path:
     """A measured checkpoint as `mvat push` wants it, beside what a run leaves."""
     folder = save_checkpoint(model, tmp_path / "checkpoint")
     write_card(folder)
     (folder / "training_args.bin").write_bytes(b"a pickle")
     (folder / "checkpoint-5").mkdir()
     (folder / "checkpoint-5" / "optimizer.pt").write_bytes(b"another")
-    (folder / "model.onnx").write_bytes(b"exported")
+    (folder / "model.onnx").write_bytes(exported)
     return folder
 
 
@@ -119,6 +128,25 @@ def load_or_error(repo, **options) -> str:
         return load_hash(repo, **options)
     except USER_ERRORS as error:
         return one_line(error)
+
+
+def load_auto(repo) -> str:
+    """The class that AutoModel loads, or the one line that a user gets."""
+    from transformers import AutoModel
+
+    try:
+        return type(AutoModel.from_pretrained(repo)).__name__
+    except OSError as error:
+        return str(error)
+
+
+def load_pipeline(repo) -> str:
+    from transformers import pipeline
+
+    try:
+        return type(pipeline("audio-to-audio", model=repo).model).__name__
+    except OSError as error:
+        return str(error)
 
 
 def load_and_listen(repo) -> tuple[str, str]:
@@ -208,6 +236,17 @@ def test_mvat_push_refuses_what_does_not_load(hub, checkpoint, capsys, name, con
     assert not hub.requests
 
 
+@pytest.mark.parametrize("draft", [[], ["--draft"]])
+def test_mvat_push_refuses_a_broken_export_and_one_of_other_weights(hub, checkpoint, model, other, capsys, draft):
+    (checkpoint / "broken.onnx").write_bytes(b"exported")
+    (checkpoint / "model.onnx").write_bytes(onnx_graph(other))
+    assert main(["push", str(checkpoint), "tester/released", *draft]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "broken.onnx is not an ONNX file" in error
+    assert f"model.onnx is exported from weights {weights_hash(other)}, expected {weights_hash(model)}" in error
+    assert not hub.requests
+
+
 def test_a_draft_is_private(hub, at_home, checkpoint):
     (checkpoint / "README.md").unlink()
     assert at_home(main, ["push", str(checkpoint), "tester/draft", "--draft"]) == 0
@@ -276,14 +315,18 @@ def test_a_push_that_the_hub_refuses_is_one_line(hub, at_home, checkpoint):
 # --- a Hub that lies ---
 
 
-def test_weights_of_another_hash_are_refused(hub, at_home, checkpoint):
-    hub.add("tester/forged", content_of(checkpoint))
-
-    def forge(answer: Answer) -> None:
-        answer.body = answer.body[:-1] + bytes([answer.body[-1] ^ 1])
-
-    hub.misbehave("GET", "^/lfs/", forge)
-    assert "model.safetensors has the SHA-256" in at_home(load_or_error, "tester/forged")
+@pytest.mark.parametrize(
+    ("path", "change", "said"),
+    [
+        ("^/lfs/", lambda body: body[:-1] + bytes([body[-1] ^ 1]), "model.safetensors has the SHA-256"),
+        ("/config.json$", lambda body: body.replace(b'"depth": 2', b'"depth": 3'), "config.json has the SHA-1"),
+    ],
+)
+def test_a_file_of_another_hash_is_refused(hub, at_home, checkpoint, path, change, said):
+    repo = f"tester/forged-{said[:5]}"
+    hub.add(repo, content_of(checkpoint))
+    hub.misbehave("GET", path, lambda answer: setattr(answer, "body", change(answer.body)))
+    assert said in at_home(load_or_error, repo)
 
 
 def test_a_truncated_file_is_refused(hub, at_home, checkpoint):
@@ -316,13 +359,24 @@ def test_an_unknown_field_is_named(hub, at_home, checkpoint):
     assert "unknown field dilation" in at_home(load_or_error, "tester/newer")
 
 
+@pytest.mark.parametrize("load", [load_or_error, load_auto, load_pipeline])
 @pytest.mark.parametrize("header", ["ETag", "X-Repo-Commit"])
-def test_no_file_is_written_outside_the_cache(hub, hub_user, at_home, checkpoint, header):
-    hub.add("tester/escape", content_of(checkpoint))
+def test_no_file_is_written_outside_the_cache(hub, hub_user, at_home, checkpoint, header, load):
+    repo = f"tester/escape-{header}-{load.__name__}".lower()
+    hub.add(repo, content_of(checkpoint))
     way_out = "../" * 4 + "escaped"  # from the folder of blobs to that of HF_HOME
     hub.misbehave("GET|HEAD", "config.json", lambda answer: answer.headers.update({header: f'"{way_out}"'}))
-    assert "which is none" in at_home(load_or_error, "tester/escape")
+    assert "which is none" in at_home(load, repo)
     assert not list(Path(hub_user["HF_HOME"]).parent.rglob("escaped*"))
+
+
+def test_auto_classes_load_other_models_as_before(hub, at_home, tmp_path):
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    BertModel(BertConfig(**sizes, vocab_size=8)).save_pretrained(tmp_path / "bert")
+    hub.add("tester/bert", content_of(tmp_path / "bert"))
+    assert at_home(load_auto, "tester/bert") == at_home(load_auto, str(tmp_path / "bert")) == "BertModel"
 
 
 def test_a_download_does_not_follow_a_path_outside_its_folder(hub, hub_user, checkpoint, tmp_path):

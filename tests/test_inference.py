@@ -1,7 +1,10 @@
 """Enhancement of streams, arrays, files and folders: properties that hold for any model, length and rate."""
 
 import io
+import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +14,7 @@ import torch
 from torch import nn
 
 from mvat_hf.data.audio import AudioError
-from mvat_hf.inference import BLOCK_FRAMES, ChunkedEnhancer, enhance, enhance_file, enhance_folder
+from mvat_hf.inference import BLOCK_FRAMES, ChunkedEnhancer, SharedEnhancer, enhance, enhance_file, enhance_folder
 from mvat_hf.models.manner import MannerConfig, MannerModel
 
 RATES = (8000, 16000, 22050, 44100, 48000)
@@ -522,6 +525,71 @@ def test_resuming_after_an_interrupt_does_what_is_left(corpus, tmp_path):
     assert len(report.done) == len(model.chunks) == 5 - len(left)
     assert contents(tmp_path / "out").keys() == contents(corpus).keys()
     assert contents(tmp_path / "out").items() >= left.items()
+
+
+def test_resuming_removes_what_killed_runs_left(corpus, tmp_path):
+    (tmp_path / "out" / "sub").mkdir(parents=True)
+    names = [f".{16 * 'a0'}.partial", f"sub/.{16 * 'b1'}.partial", f".{16 * 'c2'}.partial", ".notes.partial"]
+    for name, hours in zip(names, (2, 2, 0.5, 2), strict=True):
+        path = tmp_path / "out" / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    enhance_folder(Fake(), corpus, tmp_path / "out")
+    assert all((tmp_path / "out" / name).exists() for name in names)
+    enhance_folder(Fake(), corpus, tmp_path / "out", resume=True)
+    assert [(tmp_path / "out" / name).exists() for name in names] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("batch_size, passes", [(1, 6), (3, 3), (8, 2)])
+def test_chunks_of_one_length_share_a_pass_and_come_out_as_alone(manner, batch_size, passes):
+    """Four mono chunks and a stereo one of one length, and one of another, wait for their turn."""
+    chunks = [*(noise(1, 4000, seed=seed) for seed in range(4)), 0.01 * noise(2, 4000, seed=4), noise(1, 3000)]
+    alone = [ChunkedEnhancer(manner).enhance_chunk(chunk) for chunk in chunks]
+    enhancer, rows = SharedEnhancer(manner, batch_size), []
+    hook = manner.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    with ThreadPoolExecutor(len(chunks)) as pool:
+        with enhancer.turn:
+            waiting = [pool.submit(enhancer.enhance_chunk, chunk) for chunk in chunks]
+            while len(enhancer.waiting) < len(chunks):
+                time.sleep(0.001)
+        outputs = [future.result() for future in waiting]
+    hook.remove()
+    assert sum(rows) == 7 and len(rows) == passes and not enhancer.waiting
+    for output, expected in zip(outputs, alone, strict=True):
+        np.testing.assert_allclose(output, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_a_batch_that_finds_no_memory_is_made_smaller(corpus, tmp_path):
+    def narrow(values):
+        if len(values) > 2:
+            raise torch.OutOfMemoryError("no room for so much")
+        return values
+
+    report = enhance_folder(Fake(narrow), corpus, tmp_path / "out", batch_size=8)
+    assert len(report.done) == 5 and not report.failed
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        enhance_folder(Fake(), corpus, tmp_path / "out", batch_size=0)
+
+
+def test_a_batched_folder_is_the_folder(manner, corpus, tmp_path):
+    for name, batch_size in (("alone", 1), ("batched", 4)):
+        enhance_folder(manner, corpus, tmp_path / name, batch_size=batch_size, **SHORT)
+    for path in (tmp_path / "alone").rglob("*.wav"):
+        alone = soundfile.read(path)[0]
+        batched = soundfile.read(tmp_path / "batched" / path.relative_to(tmp_path / "alone"))[0]
+        np.testing.assert_allclose(batched, alone, atol=1e-6 * np.abs(alone).max() + 2**-23)
+
+
+def test_a_truncated_file_is_enhanced_with_a_word(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(9000), 16000, subtype="PCM_16")
+    whole = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(whole[:-8000])
+    said = r"a.wav is truncated: .*10000.*18000.*; what there is of it is enhanced"
+    with pytest.warns(UserWarning, match=said):
+        enhance_file(Fake(), tmp_path / "a.wav", tmp_path / "b.wav")
+    assert soundfile.info(tmp_path / "b.wav").frames == 5000
+    with pytest.warns(UserWarning, match=said):
+        assert enhance(Fake(), tmp_path / "a.wav").shape == (5000,)
 
 
 def test_folders_in_which_all_failed_are_not_left(tmp_path):

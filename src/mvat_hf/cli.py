@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 from .errors import USER_ERRORS, one_line
 
 DEFAULT_MODEL = "mvat/manner-s-8.1gf"
+A_DAY = 86400  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             return options.run(options)
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, RuntimeError, OverflowError) as error:  # of torch: out of memory, or beyond what it can count
         print(one_line(error), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -55,13 +57,19 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--runtime", choices=("torch", "onnx"), default="torch", help="onnx exports the model first")
     command.add_argument("--dry", type=float, default=0.0, help="share of the input mixed back, 0 to 1")
     command.add_argument("--attenuation-limit", type=float, metavar="DB", help="attenuate by at most so many dB")
-    command.add_argument("--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: %(default)s)")
+    command.add_argument(
+        "--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: 10, or what an .onnx file takes)"
+    )
     command.add_argument("--overlap-seconds", type=float, default=1.0, help="overlap of chunks (default: %(default)s)")
     command.add_argument("--device", help="device to run on, for example cpu or cuda (of several processes, one each)")
     command.add_argument("--resume", action="store_true", help="of a folder, leave files alone that are there")
     command.add_argument(
         "--shard", type=parse_shard, metavar="I/N",
         help="do part I of N of a folder, from 0 (default: as accelerate launch or torchrun tells its processes)",
+    )  # fmt: skip
+    command.add_argument(
+        "--batch-size", type=int, metavar="N",
+        help="chunks of a folder's files that share a pass (default: 1 on a CPU, else 8)",
     )  # fmt: skip
     live = command.add_argument_group(
         "live", "With --stream, raw mono PCM goes from standard input to standard output as it comes, in no chunks."
@@ -141,14 +149,22 @@ def run_enhance(options: argparse.Namespace) -> int:
         "overlap_seconds": options.overlap_seconds,
         "progress": True,
     }
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing half written stays
+    if options.shard and options.source.is_file():
+        raise ValueError(f"--shard parts a folder, got the file {options.source}")
+    for name in ("SIGTERM", "SIGHUP"):  # nothing half written stays
+        number = getattr(signal, name, signal.SIGTERM)  # Windows knows no SIGHUP
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     model = load_runtime(options)
     if options.source.is_file():
         enhance_file(model, options.source, options.target, **chunking)
         print(options.target)
         return 0
     shard = options.shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
-    report = enhance_folder(model, options.source, options.target, resume=options.resume, shard=shard, **chunking)
+    report = enhance_folder(
+        model, options.source, options.target, resume=options.resume, shard=shard, batch_size=options.batch_size,
+        **chunking,
+    )  # fmt: skip
     for path, reason in report.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
     there = f", {len(report.skipped)} were there" if options.resume else ""
@@ -158,8 +174,10 @@ def run_enhance(options: argparse.Namespace) -> int:
 
 def parse_shard(text: str) -> tuple[int, int]:
     """ "I/N" as two numbers."""
-    part, parts = text.split("/")
-    return int(part), int(parts)
+    numbers = re.fullmatch(r"(\d+)/(\d+)", text)
+    if numbers is None or int(numbers[1]) >= int(numbers[2]):
+        raise argparse.ArgumentTypeError(f"expected I/N, part I of N from 0, got {text}")
+    return int(numbers[1]), int(numbers[2])
 
 
 def run_stream(options: argparse.Namespace) -> int:
@@ -260,6 +278,8 @@ def run_info(options: argparse.Namespace) -> int:
     from .complexity import complexity
     from .models.manner import PRESETS, MannerConfig
 
+    if not 0 < options.seconds <= A_DAY:
+        raise ValueError(f"--seconds must be above 0 and at most {A_DAY}, got {options.seconds:g}")
     costs = {}
     for name in [options.model] if options.model else list(PRESETS):
         preset = name in PRESETS or ("/" not in name and not Path(name).exists())  # a bare word is meant as a preset
@@ -300,6 +320,8 @@ def run_export(options: argparse.Namespace) -> int:
     from .export import export_onnx
     from .inference import load_model
 
+    if options.model.endswith(".onnx"):
+        raise ValueError(f"MODEL is exported already, expected a folder or Hub id, got {options.model}")
     if options.target.suffix != ".onnx":
         raise ValueError(f"OUT.onnx must end in .onnx, got {options.target}")
     error = export_onnx(

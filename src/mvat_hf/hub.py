@@ -10,6 +10,7 @@ from huggingface_hub.errors import HTTPError
 
 from .models.manner import MannerModel
 from .records import weights_hash
+from .runtime import OnnxManner
 
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 # what goes along to the Hub from a checkpoint folder; a run's folder also holds pickles and optimizer states
@@ -40,7 +41,8 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
     """Create the Hub repo if need be and upload a checkpoint with its card and code; the address of the commit.
 
     Args:
-        folder: a checkpoint with a card, as in `model_cards/`: its licence, data and results, measured on its weights.
+        folder: a checkpoint with a card, as in `model_cards/`: its licence, data and results, measured on its weights,
+            from which its ONNX files are exported too.
         private: create the repo as a private one.
         draft: push whatever loads, with a card that says that it is not measured if there is none; private repos only.
 
@@ -55,8 +57,10 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
     if missing:
         raise ValueError(f"{folder} is not a checkpoint folder, it lacks {', '.join(missing)}")
     model = MannerModel.from_pretrained(folder)
-    faults = [] if draft else publish_faults(folder / "README.md", weights_hash(model))
-    if faults:
+    weights = weights_hash(model)
+    if faults := export_faults(folder, weights):
+        raise ValueError(f"{folder} is not fit to push: {'; '.join(faults)}")
+    if faults := [] if draft else publish_faults(folder / "README.md", weights):
         raise ValueError(f"{folder} is not fit to publish: {'; '.join(faults)} (--draft pushes to a private repo)")
     with tempfile.TemporaryDirectory() as parent:
         release = save_checkpoint(model, Path(parent) / "release")
@@ -68,6 +72,20 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
             return upload(release, repo, private or draft, draft)
         except (HTTPError, RuntimeError) as error:  # of the network, and of huggingface_hub when a file was not taken
             raise OSError(f"{repo} could not be pushed: {error.__cause__ or error}") from error
+
+
+def export_faults(folder: Path, weights_sha256: str) -> list[str]:
+    """What keeps the ONNX files of a checkpoint from going along: each must run, and be exported from its weights."""
+    faults = []
+    for path in sorted(folder.glob("*.onnx")):
+        try:
+            exported = OnnxManner(path).metadata.get("weights_sha256")
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        if exported != weights_sha256:
+            faults.append(f"{path.name} is exported from weights {exported}, expected {weights_sha256}")
+    return faults
 
 
 def upload(folder: Path, repo: str, private: bool, must_be_private: bool) -> str:

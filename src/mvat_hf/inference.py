@@ -9,8 +9,11 @@ files and back into them.
 """
 
 import os
+import re
 import threading
+import time
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -23,11 +26,22 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
-from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, read_audio
+from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, open_whole, read_audio
 from .models.manner import MannerModel
-from .models.manner.chunking_manner import BLOCK_FRAMES, FULL_SCALE, ChunkedEnhancer, array_blocks, array_fault
+from .models.manner.chunking_manner import (
+    BLOCK_FRAMES,
+    CHUNK_SECONDS,
+    FULL_SCALE,
+    OVERLAP_SECONDS,
+    ChunkedEnhancer,
+    array_blocks,
+    array_fault,
+)
+from .models.manner.folded_manner import weights_fault
+from .runtime import OnnxManner
 
-FILES_AT_ONCE = 3  # of a folder: one is read and one written while one is in the model
+STALE_SECONDS = 3600  # without a write for so long, a half-written file has no writer any more
+ACCELERATOR_BATCH = 8  # chunks of a pass
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
 
@@ -51,18 +65,57 @@ class Stopped(RuntimeError):
     """An enhancement that was called off."""
 
 
-class SharedEnhancer(ChunkedEnhancer):
-    """A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`."""
+@dataclass(eq=False)
+class Waiting:
+    """A chunk (channels, n) of one thread, and its output once there is one."""
 
-    def __init__(self, model: MannerModel, **options):
+    chunk: np.ndarray
+    output: np.ndarray | None = None
+
+
+class SharedEnhancer(ChunkedEnhancer):
+    """
+    A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`.
+
+    The thread whose turn it is takes along what others wait for, up to `batch_size` chunks in all and only those of one
+    length: nothing is padded, so that each comes out as it would alone, but for rounding.
+    """
+
+    def __init__(self, model: MannerModel, batch_size: int = 1, **options):
         super().__init__(model, **options)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.turn, self.stopped = threading.Lock(), False
+        self.batch_size = batch_size
+        self.waiting: list[Waiting] = []
 
     def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
+        mine = Waiting(chunk)
+        self.waiting.append(mine)
         with self.turn:
-            if self.stopped:
-                raise Stopped("called off")
-            return super().enhance_chunk(chunk)
+            try:
+                if self.stopped:
+                    raise Stopped("called off")
+                while mine.output is None:
+                    self.enhance_batch(mine)
+            finally:
+                self.waiting.remove(mine)
+        return mine.output
+
+    def enhance_batch(self, mine: Waiting) -> None:
+        """One pass of `mine` and what goes with it; if the device has too little memory, the next ones take fewer."""
+        alike = [one for one in self.waiting if one.output is None and one.chunk.shape[1] == mine.chunk.shape[1]]
+        alike.remove(mine)
+        batch = [mine, *alike[: self.batch_size - 1]]
+        try:
+            outputs = super().enhance_chunk(np.concatenate([one.chunk for one in batch]))
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            self.batch_size = len(batch) // 2
+            return
+        for one in batch:
+            one.output, outputs = np.split(outputs, [len(one.chunk)])
 
     def stop(self) -> None:
         self.stopped = True
@@ -75,8 +128,8 @@ def enhance(
     *,
     dry: float = 0.0,
     attenuation_limit: float | None = None,
-    chunk_seconds: float | None = 10.0,
-    overlap_seconds: float = 1.0,
+    chunk_seconds: float | None = CHUNK_SECONDS,
+    overlap_seconds: float = OVERLAP_SECONDS,
     device: str | torch.device | None = None,
     progress: bool = False,
 ) -> np.ndarray | torch.Tensor:
@@ -88,7 +141,8 @@ def enhance(
         audio: (time,), (channels, time) or (batch, channels, time), floating or int16/int32 PCM; or a file, which gives
             a float32 array, (time,) if mono.
         sampling_rate: of `audio` in Hz; needed unless `audio` is a file.
-        dry, attenuation_limit, chunk_seconds, overlap_seconds: see `ChunkedEnhancer`.
+        dry, attenuation_limit, chunk_seconds, overlap_seconds: see `ChunkedEnhancer`. A file that was exported for one
+            length is run in chunks of that, by default; see `OnnxManner` for audio that is shorter.
         device: where the model is moved; None leaves it where it is.
         progress: show a bar if standard error is a terminal.
 
@@ -102,7 +156,9 @@ def enhance(
         (2, 4410)
     """
     array, rate = as_array(audio, sampling_rate)
-    enhancer = ChunkedEnhancer(load_model(model, device), dry, attenuation_limit, chunk_seconds, overlap_seconds)
+    loaded = load_model(model, device)
+    chunks = fit_chunks(loaded, {"chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds})
+    enhancer = ChunkedEnhancer(loaded, dry, attenuation_limit, **chunks)
     # (..., time) -> (rows, time)
     rows = array.reshape(-1, array.shape[-1])
     output, end = np.empty_like(rows), 0
@@ -135,7 +191,8 @@ def enhance_file(
         ValueError: an option out of its range, `target` is `source`, or its suffix names no format.
         AudioError: `source` cannot be used, or the target's format cannot hold its rate or channels.
     """
-    stream_file(ChunkedEnhancer(load_model(model, device), **options), Path(source), Path(target), progress)
+    loaded = load_model(model, device)
+    stream_file(ChunkedEnhancer(loaded, **fit_chunks(loaded, options)), Path(source), Path(target), progress)
 
 
 def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress: bool) -> None:
@@ -143,6 +200,7 @@ def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress:
     with open_audio(source) as file:
         if target.exists() and target.samefile(source):
             raise ValueError(f"target {target} is the source itself, expected another file")
+        warn_if_truncated(source)
         blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
         with replaced_at_end(target) as partial, open_output(partial, target, file, source) as output:
             for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
@@ -158,24 +216,30 @@ def enhance_folder(
     progress: bool = False,
     resume: bool = False,
     shard: tuple[int, int] = (0, 1),
+    batch_size: int | None = None,
     **options,
 ) -> FolderReport:
     """
     `enhance_file` for every audio file below `source`, to the same relative path below `target`; what fails is
     reported and the rest goes on. `target` may lie inside `source`: what it holds is no input.
 
-    Files go one by one through the model, the longest first, while others are read and written: each comes out as it
-    would alone.
+    The longest files go first. While some are read and written, chunks of others are in the model, one by one or
+    `batch_size` of them; each file comes out as it would alone, but for rounding if its chunks share a pass.
 
     Args:
-        resume: leave files alone that are there; as they appear when they are complete, nothing is done twice.
+        resume: leave files alone that are there; as they appear when they are complete, nothing is done twice. What
+            killed runs left half written goes, if nothing was written to it for an hour: other shards may be at work.
+        batch_size: how many chunks of one length may share a pass; None for 1 on a CPU, and 8 on another device.
         shard: (i, n) does the i-th of n parts, from 0: of the sorted files every n-th. The report is of the part.
 
     Raises:
         ValueError: an option out of its range, or `target` is `source` or a folder above it.
         AudioError: no audio file below `source`.
     """
-    enhancer = SharedEnhancer(load_model(model, device), **options)
+    loaded = load_model(model, device)
+    if batch_size is None:
+        batch_size = 1 if loaded.device.type == "cpu" else ACCELERATOR_BATCH
+    enhancer = SharedEnhancer(loaded, batch_size, **fit_chunks(loaded, options))
     source, target = Path(source).resolve(), Path(target).resolve()
     if source.is_relative_to(target):
         raise ValueError(f"target {target} is or contains the source {source}, expected another folder")
@@ -186,6 +250,8 @@ def enhance_folder(
         raise AudioError(f"no audio file below {source}, expected one that ends in {', '.join(AUDIO_SUFFIXES)}")
     mirrored = {path: target / path.relative_to(source) for path in files}
     ordered = sorted(files, key=file_seconds, reverse=True)[shard[0] :: shard[1]]
+    if resume:
+        remove_stale(target)
     there = {path for path in ordered if resume and mirrored[path].exists()}
     wanted = [path for path in ordered if path not in there]
     failed = dict(stream_files(enhancer, {path: mirrored[path] for path in wanted}, progress))
@@ -198,7 +264,9 @@ def enhance_folder(
 
 def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: bool) -> Iterator[tuple[Path, str]]:
     """`stream_file` of each source to its target, some at once; (source, reason in one line) of what fails."""
-    with made_folders(target.parent for target in targets.values()), ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+    # of each chunk in the model another is read or made ready, and one written
+    pool = ThreadPoolExecutor(2 * enhancer.batch_size + 1)
+    with made_folders(target.parent for target in targets.values()), pool:
         futures = {pool.submit(stream_file, enhancer, *files, False): files[0] for files in targets.items()}
         try:
             for future in tqdm(
@@ -226,23 +294,41 @@ def load_model(model: MannerModel | str | Path, device: str | torch.device | Non
     """The model itself or, given an id, a folder or a .onnx file, what is in it; on `device` unless that is None."""
     loaded: Any = model
     if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
-        from .runtime import OnnxManner
-
         if torch.device(device or "cpu").type != "cpu":
             raise ValueError(f"{model} runs on the CPU, got device {device}")
         return OnnxManner(model)  # type: ignore[return-value]  # the same face, as far as enhancing goes
     if isinstance(model, (str, Path)):
         loaded = MannerModel.from_pretrained(model)
+        if fault := weights_fault(loaded):
+            raise ValueError(f"{model}: {fault}")
     try:
         return loaded if device is None else loaded.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there
         raise ValueError(f"device {device} cannot be used: {error}") from error
 
 
+def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """`options` of `ChunkedEnhancer`; if `model` was exported for one length, in chunks of that, unless they say else.
+
+    Raises:
+        ValueError: they ask for chunks of another length.
+    """
+    if not isinstance(model, OnnxManner) or model.samples is None:
+        return options
+    rate = model.config.sampling_rate
+    seconds = model.samples / rate
+    chunk, overlap = options.get("chunk_seconds", CHUNK_SECONDS), options.get("overlap_seconds", OVERLAP_SECONDS)
+    if chunk not in (None, CHUNK_SECONDS) and not abs(chunk * rate - model.samples) <= 0.5:  # NaN is none either
+        raise ValueError(f"the ONNX file takes {seconds:g} s at a time, got chunk_seconds={chunk}: export any length")
+    overlap = min(overlap, seconds / 4) if overlap == OVERLAP_SECONDS else overlap
+    return {**options, "chunk_seconds": chunk and seconds, "overlap_seconds": overlap}
+
+
 def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float | None) -> tuple[np.ndarray, float]:
     """What `enhance` was given as a checked array (..., time), with its sampling rate in Hz."""
     if isinstance(audio, (str, Path)):
         array, rate = read_audio(audio)
+        warn_if_truncated(audio)
         if sampling_rate not in (None, rate):
             raise AudioError(f"{audio} is sampled at {rate} Hz, got sampling_rate={sampling_rate}")
         return (array[0] if len(array) == 1 else array), rate
@@ -256,6 +342,14 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
     if fault := array_fault(audio):
         raise AudioError(fault)
     return audio, sampling_rate
+
+
+def warn_if_truncated(path: str | Path) -> None:
+    """Warn of a file that ends before its header says: what there is of it can be enhanced, but is not all."""
+    try:
+        open_whole(path).close()
+    except AudioError as error:
+        warnings.warn(f"{error}; what there is of it is enhanced", stacklevel=2)
 
 
 def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -293,6 +387,15 @@ def replaced_at_end(target: Path) -> Iterator[Path]:
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files of `replaced_at_end` anywhere below `folder` that no one has written to of late."""
+    for path in folder.rglob(".*.partial"):
+        with suppress(FileNotFoundError):  # another process may remove them too
+            ours = re.fullmatch(r"\.[0-9a-f]{32}\.partial", path.name)
+            if ours and path.stat().st_mtime < time.time() - STALE_SECONDS:
+                path.unlink()
 
 
 @contextmanager

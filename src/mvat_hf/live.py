@@ -16,6 +16,7 @@ from .data.audio import AudioError, check_finite
 from .inference import from_unit_scale, load_model
 from .models.manner import MannerModel
 from .models.manner.chunking_manner import FULL_SCALE, ChunkedEnhancer, cross_fade
+from .runtime import OnnxManner
 
 FADE_SECONDS = 0.01  # each pass is faded in over the one before, where the look-ahead is as long
 PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
@@ -42,7 +43,7 @@ class StreamingEnhancer:
             before; the time of a pass comes on top.
 
     Raises:
-        ValueError: an option out of its range.
+        ValueError: an option out of its range, or a file of `mvat export` for one length.
 
     Example:
         >>> from mvat_hf.models.manner import MannerConfig
@@ -62,7 +63,10 @@ class StreamingEnhancer:
         attenuation_limit: float | None = None,
         device: str | torch.device | None = None,
     ):
-        self.passes = ChunkedEnhancer(load_model(model, device), dry, attenuation_limit, chunk_seconds=None)
+        loaded = load_model(model, device)
+        if isinstance(loaded, OnnxManner) and loaded.samples is not None:
+            raise ValueError(f"live, an ONNX file must take any length, got one that takes {loaded.samples} samples")
+        self.passes = ChunkedEnhancer(loaded, dry, attenuation_limit, chunk_seconds=None)
         self.rate = self.passes.rate
         seconds = np.array([context_seconds, hop_seconds, lookahead_seconds])
         self.context, self.hop, self.lookahead = (np.nan_to_num(seconds) * self.rate).round().astype(int).tolist()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ class OnnxManner(nn.Module):
 
     Attributes:
         metadata: what the file says of itself: config, precision, weights_sha256, ….
+        samples: the one length that the file takes; None if it takes any.
 
     Raises:
         FileNotFoundError: no such file. ValueError: not an ONNX file, or not one that `mvat export` wrote.
@@ -47,14 +49,27 @@ class OnnxManner(nn.Module):
         if "config" not in self.metadata:
             raise ValueError(f"{name} does not hold a MANNER's metadata, expected a file that mvat export wrote")
         self.config = MannerConfig.from_dict(json.loads(self.metadata["config"]))
+        fixed = self.metadata["samples"]
+        self.samples = None if fixed == "any" else int(fixed)
         self.eval()
 
     @torch.no_grad()
     def forward(self, input_values: Tensor) -> MannerOutput:
-        """Noisy audio (B, T) to `audio_values` (B, T); ValueError if the file was exported for another length."""
-        samples, fixed = input_values.shape[-1], self.metadata["samples"]
-        if fixed not in ("any", str(samples)):
-            raise ValueError(f"the ONNX file takes {fixed} samples at a time (see mvat export), got {samples}")
+        """
+        Noisy audio (B, T) to `audio_values` (B, T).
+
+        A file for one length takes shorter audio too: mirrored at its end to that length, and cut back. That is not
+        what the model does, which would hear the short audio alone.
+
+        Raises:
+            ValueError: audio longer than the one length of the file.
+        """
+        samples = input_values.shape[-1]
+        if self.samples is not None and samples > self.samples:
+            raise ValueError(f"the ONNX file takes {self.samples} samples at a time (see mvat export), got {samples}")
+        if self.samples is not None:
+            longer = ((0, 0), (0, self.samples - samples))
+            input_values = torch.from_numpy(np.pad(input_values.numpy(), longer, mode="symmetric"))
         normalized, scale = MannerModel.normalize(self, input_values)  # type: ignore[arg-type]  # needs the config only
         rows = [self.session.run(None, {"normalized": row.numpy()})[0] for row in normalized.split(1)]
         estimate = torch.cat([torch.from_numpy(row) for row in rows])

@@ -5,7 +5,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
-from mvat_hf import MannerConfig
+from mvat_hf import MannerConfig, MannerModel
 from mvat_hf.models.manner import PRESETS
 
 # hidden, depth, attended levels: the table of the design
@@ -122,6 +122,25 @@ def test_a_wrong_value_in_a_saved_file_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"depth": 4', '"depth": 0'))
     with pytest.raises(StrictDataclassError, match="depth must be at least 1, got 0"):
         MannerConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (None, "no config.json, or an empty one"),
+        ("{}", "no config.json, or an empty one"),
+        ("[1, 2]", "expected the fields of a configuration, got a list"),
+        ('{"model_type": "bert"}', "expected a model_type 'manner', got model_type 'bert'"),
+        ('{"hidden_size": 6}', "got model_type None"),
+    ],
+)
+@pytest.mark.parametrize("load", [MannerConfig.from_pretrained, MannerModel.from_pretrained])
+def test_what_is_no_manners_configuration_is_refused(content, got, load, tmp_path):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(OSError) as caught:
+        load(tmp_path)
+    assert got in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
 def convolved(config: MannerConfig, length: int) -> int:

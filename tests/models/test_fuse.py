@@ -60,6 +60,15 @@ def test_bfloat16_is_near_and_gives_the_models_dtype(speech):
     assert 1e-6 < error < 0.05
 
 
+@pytest.mark.parametrize("name", ["input.weight", "decoder.1.attention.gate.content.bias", "input_norm.running_var"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(name, value, tiny_model):
+    model = tiny_model()
+    model.state_dict()[name].flatten()[0] = value
+    with pytest.raises(ValueError, match=f"{name} hold NaN or infinity"):
+        model.fuse()
+
+
 def test_saved_and_loaded_weights_are_the_models_own(tiny_model, tmp_path):
     model = tiny_model()
     model.save_pretrained(tmp_path / "before")

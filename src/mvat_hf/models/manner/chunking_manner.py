@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from .modeling_manner import MannerModel
 
+CHUNK_SECONDS, OVERLAP_SECONDS = 10.0, 1.0  # unless others are asked for
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
@@ -46,8 +47,8 @@ class ChunkedEnhancer:
         model: PreTrainedModel,
         dry: float = 0.0,
         attenuation_limit: float | None = None,
-        chunk_seconds: float | None = 10.0,
-        overlap_seconds: float = 1.0,
+        chunk_seconds: float | None = CHUNK_SECONDS,
+        overlap_seconds: float = OVERLAP_SECONDS,
     ):
         self.model = model
         self.share = input_share(dry, attenuation_limit)

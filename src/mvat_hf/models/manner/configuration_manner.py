@@ -51,6 +51,7 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
     Raises:
         An error of huggingface_hub's strict dataclasses that names the field, for a wrong type or a value out of range.
         ValueError: a field that no MANNER has.
+        OSError: from `from_pretrained`, where there is no config.json, or one that is not of a MANNER.
     """
 
     model_type = "manner"
@@ -133,6 +134,22 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
         for _ in range(self.depth):
             frames = (frames - 1) * self.stride + self.kernel_size
         return frames
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        """As in transformers, but of a MANNER only."""
+        values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if values.get("model_type") != cls.model_type:
+            got = f"model_type {values.get('model_type')!r}" if values else "no config.json, or an empty one"
+            raise OSError(f"{pretrained_model_name_or_path}: expected a model_type 'manner', got {got}")
+        return values, unused
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file) -> dict:
+        values = super()._dict_from_json_file(json_file)
+        if not isinstance(values, dict):
+            raise OSError(f"{json_file}: expected the fields of a configuration, got a {type(values).__name__}")
+        return values
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "MannerConfig":

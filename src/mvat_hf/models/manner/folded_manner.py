@@ -347,12 +347,17 @@ class FoldedManner(nn.Module):
         model: a `MannerModel`, whose weights and statistics are copied.
         dtype: of the computation; input and output keep theirs.
         tiled: compute in tiles of time, and by oneDNN where it is at hand; off for what is traced.
+
+    Raises:
+        ValueError: a weight or statistic of `model` is NaN or infinite, which would not show in the output.
     """
 
     output_bias: Tensor
 
     def __init__(self, model: Any, dtype: torch.dtype, tiled: bool = True):
         super().__init__()
+        if fault := weights_fault(model):
+            raise ValueError(fault)
         self.config, self.dtype, self.tiled = model.config, dtype, tiled
         self.sources = weight_states(model)
         target = Target(dtype, packed=tiled and packs(model.input.weight.device, dtype))
@@ -435,6 +440,14 @@ def weight_states(model: Any) -> list[tuple[Tensor, tuple[int, int]]]:
         (tensor, (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version))
         for tensor in (*model.parameters(), *model.buffers())
     ]
+
+
+def weights_fault(model: nn.Module) -> str | None:
+    """The first parameter or buffer that holds NaN or infinity; None if all are finite."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.isfinite().all():
+            return f"the weights {name} hold NaN or infinity, expected finite numbers"
+    return None
 
 
 def rows_of(hidden: Tensor) -> Rows:

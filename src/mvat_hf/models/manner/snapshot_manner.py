@@ -58,7 +58,7 @@ def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
         OSError: it gives the file a name that would be written outside the cache.
     """
     try:
-        url = hf_hub_url(name, filename, revision=options.get("revision"))
+        url = hf_hub_url(name, filename, subfolder=options.get("subfolder"), revision=options.get("revision"))
         answer = get_hf_file_metadata(url, token=options.get("token"), timeout=PROBE_SECONDS)
     except HfHubHTTPError as error:
         return error.response.status_code < 500
@@ -71,18 +71,23 @@ def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
 
 
 def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
-    """OSError if a large file from the Hub, which is known by its SHA-256, has another: only its size was compared."""
+    """OSError if a file from the Hub has another hash than it is known by: only its size was compared.
+
+    A large file is known by its SHA-256, a small one by git's SHA-1, which goes over a header too.
+    """
     where = {key: options[key] for key in ("cache_dir", "revision", "subfolder") if key in options}
     path = cached_file(name, filename, local_files_only=True, _raise_exceptions_for_missing_entries=False, **where)
     if path is None:
         return
     expected = Path(path).resolve().name
-    if not re.fullmatch("[0-9a-f]{64}", expected):
+    hashes = {40: ("SHA-1", hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)), 64: ("SHA-256", hashlib.sha256())}
+    if len(expected) not in hashes or not re.fullmatch("[0-9a-f]+", expected):
         return
+    kind, digest = hashes[len(expected)]
     with open(path, "rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
+        got = hashlib.file_digest(file, lambda: digest).hexdigest()
     if got != expected:
-        raise OSError(f"{name}: {filename} has the SHA-256 {got}, but the Hub says {expected}: force_download=True?")
+        raise OSError(f"{name}: {filename} has the {kind} {got}, but the Hub says {expected}: force_download=True?")
 
 
 def find_snapshot(name: str | Path) -> Path | None:
