@@ -99,7 +99,7 @@ def speed_table(rows: list[dict[str, Any]], quality: list[dict[str, Any]]) -> st
     lengths = sorted({row["seconds"] for row in rows})
     titles = ["", *(f"{length:g} s" for length in lengths), "10 s take", "largest error", f"memory, {lengths[-1]:g} s"]
     titles += ["PESQ", "SI-SDR (dB)"] if quality else []
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+    table = [titles]
     for system in dict.fromkeys(row["system"] for row in rows):
         own = {row["seconds"]: row for row in rows if row["system"] == system}
         cells = [system, *(f"{own[length]['ratio']:.2f}x" for length in lengths)]
@@ -110,8 +110,8 @@ def speed_table(rows: list[dict[str, Any]], quality: list[dict[str, Any]]) -> st
         cells.append(f"{memory['peak_megabytes']:.0f} MB ({above:.0f} for the pass)")
         for score in (score for score in quality if score["system"] == system):
             cells += [f"{score[key]:.3f} ({score[f'{key}_change']:+.4f})" for key in ("pesq", "si_sdr")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        table.append(cells)
+    return markdown(table)
 
 
 def render_training_step(record: Mapping[str, Any]) -> str:

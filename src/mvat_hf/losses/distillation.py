@@ -56,7 +56,7 @@ class OutputDistillation(DistillationMethod):
 
 
 class LevelMatching(DistillationMethod):
-    """Base of the methods that match U-Net levels by their time resolution."""
+    """Base of the methods that compare attention maps of U-Net levels, matched by their time resolution."""
 
     def __init__(self, p: float = 2):
         super().__init__()
@@ -71,6 +71,9 @@ class LevelMatching(DistillationMethod):
                     f"(teacher) and {getattr(student, name)} (student)"
                 )
 
+    def distance(self, student: MannerOutput, targets: Mapping[str, Tensor]) -> Tensor:
+        return summed_distance(self.targets(student), targets)
+
 
 class AttentionTransfer(LevelMatching):
     """Attention transfer on the output of every shared U-Net level (one view)."""
@@ -82,9 +85,6 @@ class AttentionTransfer(LevelMatching):
 
     def targets(self, teacher: MannerOutput) -> dict[str, Tensor]:
         return block_energies(teacher["hidden_states"], self.p)
-
-    def distance(self, student: MannerOutput, targets: Mapping[str, Tensor]) -> Tensor:
-        return summed_distance(block_energies(student["hidden_states"], self.p), targets)
 
 
 class MultiViewAttentionTransfer(LevelMatching):
@@ -109,9 +109,6 @@ class MultiViewAttentionTransfer(LevelMatching):
 
     def targets(self, teacher: MannerOutput) -> dict[str, Tensor]:
         return view_energies(teacher["view_features"], self.p, self.views, self.sides)
-
-    def distance(self, student: MannerOutput, targets: Mapping[str, Tensor]) -> Tensor:
-        return summed_distance(self.targets(student), targets)
 
 
 METHODS: dict[str, type[DistillationMethod] | None] = {
