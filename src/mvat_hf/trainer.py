@@ -24,6 +24,7 @@ from .losses import DistillationMethod, compressed_spectral_loss, disturbance_lo
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
 from .models.manner.chunking_manner import evaluating
+from .muon import Muon
 from .records import write_text
 from .teacher_cache import TargetCache
 
@@ -45,6 +46,9 @@ class EnhancementArguments(TrainingArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     one_cycle: bool = field(
         default=False, metadata={"help": "torch's OneCycleLR up to learning_rate in the place of lr_scheduler_type."}
+    )
+    muon_learning_rate: float = field(
+        default=0.0, metadata={"help": "Learning rate of Muon for matrices, AdamW for the rest; 0: optim for all."}
     )
     logging_steps: float = field(default=25, metadata={"help": "Steps between two lines of losses."})
     # the order of the types is what the argument parser understands
@@ -133,13 +137,23 @@ class EnhancementTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
         )
 
+    def create_optimizer(self, model=None):
+        """As in transformers, or `Muon`."""
+        args = self.args
+        if self.optimizer is None and args.muon_learning_rate > 0:
+            betas, decay = (args.adam_beta1, args.adam_beta2), args.weight_decay
+            options: dict[str, Any] = {"betas": betas, "eps": args.adam_epsilon, "weight_decay": decay}
+            self.optimizer = Muon(self.model, args.learning_rate, args.muon_learning_rate, **options)
+        return super().create_optimizer(model)
+
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         """As in transformers, or OneCycleLR, which its names of schedules leave out."""
         if not self.args.one_cycle:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
             stepped: Any = optimizer or self.optimizer
-            cycle: Any = OneCycleLR(stepped, max_lr=self.args.learning_rate, total_steps=num_training_steps)
+            peaks = [group["lr"] for group in stepped.param_groups]
+            cycle: Any = OneCycleLR(stepped, max_lr=peaks, total_steps=num_training_steps)
             self.lr_scheduler, self._created_lr_scheduler = cycle, True
         return self.lr_scheduler
 
