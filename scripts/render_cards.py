@@ -64,6 +64,11 @@ def render_chunking(record: Mapping[str, Any]) -> str:
     )
 
 
+def processor(machine: Mapping[str, Any]) -> str:
+    """Name of the CPU, with the instructions that PyTorch found where the record tells them."""
+    return machine["processor"] + (f" ({machine['instructions']})" if "instructions" in machine else "")
+
+
 def costs(row: Mapping[str, float]) -> list[str]:
     """The cells of a row that say what it costs."""
     changes = [f"{row[key]:+.3f}" for key in ("pesq_change", "pesq_lowest_change")]
@@ -79,7 +84,7 @@ def render_speed(record: Mapping[str, Any]) -> str:
             rows = [row for row in model["rows"] if row["threads"] == threads]
             bound = model["gflops_of_10_seconds"] / limit["oneDNN"]
             parts.append(
-                f"{name}, {threads} thread{'s' * (threads > 1)} of {machine['processor']}; times the speed of the "
+                f"{name}, {threads} thread{'s' * (threads > 1)} of {processor(machine)}; times the speed of the "
                 f"baseline, by length of the input:\n\n{speed_table(rows, model.get('quality', []))}\n\n"
                 f"One core's float32 matrix products reach {limit['oneDNN']:.0f} GFLOP/s there by oneDNN, "
                 f"{limit['matmul']:.0f} by `torch.matmul`. The straightforward graph is "
@@ -122,13 +127,14 @@ def render_training_step(record: Mapping[str, Any]) -> str:
         rows.append([row["system"], str(row["threads"]), *speed])
     return (
         f"A step of MV-AT, student {record['student']}, teacher {record['teacher']}, {record['batch']} x "
-        f"{record['seconds']:g} s, on {record['environment']['machine']['processor']}:\n\n{markdown(rows)}"
+        f"{record['seconds']:g} s, on {processor(record['environment']['machine'])}:\n\n{markdown(rows)}"
     )
 
 
 # records of the benchmarks: the README's block, and what renders it
 TABLES = {
     "inference": ("speed", render_speed),
+    "inference_avx512": ("speed_avx512", render_speed),
     "long_file": ("long_file", render_long_file),
     "chunking": ("chunking", render_chunking),
     "training_step": ("training_step", render_training_step),

@@ -7,7 +7,8 @@ python scripts/render_cards.py                                   # the README's 
 
 All systems run in one process and take turns; ratios are of medians. On one thread the time is the process's own CPU
 time, so that other work on the machine counts little; on more it is the time that passes. Memory is the largest
-resident size of a process that loads one system and makes one pass, libraries included. Peers are enhancers of other
+resident size of a process that loads one system and makes one pass, libraries included. bfloat16 is left out where the
+CPU does not compute in it, and would only be slower. Peers are enhancers of other
 packages (`mvat_hf.peers`), on the same input with the threads that they take by themselves.
 """
 
@@ -30,12 +31,16 @@ from torch import Tensor, nn
 
 from mvat_hf import MannerConfig, MannerModel, complexity, load_dns, load_valentini
 from mvat_hf.export import export_onnx
+from mvat_hf.models.manner.folded_manner import packs
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 from mvat_hf.peers import PEERS, load_peer
 from mvat_hf.records import environment, weights_hash, write_json
 from mvat_hf.runtime import OnnxManner
 
-SYSTEMS = ("baseline", "PyTorch", "PyTorch fused", "PyTorch fused bfloat16", "ONNX Runtime", "ONNX Runtime int8")
+SYSTEMS = [
+    "baseline", "PyTorch", "PyTorch fused", *(["PyTorch fused bfloat16"] if packs(torch.device("cpu"), torch.bfloat16) else []),
+    "ONNX Runtime", "ONNX Runtime int8",
+]  # fmt: skip
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}

@@ -30,6 +30,7 @@ def environment() -> dict[str, Any]:
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": processor_name(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "cores": usable_cores(),
             "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         },

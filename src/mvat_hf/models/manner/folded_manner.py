@@ -59,14 +59,24 @@ class FoldedLinear(nn.Module):
 
     def forward(self, hidden: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
         if self.packed is None:
-            output = F.linear(hidden, self.weight, self.bias)
-            output = output if add is None else output + add
-            return F.relu(output) if relu else output
+            return self.plain(hidden, add, relu)
         if add is None:
             activation = "relu" if relu else "none"
             return torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, activation, [], "")
         output = torch.ops.mkldnn._linear_pointwise.binary(hidden, add, self.packed, self.bias, "add")
         return output.relu_() if relu else output
+
+    def plain(self, hidden: Tensor, add: Tensor | None, relu: bool) -> Tensor:
+        """On matrices, whose product ONNX Runtime does in one pass with what is added and the ReLU."""
+        rows, weight = hidden.flatten(0, -2), self.weight.t()
+        if add is None:
+            output = F.linear(rows, self.weight, self.bias)
+        elif self.bias is None:
+            output = torch.addmm(add.flatten(0, -2), rows, weight)
+        else:
+            output = torch.addmm(self.bias, rows, weight) + add.flatten(0, -2)
+        output = F.relu(output) if relu else output
+        return output.view(*hidden.shape[:-1], -1)
 
 
 class Target:
@@ -138,8 +148,11 @@ class FoldedResidual(nn.Module):
         self.content, self.gate = target.linear(content, content_bias), target.linear(gate, gate_bias)
         self.depthwise = target.conv(block.depthwise.conv, block.depthwise.norm)
         self.project = target.pointwise(block.project, block.project_norm)
-        self.out = target.pointwise(block.out.conv, block.out.norm)
-        self.shortcut = target.pointwise(block.shortcut.conv, block.shortcut.norm)
+        (out, out_bias), (shortcut, shortcut_bias) = (
+            folded_weights(layer.conv, layer.norm) for layer in (block.out, block.shortcut)
+        )
+        self.out = target.linear(out.squeeze(-1), out_bias + shortcut_bias)
+        self.shortcut = target.linear(shortcut.squeeze(-1))
 
     def forward(self, hidden: Tensor) -> Tensor:
         inner = self.content(hidden).mul_(self.gate(hidden).sigmoid_())
@@ -150,7 +163,7 @@ class FoldedResidual(nn.Module):
     def rows(self, source: Rows, start: int, stop: int, length: int) -> Tensor:
         """Output frames `start` to `stop` of `length`, from the input frames that they depend on."""
         first, last = max(start - DEPTHWISE_REACH, 0), min(stop + DEPTHWISE_REACH, length)
-        return self(source(first, last))[:, start - first : stop - first]
+        return frames_of(self(source(first, last)), start - first, stop - first)
 
 
 class FoldedAttention(nn.Module):
@@ -180,7 +193,7 @@ class FoldedAttention(nn.Module):
         )
 
         def refined(first: int, last: int) -> list[Tensor]:
-            return [F.relu(refine(view[:, first:last])) for refine, view in zip(self.refine, views, strict=True)]
+            return [F.relu(refine(frames_of(view, first, last))) for refine, view in zip(self.refine, views, strict=True)]
 
         def joined(start: int, stop: int) -> Tensor:
             first, last = max(start - 1, 0), min(stop + 1, hidden.shape[1])  # the views' convolutions see one frame on
@@ -271,7 +284,7 @@ class FoldedEncoder(nn.Module):
             # (B, stride (n + parts - 1), C) -> (B, n + parts - 1, stride C)
             rows = source(self.stride * start, self.stride * (stop + len(self.down) - 1))
             rows = rows.reshape(rows.shape[0], -1, self.stride * rows.shape[2])
-            return F.relu(sum_of_parts(self.down, rows, backwards=False))
+            return sum_of_parts(self.down, rows, backwards=False)
 
         hidden = in_tiles(lambda start, stop: self.residual.rows(down, start, stop, frames), frames, tile)
         return (hidden, None) if self.attention is None else self.attention(hidden, None if inside else tile)
@@ -301,10 +314,10 @@ class FoldedDecoder(nn.Module):
 
         def up(start: int, stop: int) -> Tensor:
             first, last = max(start - before, 0), min(stop, frames)
-            rows = self.residual.rows(lambda a, b: hidden[:, a:b] + skip[:, a:b], first, last, frames)
+            rows = self.residual.rows(lambda a, b: frames_of(hidden, a, b) + frames_of(skip, a, b), first, last, frames)
             rows = F.pad(rows, (0, 0, first - start + before, stop - last))
             # (B, n, stride C) -> (B, stride n, C)
-            output = F.relu(sum_of_parts(self.up, rows, backwards=True)).reshape(rows.shape[0], -1, self.channels)
+            output = sum_of_parts(self.up, rows, backwards=True).reshape(rows.shape[0], -1, self.channels)
             return output if finish is None else finish(output, self.stride * start)
 
         return in_tiles(up, frames + before, tile)[:, : self.stride * (frames - 1) + self.kernel_size]
@@ -316,11 +329,11 @@ def strided_parts(weight: Tensor, stride: int) -> tuple[Tensor, ...]:
 
 
 def sum_of_parts(parts: nn.ModuleList, rows: Tensor, backwards: bool) -> Tensor:
-    """Sum of part i of the rows from i on, or from the last i rows back: (B, n + parts - 1, I) to (B, n, O)."""
+    """ReLU of the sum of part i of the rows from i on, or from the last i rows back: (B, n + parts - 1, I) to (B, n, O)."""
     count, output = rows.shape[1] - len(parts) + 1, None
     for index, part in enumerate(parts):
         start = len(parts) - 1 - index if backwards else index
-        output = part(rows[:, start : start + count], add=output)
+        output = part(rows[:, start : start + count], add=output, relu=index == len(parts) - 1)
     assert output is not None
     return output
 
@@ -390,14 +403,16 @@ class FoldedManner(nn.Module):
             return self.input(torch.stack(neighbours, dim=-1), relu=True)
 
         def masked(rows: Tensor, start: int) -> Tensor:
-            return self.output(first(start, start + rows.shape[1]) * self.mask(rows))
+            return self.output(full(start, start + rows.shape[1]) * self.mask(rows))
 
         def note(name: str, hidden: Tensor, views: list[Tensor] | None = None) -> Tensor:
             if inside:
                 levels[name] = (hidden.transpose(1, 2), views and [view.transpose(1, 2) for view in views])
             return hidden
 
-        source: Rows = first
+        spared = samples + spare
+        source: Rows = first if self.tiled else rows_of(first(0, spared))
+        full = source
         frames, skips = samples, []
         for level, encode in enumerate(self.encoder):
             frames = (frames - config.kernel_size) // config.stride + 1
@@ -452,7 +467,12 @@ def weights_fault(model: nn.Module) -> str | None:
 
 def rows_of(hidden: Tensor) -> Rows:
     """A source of rows that are there already."""
-    return lambda start, stop: hidden[:, start:stop]
+    return lambda start, stop: frames_of(hidden, start, stop)
+
+
+def frames_of(hidden: Tensor, start: int, stop: int) -> Tensor:
+    """(B, L, C) to (B, stop - start, C); all of them as they are, as a slice that is traced copies."""
+    return hidden if (start, stop) == (0, hidden.shape[1]) else hidden[:, start:stop]
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
