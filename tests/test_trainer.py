@@ -146,6 +146,15 @@ def test_one_cycle_rises_to_the_learning_rate_and_falls_below_its_start(tmp_path
     assert rates.index(max(rates)) in (5, 6) and rates[-1] < rates[0] < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("schedule", "rate"), [({"lr_scheduler_type": "constant"}, "lr"), ({"one_cycle": True}, "max_lr")]
+)
+def test_matrices_have_a_learning_rate_of_their_own(tmp_path, schedule, rate):
+    trainer = plain(tmp_path, muon_learning_rate=1e-2, learning_rate=1e-3, **schedule)
+    trainer.train()
+    assert [group[rate] for group in trainer.optimizer.param_groups] == [1e-2, 1e-3, 1e-3]
+
+
 def test_no_shared_level_is_an_error_before_training(tmp_path):
     with pytest.raises(ValueError, match="share no level"):
         distilling(tmp_path, "mvat", 1.0, small_model(1, depth=3, attention_levels=[2]))
@@ -162,11 +171,13 @@ class StopAt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("workers", "bf16"), [(0, False), (1, False), (0, True)])
-def test_resuming_equals_never_stopping(tmp_path, workers, bf16):
+@pytest.mark.parametrize(
+    ("workers", "other"), [(0, {}), (1, {}), (0, {"bf16": True}), (0, {"muon_learning_rate": 1e-2})]
+)
+def test_resuming_equals_never_stopping(tmp_path, workers, other):
     # 6 items in batches of 2: step 4 lies in the second epoch, with other crops; validation comes in between
     options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "dataloader_num_workers": workers}
-    options |= {"eval_strategy": "steps", "eval_steps": 2, "bf16": bf16}
+    options |= {"eval_strategy": "steps", "eval_steps": 2, **other}
     whole = plain(tmp_path / "whole", **options)
     whole.train()
     with pytest.raises(KeyboardInterrupt):

@@ -37,10 +37,8 @@ from mvat_hf.peers import PEERS, load_peer
 from mvat_hf.records import environment, weights_hash, write_json
 from mvat_hf.runtime import OnnxManner
 
-SYSTEMS = [
-    "baseline", "PyTorch", "PyTorch fused", *(["PyTorch fused bfloat16"] if packs(torch.device("cpu"), torch.bfloat16) else []),
-    "ONNX Runtime", "ONNX Runtime int8",
-]  # fmt: skip
+HALF = ["PyTorch fused bfloat16"] if packs(torch.device("cpu"), torch.bfloat16) else []
+SYSTEMS = ["baseline", "PyTorch", "PyTorch fused", *HALF, "ONNX Runtime", "ONNX Runtime int8"]
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}

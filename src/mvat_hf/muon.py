@@ -52,17 +52,19 @@ class Muon(torch.optim.AdamW):
         for group in self.param_groups:
             for matrix in group["params"] if "momentum" in group else ():
                 if matrix.grad is not None:
-                    self.step_matrix(matrix, group)
+                    self.step_matrix(matrix, matrix.grad, group)
                     matrix.grad = None
         super().step()
         return loss
 
-    def step_matrix(self, matrix: Tensor, group: dict[str, Any]) -> None:
+    def step_matrix(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[matrix]
         if not state:
+            state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
             state["momentum"] = torch.zeros_like(matrix)
-        state["momentum"].lerp_(matrix.grad, 1 - group["momentum"])
-        update = orthogonalise(matrix.grad.lerp(state["momentum"], group["momentum"]).flatten(1))
+        state["step"] += 1
+        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        update = orthogonalise(gradient.lerp(state["momentum"], group["momentum"]).flatten(1))
         scale = RMS_OF_ADAM * max(update.shape) ** 0.5
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
         matrix.add_(update.view_as(matrix), alpha=-group["lr"] * scale)

@@ -193,7 +193,9 @@ class FoldedAttention(nn.Module):
         )
 
         def refined(first: int, last: int) -> list[Tensor]:
-            return [F.relu(refine(frames_of(view, first, last))) for refine, view in zip(self.refine, views, strict=True)]
+            return [
+                F.relu(refine(frames_of(view, first, last))) for refine, view in zip(self.refine, views, strict=True)
+            ]
 
         def joined(start: int, stop: int) -> Tensor:
             first, last = max(start - 1, 0), min(stop + 1, hidden.shape[1])  # the views' convolutions see one frame on
@@ -329,7 +331,7 @@ def strided_parts(weight: Tensor, stride: int) -> tuple[Tensor, ...]:
 
 
 def sum_of_parts(parts: nn.ModuleList, rows: Tensor, backwards: bool) -> Tensor:
-    """ReLU of the sum of part i of the rows from i on, or from the last i rows back: (B, n + parts - 1, I) to (B, n, O)."""
+    """ReLU of the sum of part i of the rows from i on, or the last i rows back: (B, n + parts - 1, I) to (B, n, O)."""
     count, output = rows.shape[1] - len(parts) + 1, None
     for index, part in enumerate(parts):
         start = len(parts) - 1 - index if backwards else index
