@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,9 @@ def measure_peer(name: str, repeats: int) -> dict[str, Any]:
     return {**row, "real_time_factor": median / PEER_SECONDS}
 
 
+@cache
 def peak_memory(system: str, folder: Path, seconds: float) -> dict[str, float]:
-    """`peak_memory_here` in a process of its own."""
+    """`peak_memory_here` in a process of its own; with one thread, as more threads change nothing."""
     command = [sys.executable, __file__, "--memory-of", system, str(folder), str(seconds)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
