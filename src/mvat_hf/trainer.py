@@ -60,6 +60,9 @@ class EnhancementArguments(TrainingArguments):
     compressed_weight: float = field(
         default=0.0, metadata={"help": "Weight of the compressed spectral distance beside L_SE."}
     )
+    compressed_log: bool = field(
+        default=False, metadata={"help": "Take the logarithm of that distance: all SNRs then count alike."}
+    )
     disturbance_weight: float = field(
         default=0.0, metadata={"help": "Weight of the perceptual disturbance beside L_SE."}
     )
@@ -176,7 +179,7 @@ class EnhancementTrainer(Trainer):
             negative = snr_loss(enhanced, clean)
             loss, terms["snr"] = loss + self.args.snr_weight * negative, -negative
         if self.args.compressed_weight > 0:
-            terms["compressed"] = compressed_spectral_loss(enhanced, clean)
+            terms["compressed"] = compressed_spectral_loss(enhanced, clean, self.args.compressed_log)
             loss = loss + self.args.compressed_weight * terms["compressed"]
         if self.args.disturbance_weight > 0:
             terms["disturbance"] = disturbance_loss(enhanced, clean)

@@ -43,3 +43,16 @@ def test_silence_has_a_finite_distance_and_gradient():
     silent = torch.zeros(2, 8000).requires_grad_()
     compressed_spectral_loss(silent, noise(1)).backward()
     assert silent.grad.isfinite().all()
+
+
+def test_by_its_logarithm_every_item_counts_alike():
+    clean = torch.cat([noise(0), noise(1)])
+    enhanced = (clean + torch.tensor([[0.3], [3.0]]) * torch.cat([noise(2), noise(3)])).requires_grad_()
+    pulls = []
+    for logarithmic in (False, True):
+        (gradient,) = torch.autograd.grad(compressed_spectral_loss(enhanced, clean, logarithmic), enhanced)
+        distances = [compressed_spectral_loss(enhanced[[item]], clean[[item]]).item() for item in (0, 1)]
+        # by how much a step along its own error would lower each item's distance
+        pulls.append([(gradient[item] * (enhanced - clean)[item]).sum().item() for item in (0, 1)])
+    assert pulls[0][1] / pulls[0][0] == pytest.approx(distances[1] / distances[0], rel=1.0)
+    assert pulls[1][1] / pulls[1][0] < 2 < pulls[0][1] / pulls[0][0]
