@@ -46,8 +46,8 @@ def test_silence_has_a_finite_distance_and_gradient():
 
 
 def test_by_its_logarithm_every_item_counts_alike():
-    clean = torch.cat([noise(0), noise(1)])
-    enhanced = (clean + torch.tensor([[0.3], [3.0]]) * torch.cat([noise(2), noise(3)])).requires_grad_()
+    clean = noise(0)
+    enhanced = (clean + torch.tensor([[0.3], [3.0]]) * noise(2)).requires_grad_()
     pulls = []
     for logarithmic in (False, True):
         (gradient,) = torch.autograd.grad(compressed_spectral_loss(enhanced, clean, logarithmic), enhanced)
