@@ -404,17 +404,18 @@ class FoldedManner(nn.Module):
             neighbours = [padded[:, start + shift : stop + shift] for shift in range(3)]
             return self.input(torch.stack(neighbours, dim=-1), relu=True)
 
+        # read by the first level and the mask: a tile is computed again, the whole is kept
+        at_full_rate: Rows = first if self.tiled else rows_of(first(0, samples + spare))
+
         def masked(rows: Tensor, start: int) -> Tensor:
-            return self.output(full(start, start + rows.shape[1]) * self.mask(rows))
+            return self.output(at_full_rate(start, start + rows.shape[1]) * self.mask(rows))
 
         def note(name: str, hidden: Tensor, views: list[Tensor] | None = None) -> Tensor:
             if inside:
                 levels[name] = (hidden.transpose(1, 2), views and [view.transpose(1, 2) for view in views])
             return hidden
 
-        spared = samples + spare
-        source: Rows = first if self.tiled else rows_of(first(0, spared))
-        full = source
+        source = at_full_rate
         frames, skips = samples, []
         for level, encode in enumerate(self.encoder):
             frames = (frames - config.kernel_size) // config.stride + 1
