@@ -175,21 +175,36 @@ def render_training(record: Mapping[str, Any]) -> str:
 
 
 def render_trials(path: Path) -> list[str]:
-    """What differed between short runs and how they validated, as a table under a heading; nothing without a record."""
+    """What differed between short runs and how they validated, under a heading; nothing without a record.
+
+    A table for every kind of run: of the same model, first weights, seed and validation files.
+    """
     if not path.is_file():
         return []
-    trials = json.loads(path.read_text())
-    names = sorted({name for trial in trials for name in trial["recipe"]})
+    kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for trial in json.loads(path.read_text()):
+        recipe = trial["recipe"]
+        kind = (recipe["preset"], recipe.get("init_from"), trial["seed"], trial["validation_files"])
+        kinds.setdefault(kind, []).append(trial)
+    parts = ["### What was tried"]
+    for (preset, weights, _, files), trials in kinds.items():
+        begun = f"from {weights}" if weights else "from the first step on"
+        same = f"Short runs of {preset} {begun}, on the same mixtures, validated on {files} files:"
+        parts.append(f"{same}\n\n{trials_table(trials)}")
+    return parts
+
+
+def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
+    """A line for every run: its own options and its last validation."""
+    # a plain run of `scripts/distill.py` names the teacher that it does not use
+    names = sorted({name for trial in trials for name in trial["recipe"]} - {"teacher", "method"})
     differing = [name for name in names if len({str(trial["recipe"].get(name)) for trial in trials}) > 1]
     rows = [[*differing, "steps", *(f"validation {title}" for title in TITLES.values())]]
     for trial in trials:
         last = trial["validations"][-1]
         scores = [METRICS[key].format.format(last[f"eval_{key}"]) for key in TITLES]
         rows.append([*(str(trial["recipe"].get(name, 0)) for name in differing), str(trial["steps"]), *scores])
-    same = (
-        f"Short runs from the same weights, on the same mixtures, validated on {trials[0]['validation_files']} files:"
-    )
-    return ["### What was tried", f"{same}\n\n{markdown(rows)}"]
+    return markdown(rows)
 
 
 def render_validation(chosen: Mapping[str, Any]) -> str:
