@@ -80,6 +80,7 @@ def main() -> None:
             record["models"][name] = {**entry, "rows": rows}
             if options.quality and (SNAPSHOTS / name).is_dir():  # random weights have none
                 record["models"][name]["quality"] = measure_quality(Path(folder), options.quality)
+        write_json(options.output, record)  # what comes next takes minutes, too
     record["peers"] = [measure_peer(name, options.repeats) for name in options.peers]
     print(write_json(options.output, record))
 
