@@ -64,15 +64,15 @@ def render_chunking(record: Mapping[str, Any]) -> str:
     )
 
 
-def processor(machine: Mapping[str, Any]) -> str:
-    """Name of the CPU, with the instructions that PyTorch found where the record tells them."""
-    return machine["processor"] + (f" ({machine['instructions']})" if "instructions" in machine else "")
-
-
 def costs(row: Mapping[str, float]) -> list[str]:
     """The cells of a row that say what it costs."""
     changes = [f"{row[key]:+.3f}" for key in ("pesq_change", "pesq_lowest_change")]
     return [*changes, f"{row['si_sdr']:.1f}", f"{row['real_time_factor']:.3f}"]
+
+
+def processor(machine: Mapping[str, Any]) -> str:
+    """Name of the CPU, with the instructions that PyTorch found where the record tells them."""
+    return machine["processor"] + (f" ({machine['instructions']})" if "instructions" in machine else "")
 
 
 def render_speed(record: Mapping[str, Any]) -> str:

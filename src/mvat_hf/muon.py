@@ -62,7 +62,6 @@ class Muon(torch.optim.AdamW):
         if not state:
             state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
             state["momentum"] = torch.zeros_like(matrix)
-        state["step"] += 1
         state["momentum"].lerp_(gradient, 1 - group["momentum"])
         update = orthogonalise(gradient.lerp(state["momentum"], group["momentum"]).flatten(1))
         scale = RMS_OF_ADAM * max(update.shape) ** 0.5

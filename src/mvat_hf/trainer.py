@@ -146,7 +146,8 @@ class EnhancementTrainer(Trainer):
         if self.optimizer is None and args.muon_learning_rate > 0:
             betas, decay = (args.adam_beta1, args.adam_beta2), args.weight_decay
             options: dict[str, Any] = {"betas": betas, "eps": args.adam_epsilon, "weight_decay": decay}
-            self.optimizer = Muon(self.model, args.learning_rate, args.muon_learning_rate, **options)
+            trained = self.model if model is None else model
+            self.optimizer = Muon(trained, args.learning_rate, args.muon_learning_rate, **options)
         return super().create_optimizer(model)
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):

@@ -68,13 +68,12 @@ class FoldedLinear(nn.Module):
 
     def plain(self, hidden: Tensor, add: Tensor | None, relu: bool) -> Tensor:
         """On matrices, whose product ONNX Runtime does in one pass with what is added and the ReLU."""
-        rows, weight = hidden.flatten(0, -2), self.weight.t()
-        if add is None:
-            output = F.linear(rows, self.weight, self.bias)
-        elif self.bias is None:
-            output = torch.addmm(add.flatten(0, -2), rows, weight)
+        rows, added = hidden.flatten(0, -2), None if add is None else add.flatten(0, -2)
+        if added is not None and self.bias is None:
+            output = torch.addmm(added, rows, self.weight.t())
         else:
-            output = torch.addmm(self.bias, rows, weight) + add.flatten(0, -2)
+            output = F.linear(rows, self.weight, self.bias)
+            output = output if added is None else output + added
         output = F.relu(output) if relu else output
         return output.view(*hidden.shape[:-1], -1)
 
