@@ -134,6 +134,7 @@ def render_training_step(record: Mapping[str, Any]) -> str:
 # records of the benchmarks: the README's block, and what renders it
 TABLES = {
     "inference": ("speed", render_speed),
+    "inference_avx512": ("speed_avx512", render_speed),
     "long_file": ("long_file", render_long_file),
     "chunking": ("chunking", render_chunking),
     "training_step": ("training_step", render_training_step),

@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 
 from .metrics.scoring import METRICS, TITLES, leading_metric
 
-TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "disturbance", "distillation")
+TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "distillation")
 
 
 def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:

@@ -20,7 +20,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .data.collator import SegmentCollator
 from .data.streaming import MixtureStream
-from .losses import DistillationMethod, compressed_spectral_loss, disturbance_loss, snr_loss
+from .losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
 from .models.manner.chunking_manner import evaluating
@@ -63,8 +63,8 @@ class EnhancementArguments(TrainingArguments):
     compressed_log: bool = field(
         default=False, metadata={"help": "Take the logarithm of that distance: all SNRs then count alike."}
     )
-    disturbance_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the perceptual disturbance beside L_SE."}
+    pesq_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the negative PESQ-WB, in a form with a gradient, beside L_SE."}
     )
     recalibration_batches: int = field(
         default=0,
@@ -182,9 +182,9 @@ class EnhancementTrainer(Trainer):
         if self.args.compressed_weight > 0:
             terms["compressed"] = compressed_spectral_loss(enhanced, clean, self.args.compressed_log)
             loss = loss + self.args.compressed_weight * terms["compressed"]
-        if self.args.disturbance_weight > 0:
-            terms["disturbance"] = disturbance_loss(enhanced, clean)
-            loss = loss + self.args.disturbance_weight * terms["disturbance"]
+        if self.args.pesq_weight > 0:
+            negative = pesq_loss(enhanced, clean)
+            loss, terms["pesq"] = loss + self.args.pesq_weight * negative, -negative
         return loss, terms
 
     def note_terms(self, terms: dict[str, torch.Tensor]) -> None:

@@ -1,7 +1,7 @@
 """Losses, all of (batch, …) tensors to a scalar.
 
 `enhancement_loss`: L_SE, the loss of `MannerModel(labels=…)`; `attention_transfer`: the maps and distances of AT and
-MV-AT as pure functions; `snr_loss`, `compressed_spectral_loss` and `disturbance_loss`: terms that can stand beside
+MV-AT as pure functions; `snr_loss`, `compressed_spectral_loss` and `pesq_loss`: terms that can stand beside
 L_SE; `distillation`: the methods a student can be distilled by.
 """
 
@@ -16,7 +16,7 @@ from .distillation import (
     OutputDistillation,
     build_method,
 )
-from .disturbance import disturbance_loss
+from .pesq import pesq_loss
 from .snr import snr_loss
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "attention_transfer",
     "build_method",
     "compressed_spectral_loss",
-    "disturbance_loss",
+    "pesq_loss",
     "enhancement_loss",
     "multi_view_attention_transfer",
     "snr_loss",
