@@ -124,7 +124,7 @@ def over_time(disturbance: Tensor) -> Tensor:
     """The L2 norm over half-overlapping syllables of 0.3 s of the L6 norm in each, (B, frames) to (B,)."""
     length = min(SYLLABLE, disturbance.shape[-1])
     sixth = F.avg_pool1d((disturbance / LARGEST).pow(6)[:, None], length, SYLLABLE_HOP, ceil_mode=True)[:, 0]
-    return LARGEST * (sixth + 1e-12).pow(1 / 3).mean(dim=-1).sqrt()
+    return LARGEST * (sixth + 1e-24).pow(1 / 3).mean(dim=-1).sqrt()
 
 
 def loudness(powers: Tensor) -> Tensor:
