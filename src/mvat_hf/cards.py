@@ -189,16 +189,18 @@ def render_trials(path: Path) -> list[str]:
     parts = ["### What was tried"]
     for (preset, weights, _, files), trials in kinds.items():
         begun = f"from {weights}" if weights else "from the first step on"
-        same = f"Short runs of {preset} {begun}, on the same mixtures, validated on {files} files:"
-        parts.append(f"{same}\n\n{trials_table(trials)}")
+        runs = f"Short runs of {preset} {begun}, on the same mixtures" if trials[1:] else f"A run of {preset} {begun}"
+        parts.append(f"{runs}, validated on {files} files:\n\n{trials_table(trials)}")
     return parts
 
 
 def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
-    """A line for every run: its own options and its last validation."""
+    """A line for every run: its own options (of a run by itself, the weights of its losses) and its last validation."""
     # a plain run of `scripts/distill.py` names the teacher that it does not use
     names = sorted({name for trial in trials for name in trial["recipe"]} - {"teacher", "method"})
     differing = [name for name in names if len({str(trial["recipe"].get(name)) for trial in trials}) > 1]
+    if len(trials) == 1:
+        differing = [name for name in names if name.endswith("_weight")]
     rows = [[*differing, "steps", *(f"validation {title}" for title in TITLES.values())]]
     for trial in trials:
         last = trial["validations"][-1]
