@@ -15,6 +15,7 @@ import soundfile
 
 from mvat_hf.cli import DEFAULT_MODEL
 from mvat_hf.data.audio import find_audio, read_mono
+from mvat_hf.data.augment import coloured_noise
 from mvat_hf.data.mixing import mix
 from mvat_hf.data.pairs import load_pairs
 from mvat_hf.evaluation import evaluate
@@ -31,12 +32,9 @@ RATE = 16000
 TEST_VOICE = "finn"  # in no training mixture
 
 
-def coloured_noise(rng: np.random.Generator, seconds: float, slope: float) -> np.ndarray:
-    """Noise (time,) whose power falls by `slope` x 3 dB an octave: 0 white, 1 pink, 2 brown."""
-    samples = round(seconds * RATE)
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    spectrum /= np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 20) ** (slope / 2)
-    noise = np.fft.irfft(spectrum, samples)
+def steady_noise(rng: np.random.Generator, slope: float) -> np.ndarray:
+    """8 s of noise (time,) of a peak of 0.3, see `coloured_noise`."""
+    noise = coloured_noise(8 * RATE, slope, RATE, rng)
     return 0.3 * noise / np.abs(noise).max()
 
 
@@ -46,12 +44,12 @@ def generate_noise(rng: np.random.Generator) -> dict[str, np.ndarray]:
     fan = sum(np.sin(2 * np.pi * 90 * harmonic * time) / harmonic for harmonic in range(1, 9))
     gusts = 0.5 + 0.5 * np.sin(2 * np.pi * 0.4 * time + rng.uniform(0, 6))
     return {
-        "white": coloured_noise(rng, 8, 0),
-        "pink": coloured_noise(rng, 8, 1),
-        "brown": coloured_noise(rng, 8, 2),
-        "wind": coloured_noise(rng, 8, 1.5) * gusts,
-        "fan": 0.05 * fan + 0.3 * coloured_noise(rng, 8, 1),
-        "rain": coloured_noise(rng, 8, 0.5) * (rng.random(len(time)) > 0.5),
+        "white": steady_noise(rng, 0),
+        "pink": steady_noise(rng, 1),
+        "brown": steady_noise(rng, 2),
+        "wind": steady_noise(rng, 1.5) * gusts,
+        "fan": 0.05 * fan + 0.3 * steady_noise(rng, 1),
+        "rain": steady_noise(rng, 0.5) * (rng.random(len(time)) > 0.5),
     }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvat_hf.data.augment import Augmentation, change_speed, equalise, random_speed
+from mvat_hf.data.augment import Augmentation, change_speed, coloured_noise, equalise, random_speed
 
 
 def generator(seed=0):
@@ -50,3 +50,12 @@ def test_an_equaliser_is_the_filter_of_its_recursion():
         expected[n] = padded[n] + above @ padded[[n - 1, n - 2]] - below @ expected[[n - 1, n - 2]]
     np.testing.assert_allclose(filtered, expected[2:], atol=1e-5)
     assert filtered.dtype == np.float32 and not np.allclose(filtered, equalise(audio, generator(4)), atol=1e-2)
+
+
+@pytest.mark.parametrize(("slope", "decibels"), [(0, 0), (1, -3), (2, -6)])
+def test_coloured_noise_falls_by_its_slope_an_octave(slope, decibels):
+    noise = coloured_noise(2**17, slope, 16000, np.random.default_rng(0))
+    power, frequency = np.abs(np.fft.rfft(noise)) ** 2, np.fft.rfftfreq(len(noise), 1 / 16000)
+    octaves = [power[(frequency >= low) & (frequency < 2 * low)].mean() for low in (250, 500, 1000, 2000)]
+    assert np.diff(10 * np.log10(octaves)) == pytest.approx(decibels, abs=0.3)
+    assert np.sqrt(np.mean(noise**2)) == pytest.approx(1, abs=1e-3)

@@ -312,7 +312,13 @@ def test_reverberation_needs_responses(files):
 
 
 @pytest.mark.parametrize(
-    "options", [{"speed_change": 0.1}, {"equaliser_probability": 1}, {"second_noise_probability": 1}]
+    "options",
+    [
+        {"speed_change": 0.1},
+        {"equaliser_probability": 1},
+        {"second_noise_probability": 1},
+        {"coloured_noise_probability": 1},
+    ],
 )
 def test_changes_keep_the_ratio_the_length_and_the_determinism(options, files):
     first, again, plain = mixed(files, **options), mixed(files, **options), mixed(files)

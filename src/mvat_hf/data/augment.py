@@ -31,6 +31,9 @@ class Augmentation:
     second_noise_probability: float = option(
         0.0, "dns: chance of a second noise, 0 to 10 dB below the first before the SNR is set."
     )
+    coloured_noise_probability: float = option(
+        0.0, "dns: chance that the noise is generated, white to brown, which few recordings are like."
+    )
     clean_probability: float = option(0.0, "dns: chance of a mixture without noise.")
     noise_probability: float = option(0.0, "dns: chance of a mixture without speech, whose target is silence.")
     reverb_probability: float = option(
@@ -43,7 +46,7 @@ class Augmentation:
     )
 
     def __post_init__(self):
-        for name in ("equaliser", "second_noise", "clean", "noise", "reverb"):
+        for name in ("equaliser", "second_noise", "coloured_noise", "clean", "noise", "reverb"):
             value = getattr(self, f"{name}_probability")
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}_probability must be from 0 to 1, got {value}")
@@ -87,6 +90,14 @@ def equalise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     delay = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)  # z^-1 on the unit circle
     response = (1 + above[0] * delay + above[1] * delay**2) / (1 + below[0] * delay + below[1] * delay**2)
     return np.fft.irfft(np.fft.rfft(audio, size) * response, size)[: len(audio)].astype(np.float32)
+
+
+def coloured_noise(samples: int, slope: float, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise (time,) of RMS 1 whose power falls by `slope` x 3 dB an octave above 20 Hz: 0 white, 1 pink, 2 brown."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    spectrum /= np.maximum(np.fft.rfftfreq(samples, 1 / sampling_rate), 20) ** (slope / 2)
+    noise = np.fft.irfft(spectrum, samples)
+    return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
 def fast_length(samples: int) -> int:

@@ -17,16 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from .audio import AudioError, describe_files, open_audio, read_frames, read_mono, resample
-from .augment import Augmentation, change_speed, equalise, random_speed
+from .augment import Augmentation, change_speed, coloured_noise, equalise, random_speed
 from .levels import EPS, active_db, rms_db
 from .reverb import ResponseFiles, reverberate
 
 PEAK = 0.99  # of the noisy mixture: above it, the pair is scaled down together
 WINDOW = 0.1  # s, in which the activity of noise is told, as in the challenge
+STEEPEST = 2.0  # of generated noise: brown
 SECOND_NOISE_DB = (-10.0, 0.0)  # level of a second noise relative to the first
 ATTEMPTS = 100  # files that are tried before a mixture is given up
 # what draws from a generator of its own; numbers above 0, which a seed's trailing zeros would not tell from none
-SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS = range(1, 6)
+SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, COLOURED_NOISE = range(1, 7)
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ class Mixer:
         noise = self.draw(self.noise, len(clean), rng, self.generator(index, NOISE))
         snr_db, level_dbfs = rng.uniform(*options.snr_db), rng.uniform(*options.level_dbfs)
 
-        noise = self.add_second_noise(index, noise)
+        noise = self.add_second_noise(index, self.recorded_or_generated(index, noise))
         clean, heard = self.hear(index, clean)
         part, augmentation = self.generator(index, PARTS).random(), options.augmentation
         if part < augmentation.clean_probability:
@@ -245,6 +246,13 @@ class Mixer:
         audio = draw(files, -(-samples * played // rate), rate, rng, silence)
         audio = change_speed(audio, played, rate)[:samples]
         return equalise(audio, changes) if changes.random() < options.augmentation.equaliser_probability else audio
+
+    def recorded_or_generated(self, index: int, noise: np.ndarray) -> np.ndarray:
+        """`noise` (time,), or sometimes noise of a random colour in its place."""
+        rng = self.generator(index, COLOURED_NOISE)
+        if rng.random() >= self.options.augmentation.coloured_noise_probability:
+            return noise
+        return coloured_noise(len(noise), rng.uniform(0, STEEPEST), self.options.sampling_rate, rng)
 
     def add_second_noise(self, index: int, noise: np.ndarray) -> np.ndarray:
         """`noise` (time,), sometimes with another one that is at most as loud."""
