@@ -67,7 +67,7 @@ def pesq_score(enhanced: Tensor, clean: Tensor) -> Tensor:
 def band_powers(audio: Tensor) -> Tensor:
     """Power in each band and frame of audio brought to the listening level, (B, T) to (B, frames, 49)."""
     samples, device = audio.shape[-1], audio.device
-    size = 1024 * -(-(samples + FILTER_RING) // 1024)
+    size = samples + FILTER_RING
     spectrum = torch.fft.rfft(audio, size)
     frequency = torch.arange(size // 2 + 1, device=device) / size
     heard = (frequency * SAMPLING_RATE > 325) & (frequency * SAMPLING_RATE < 3250)
@@ -79,10 +79,8 @@ def band_powers(audio: Tensor) -> Tensor:
     window = torch.hann_window(FFT_SIZE, device=device)
     frames = torch.stft(filtered, FFT_SIZE, HOP, window=window, pad_mode="constant", return_complex=True)
     # (B, bins, frames) -> (B, frames, bins) -> (B, frames, bands); what is constant or at 8 kHz is in no band
-    bins = torch.view_as_real(frames).square().sum(dim=-1).transpose(1, 2)[..., :-1] * (
-        LEVEL / (power[..., None] + EPS)
-    )
-    bins = F.pad(bins[..., 1:], (1, 0))
+    bins = torch.view_as_real(frames).square().sum(dim=-1).transpose(1, 2)
+    bins = F.pad(bins[..., 1:-1], (1, 0)) * (LEVEL / (power[..., None] + EPS))
     counts = torch.tensor(BINS, device=device)
     bank = F.one_hot(torch.arange(len(BINS), device=device).repeat_interleave(counts)).float() / counts
     return bins @ (bank * torch.tensor(HERTZ_PER_BARK, device=device) * POWER_SCALE)
