@@ -318,6 +318,7 @@ def test_reverberation_needs_responses(files):
         {"equaliser_probability": 1},
         {"second_noise_probability": 1},
         {"coloured_noise_probability": 1},
+        {"babble_probability": 1},
     ],
 )
 def test_changes_keep_the_ratio_the_length_and_the_determinism(options, files):

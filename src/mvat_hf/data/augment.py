@@ -34,6 +34,9 @@ class Augmentation:
     coloured_noise_probability: float = option(
         0.0, "dns: chance that the noise is generated, white to brown, which few recordings are like."
     )
+    babble_probability: float = option(
+        0.0, "dns: chance that the noise is many voices at once, of the training speech (a cafe, a canteen)."
+    )
     clean_probability: float = option(0.0, "dns: chance of a mixture without noise.")
     noise_probability: float = option(0.0, "dns: chance of a mixture without speech, whose target is silence.")
     reverb_probability: float = option(
@@ -46,7 +49,7 @@ class Augmentation:
     )
 
     def __post_init__(self):
-        for name in ("equaliser", "second_noise", "coloured_noise", "clean", "noise", "reverb"):
+        for name in ("equaliser", "second_noise", "coloured_noise", "babble", "clean", "noise", "reverb"):
             value = getattr(self, f"{name}_probability")
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}_probability must be from 0 to 1, got {value}")
@@ -54,6 +57,11 @@ class Augmentation:
             raise ValueError(
                 "clean_probability and noise_probability must be at most 1 together, "
                 f"got {self.clean_probability} and {self.noise_probability}"
+            )
+        if self.coloured_noise_probability + self.babble_probability > 1:
+            raise ValueError(
+                "coloured_noise_probability and babble_probability must be at most 1 together, "
+                f"got {self.coloured_noise_probability} and {self.babble_probability}"
             )
         if not 0 <= self.speed_change <= 0.5:
             raise ValueError(f"speed_change must be from 0 to 0.5, got {self.speed_change}")

@@ -24,10 +24,12 @@ from .reverb import ResponseFiles, reverberate
 PEAK = 0.99  # of the noisy mixture: above it, the pair is scaled down together
 WINDOW = 0.1  # s, in which the activity of noise is told, as in the challenge
 STEEPEST = 2.0  # of generated noise: brown
+VOICES = (5, 12)  # at once in babble
+VOICE_DB = (-6.0, 0.0)  # level of a voice relative to the loudest possible
 SECOND_NOISE_DB = (-10.0, 0.0)  # level of a second noise relative to the first
 ATTEMPTS = 100  # files that are tried before a mixture is given up
 # what draws from a generator of its own; numbers above 0, which a seed's trailing zeros would not tell from none
-SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, COLOURED_NOISE = range(1, 7)
+SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, MADE_NOISE = range(1, 7)
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class Mixer:
         noise = self.draw(self.noise, len(clean), rng, self.generator(index, NOISE))
         snr_db, level_dbfs = rng.uniform(*options.snr_db), rng.uniform(*options.level_dbfs)
 
-        noise = self.add_second_noise(index, self.recorded_or_generated(index, noise))
+        noise = self.add_second_noise(index, self.recorded_or_made(index, noise))
         clean, heard = self.hear(index, clean)
         part, augmentation = self.generator(index, PARTS).random(), options.augmentation
         if part < augmentation.clean_probability:
@@ -247,12 +249,23 @@ class Mixer:
         audio = change_speed(audio, played, rate)[:samples]
         return equalise(audio, changes) if changes.random() < options.augmentation.equaliser_probability else audio
 
-    def recorded_or_generated(self, index: int, noise: np.ndarray) -> np.ndarray:
-        """`noise` (time,), or sometimes noise of a random colour in its place."""
-        rng = self.generator(index, COLOURED_NOISE)
-        if rng.random() >= self.options.augmentation.coloured_noise_probability:
-            return noise
-        return coloured_noise(len(noise), rng.uniform(0, STEEPEST), self.options.sampling_rate, rng)
+    def recorded_or_made(self, index: int, noise: np.ndarray) -> np.ndarray:
+        """`noise` (time,), or sometimes noise of a random colour or babble in its place."""
+        rng, augmentation = self.generator(index, MADE_NOISE), self.options.augmentation
+        made = rng.random()
+        if made < augmentation.coloured_noise_probability:
+            return coloured_noise(len(noise), rng.uniform(0, STEEPEST), self.options.sampling_rate, rng)
+        if made >= 1 - augmentation.babble_probability:
+            return self.babble(len(noise), rng)
+        return noise
+
+    def babble(self, samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Many voices at once (time,), each of another random place of the speech and at a level of its own."""
+        babble = np.zeros(samples, dtype=np.float32)
+        for _ in range(rng.integers(*VOICES, endpoint=True)):
+            voice = self.draw(self.clean, samples, rng, rng)
+            babble += voice * 10 ** ((rng.uniform(*VOICE_DB) - rms_db(voice)) / 20)
+        return babble
 
     def add_second_noise(self, index: int, noise: np.ndarray) -> np.ndarray:
         """`noise` (time,), sometimes with another one that is at most as loud."""
