@@ -13,8 +13,9 @@ from mvat_hf.records import weights_hash
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
 
-from mvat_hf.runtime import OnnxManner
+from mvat_hf.runtime import KEPT_LENGTHS, RUNTIMES, OnnxManner
 
 EMBEDDED = SNAPSHOTS / "manner-s-8.1gf"
 
@@ -31,6 +32,11 @@ def exported(embedded, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def runtimes(exported):
+    return {runtime: OnnxManner(exported, runtime) for runtime in RUNTIMES}
+
+
 def noisy(length, speech):
     audio = np.resize(np.concatenate(speech), length)
     return audio + 0.02 * np.random.default_rng(0).standard_normal(length).astype(np.float32)
@@ -41,17 +47,33 @@ def relative_error(output, expected):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 20, 85, 1000, 4099, 16000, 47999, 160000])
-def test_one_pass_is_the_model_at_every_length(length, embedded, exported, speech):
+def test_one_pass_is_the_model_at_every_length(length, embedded, runtimes, speech):
     audio = torch.from_numpy(noisy(length, speech))[None]
     with torch.no_grad():
         expected = embedded(audio).audio_values.numpy()
-    output = OnnxManner(exported)(audio).audio_values.numpy()
-    assert output.shape == expected.shape and relative_error(output, expected) < 1e-4
+    for model in runtimes.values():
+        for _ in range(2):  # OpenVINO compiles for a length that comes again
+            output = model(audio).audio_values.numpy()
+            assert output.shape == expected.shape and relative_error(output, expected) < 1e-4
 
 
-def test_a_minute_through_the_chunker(embedded, exported, speech):
+def test_openvino_keeps_the_lengths_that_came_again(tiny_model, tmp_path):
+    model = tiny_model()
+    export.export_onnx(model, tmp_path / "model.onnx")
+    exported = OnnxManner(tmp_path / "model.onnx", "openvino")
+    lengths = range(1000, 1000 * (KEPT_LENGTHS + 3), 1000)
+    for length in lengths:
+        exported(torch.randn(2, length))
+    exported(torch.randn(1, 500))
+    padded = [model.config.padded_length(length) for length in lengths]
+    assert list(exported.graph.by_length) == padded[-KEPT_LENGTHS:]
+
+
+def test_a_minute_through_the_chunker(embedded, runtimes, speech):
     audio = noisy(60 * 16000 + 1, speech)
-    assert relative_error(enhance(exported, audio, 16000), enhance(embedded, audio, 16000)) < 1e-4
+    expected = enhance(embedded, audio, 16000)
+    for model in runtimes.values():
+        assert relative_error(enhance(model, audio, 16000), expected) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -65,12 +87,19 @@ def test_other_configurations(config, tiny_model, tmp_path):
     model = tiny_model(**config)
     assert export.export_onnx(model, tmp_path / "model.onnx") < 1e-5
     audio = torch.randn(3, 7001)
-    output = OnnxManner(tmp_path / "model.onnx")(audio).audio_values
-    assert relative_error(output.numpy(), model(audio).audio_values.detach().numpy()) < 1e-4
+    for runtime in RUNTIMES:
+        output = OnnxManner(tmp_path / "model.onnx", runtime)(audio).audio_values
+        assert relative_error(output.numpy(), model(audio).audio_values.detach().numpy()) < 1e-4
 
 
-def test_the_file_tells_what_it_is(embedded, exported):
-    model = OnnxManner(exported)
+def test_an_unknown_runtime_is_told(exported):
+    with pytest.raises(ValueError, match="runtime must be one of onnx, openvino, got tensorrt"):
+        OnnxManner(exported, "tensorrt")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_file_tells_what_it_is(runtime, embedded, runtimes):
+    model = runtimes[runtime]
     assert model.config.to_diff_dict() == embedded.config.to_diff_dict()
     assert model.metadata["weights_sha256"] == weights_hash(embedded)
     expected = {"sampling_rate": "16000", "depth": "3", "stride": "4", "samples": "any", "precision": "fp32"}
@@ -82,8 +111,10 @@ def test_fewer_bits_are_smaller_and_near(precision, size, error, embedded, expor
     export.export_onnx(embedded, tmp_path / "small.onnx", precision=precision)
     assert (tmp_path / "small.onnx").stat().st_size < size * exported.stat().st_size
     audio = noisy(32000, speech)
-    output, expected = enhance(tmp_path / "small.onnx", audio, 16000), enhance(embedded, audio, 16000)
-    assert 1e-5 < relative_error(output, expected) < error
+    expected = enhance(embedded, audio, 16000)
+    for runtime in RUNTIMES:
+        output = enhance(OnnxManner(tmp_path / "small.onnx", runtime), audio, 16000)
+        assert 1e-5 < relative_error(output, expected) < error
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +125,17 @@ def fixed(tiny_model, tmp_path_factory):
     return model, path
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("overlap", [{}, {"overlap_seconds": 0.02}])
-def test_a_fixed_length_is_the_chunk(overlap, fixed):
-    model, path = fixed
+def test_a_fixed_length_is_the_chunk(overlap, runtime, fixed):
+    model, exported = fixed[0], OnnxManner(fixed[1], runtime)
     audio = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
     expected = enhance(model, audio, 16000, chunk_seconds=0.1, **overlap or {"overlap_seconds": 0.025})
-    assert relative_error(enhance(path, audio, 16000, **overlap), expected) < 1e-4
+    assert relative_error(enhance(exported, audio, 16000, **overlap), expected) < 1e-4
     with pytest.raises(ValueError, match=r"takes 0.1 s at a time, got chunk_seconds=0.2"):
-        enhance(path, audio, 16000, chunk_seconds=0.2)
+        enhance(exported, audio, 16000, chunk_seconds=0.2)
     with pytest.raises(ValueError, match="takes 1600 samples at a time .* got 5000"):
-        enhance(path, audio, 16000, chunk_seconds=None)
+        enhance(exported, audio, 16000, chunk_seconds=None)
 
 
 @pytest.mark.parametrize("length", [1, 700, 1599])
@@ -154,13 +186,16 @@ def test_the_command_line_goes_both_ways(tiny_model, tmp_path, capsys):
         "torch": ["--model", checkpoint],
         "onnx": ["--model", checkpoint, "--runtime", "onnx"],
         "file": ["--model", str(tmp_path / "new" / "model.onnx")],
+        "openvino": ["--model", checkpoint, "--runtime", "openvino"],
+        "file by openvino": ["--model", str(tmp_path / "new" / "model.onnx"), "--runtime", "openvino"],
     }
     for name, options in runs.items():
         target = tmp_path / f"{name}.wav"
         assert main(["enhance", str(tmp_path / "in.wav"), str(target), *options]) == 0
-    torch_output, onnx_output, file_output = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in runs)
-    assert relative_error(onnx_output, torch_output) < 1e-4 + 2**-15 / np.abs(torch_output).max()
-    np.testing.assert_array_equal(file_output, onnx_output)
+    outputs = {name: soundfile.read(tmp_path / f"{name}.wav")[0] for name in runs}
+    for one, other in (("torch", "onnx"), ("torch", "openvino"), ("onnx", "file"), ("openvino", "file by openvino")):
+        tolerance = 1e-4 + 2**-15 / np.abs(outputs[one]).max()
+        assert relative_error(outputs[other], outputs[one]) < (tolerance if one == "torch" else 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +208,8 @@ def test_the_command_line_goes_both_ways(tiny_model, tmp_path, capsys):
         (["export", "FOREIGN", "OUT.onnx"], "expected a folder or Hub id, got"),
         (["enhance", "IN", "OUT.wav", "--model", "nowhere.onnx"], "no such file: nowhere.onnx"),
         (["enhance", "IN", "OUT.wav", "--model", "NO_ONNX"], "is not an ONNX file"),
+        (["enhance", "IN", "OUT.wav", "--model", "NO_ONNX", "--runtime", "openvino"], "is not an ONNX file"),
+        (["enhance", "IN", "OUT.wav", "--model", "FOREIGN", "--runtime", "openvino"], "expected a file that"),
         (["enhance", "IN", "OUT.wav", "--model", "FOREIGN"], "expected a file that mvat export wrote"),
         (["enhance", "IN", "OUT.wav", "--model", "FOREIGN", "--device", "cuda"], "runs on the CPU, got device cuda"),
     ],

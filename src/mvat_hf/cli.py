@@ -54,7 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("source", metavar="IN", type=Path, help="audio file or folder; - with --stream")
     command.add_argument("target", metavar="OUT", type=Path, help="audio file or folder to write; - with --stream")
     command.add_argument("--model", default=DEFAULT_MODEL, help="folder, Hub id or .onnx file (default: %(default)s)")
-    command.add_argument("--runtime", choices=("torch", "onnx"), default="torch", help="onnx exports the model first")
+    command.add_argument(
+        "--runtime",
+        choices=("torch", "onnx", "openvino"),
+        default="torch",
+        help="all but torch export the model first",
+    )
     command.add_argument("--dry", type=float, default=0.0, help="share of the input mixed back, 0 to 1")
     command.add_argument("--attenuation-limit", type=float, metavar="DB", help="attenuate by at most so many dB")
     command.add_argument(
@@ -205,12 +210,14 @@ def load_runtime(options: argparse.Namespace) -> Any:
     from .inference import load_model
 
     several = options.device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
-    model = load_model(options.model, f"cuda:{os.environ['LOCAL_RANK']}" if several else options.device)
-    if options.runtime == "onnx" and not options.model.endswith(".onnx"):
+    device = f"cuda:{os.environ['LOCAL_RANK']}" if several else options.device
+    runtime = "onnx" if options.runtime == "torch" else options.runtime  # of a .onnx file
+    model = load_model(options.model, device, runtime)
+    if options.runtime != "torch" and not options.model.endswith(".onnx"):
         from .export import onnx_graph
         from .runtime import OnnxManner
 
-        return OnnxManner(onnx_graph(model))
+        return OnnxManner(onnx_graph(model), runtime)
     return model
 
 

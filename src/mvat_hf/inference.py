@@ -290,13 +290,21 @@ def file_seconds(path: Path) -> float:
         return 0.0
 
 
-def load_model(model: MannerModel | str | Path, device: str | torch.device | None = None) -> MannerModel:
-    """The model itself or, given an id, a folder or a .onnx file, what is in it; on `device` unless that is None."""
+def load_model(
+    model: MannerModel | str | Path, device: str | torch.device | None = None, runtime: str = "onnx"
+) -> MannerModel:
+    """
+    The model itself or, given an id, a folder or a .onnx file, what is in it.
+
+    Args:
+        device: where it is moved; None leaves it.
+        runtime: of a .onnx file, see `OnnxManner`.
+    """
     loaded: Any = model
     if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
         if torch.device(device or "cpu").type != "cpu":
             raise ValueError(f"{model} runs on the CPU, got device {device}")
-        return OnnxManner(model)  # type: ignore[return-value]  # the same face, as far as enhancing goes
+        return OnnxManner(model, runtime)  # type: ignore[return-value]  # the same face, as far as enhancing goes
     if isinstance(model, (str, Path)):
         loaded = MannerModel.from_pretrained(model)
         if fault := weights_fault(loaded):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "mvat_hf", "torch", "transformers", "datasets", "accelerate", "numpy", "soundfile", "soxr", "pesq", "pystoi",
-    "onnxruntime",
+    "onnxruntime", "openvino",
 )  # fmt: skip
 
 

@@ -1,7 +1,12 @@
-"""An exported MANNER run by ONNX Runtime, behind the face that `ChunkedEnhancer` and `enhance` know of a model."""
+"""An exported MANNER run by other runtimes, behind the face that `ChunkedEnhancer` and `enhance` know of a model.
+
+ONNX Runtime takes every length as it comes. OpenVINO is faster on a graph that is compiled for one length.
+"""
 
 import json
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +16,78 @@ from .errors import extra
 from .models.manner import MannerConfig, MannerModel
 from .models.manner.modeling_manner import MannerOutput
 
+KEPT_LENGTHS = 4  # for which OpenVINO keeps a compiled graph
+
+
+class Graph(Protocol):
+    """A graph that a runtime has loaded, with the metadata of its file."""
+
+    metadata: dict[str, str]
+
+    def __call__(self, normalized: np.ndarray) -> np.ndarray:
+        """`estimate` (1, T) of `normalized` (1, T)."""
+        ...
+
+
+class OnnxRuntimeGraph:
+    """A graph (file or content) in ONNX Runtime, which raises errors of many classes for what is none."""
+
+    def __init__(self, source: str | bytes):
+        with extra("export"):
+            import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, normalized: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {"normalized": normalized})[0]
+
+
+class OpenVinoGraph:
+    """A graph (file or content) in OpenVINO: compiled for any length, and for a length (1 to 2 s) when it comes again.
+
+    So chunks and live audio run in the faster form, and a folder of files is not compiled for each of them.
+    """
+
+    def __init__(self, source: str | bytes):
+        with extra("openvino"):
+            import openvino
+
+        self.core, self.threads = openvino.Core(), torch.get_num_threads()
+        self.network = self.core.read_model(source)
+        told = self.network.has_rt_info("framework")
+        self.metadata: dict[str, str] = self.network.get_rt_info("framework").value if told else {}
+        self.for_any_length = self.compiled(self.network)
+        self.last_length = 0
+        self.by_length: OrderedDict[int, Any] = OrderedDict()  # the least recently used first
+
+    def compiled(self, network: Any) -> Any:
+        return self.core.compile_model(
+            network, "CPU", {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,
+                             "INFERENCE_PRECISION_HINT": "f32"},
+        )  # fmt: skip
+
+    def __call__(self, normalized: np.ndarray) -> np.ndarray:
+        length, before = normalized.shape[1], self.last_length
+        self.last_length = length
+        if length == before and length not in self.by_length and self.network.is_dynamic():
+            network = self.network.clone()
+            network.reshape([1, length])
+            self.by_length[length] = self.compiled(network)
+            if len(self.by_length) > KEPT_LENGTHS:
+                self.by_length.popitem(last=False)
+        if length in self.by_length:
+            self.by_length.move_to_end(length)
+        return self.by_length.get(length, self.for_any_length)([normalized])[0]
+
+
+RUNTIMES: dict[str, type[OnnxRuntimeGraph] | type[OpenVinoGraph]] = {
+    "onnx": OnnxRuntimeGraph,
+    "openvino": OpenVinoGraph,
+}
+
 
 class OnnxManner(nn.Module):
     """
@@ -18,34 +95,33 @@ class OnnxManner(nn.Module):
 
     Args:
         source: the ONNX file, or its content.
+        runtime: "onnx" (ONNX Runtime) or "openvino" (OpenVINO).
 
     Attributes:
         metadata: what the file says of itself: config, precision, weights_sha256, ….
         samples: the one length that the file takes; None if it takes any.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: not an ONNX file, or not one that `mvat export` wrote.
+        FileNotFoundError: no such file. ValueError: not an ONNX file, or not one that `mvat export` wrote; an unknown
+        runtime.
     """
 
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, source: str | Path | bytes):
+    def __init__(self, source: str | Path | bytes, runtime: str = "onnx"):
         super().__init__()
-        with extra("export"):
-            import onnxruntime
-
+        if runtime not in RUNTIMES:
+            raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime}")
         name = "the graph" if isinstance(source, bytes) else str(source)
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise FileNotFoundError(f"no such file: {source}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
         try:
-            self.session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else name, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's errors share no class of their own
+            self.graph: Graph = RUNTIMES[runtime](source if isinstance(source, bytes) else name)
+        except ImportError:
+            raise
+        except Exception as error:  # the runtimes' errors share no class of their own
             raise ValueError(f"{name} is not an ONNX file that runs here: {error}") from error
-        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self.metadata = self.graph.metadata
         if "config" not in self.metadata:
             raise ValueError(f"{name} does not hold a MANNER's metadata, expected a file that mvat export wrote")
         self.config = MannerConfig.from_dict(json.loads(self.metadata["config"]))
@@ -71,9 +147,9 @@ class OnnxManner(nn.Module):
             longer = ((0, 0), (0, self.samples - samples))
             input_values = torch.from_numpy(np.pad(input_values.numpy(), longer, mode="symmetric"))
         normalized, scale = MannerModel.normalize(self, input_values)  # type: ignore[arg-type]  # needs the config only
-        rows = [self.session.run(None, {"normalized": row.numpy()})[0] for row in normalized.split(1)]
+        rows = [self.graph(row.numpy()) for row in normalized.split(1)]
         estimate = torch.cat([torch.from_numpy(row) for row in rows])
         return MannerOutput(audio_values=estimate[:, :samples] * scale)
 
 
-__all__ = ["OnnxManner"]
+__all__ = ["RUNTIMES", "OnnxManner"]
