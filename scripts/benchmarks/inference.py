@@ -7,9 +7,9 @@ python scripts/render_cards.py                                   # the README's 
 
 All systems run in one process and take turns; ratios are of medians. On one thread the time is the process's own CPU
 time, so that other work on the machine counts little; on more it is the time that passes. Memory is the largest
-resident size of a process that loads one system and makes the passes before the timed ones, libraries included. bfloat16 is left out where the
-CPU does not compute in it, and would only be slower. Peers are enhancers of other packages (`mvat_hf.peers`), on the
-same input with the threads that they take by themselves.
+resident size of a process that loads one system and makes the passes before the timed ones, libraries included.
+bfloat16 is left out where the CPU does not compute in it, and would only be slower. Peers are enhancers of other
+packages (`mvat_hf.peers`), on the same input with the threads that they take by themselves.
 """
 
 import argparse
