@@ -15,7 +15,7 @@ Shapes: B batch, T samples, L frames of a level, C channels, P chunks, S chunk l
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -187,8 +187,8 @@ class FoldedAttention(nn.Module):
         by_channel, by_chunk, by_frame = self.branches
         views = (
             self.channel_view(by_channel(hidden, relu=True)),
-            self.global_view(by_chunk(hidden, relu=True)),
-            self.local_view(by_frame(hidden, relu=True)),
+            self.global_view(by_chunk(hidden, relu=True), tile),
+            self.local_view(by_frame(hidden, relu=True), tile),
         )
 
         def refined(first: int, last: int) -> list[Tensor]:
@@ -202,37 +202,49 @@ class FoldedAttention(nn.Module):
             return self.shortcut(hidden[:, start:stop], add=gated)
 
         if tile is not None:
-            return in_tiles(joined, hidden.shape[1], tile), None
+            return in_tiles(joined, hidden.shape[1], tile, hidden), None  # only its own frames are read again
         whole = refined(0, hidden.shape[1])
         return self.shortcut(hidden, add=self.gate(torch.cat(whole, dim=-1))), whole
 
     def channel_view(self, hidden: Tensor) -> Tensor:
         weight = torch.sigmoid(self.channel_mlp(hidden.amax(dim=1)) + self.channel_mlp(hidden.mean(dim=1)))
-        return hidden * weight.unsqueeze(1)
+        return hidden.mul_(weight.unsqueeze(1))
 
-    def global_view(self, hidden: Tensor) -> Tensor:
-        channels = hidden.shape[-1]
-        # (B, L, C) -> (B, C, L) -> (B, C, P, S) -> (B C, P, S)
-        tokens = overlapping(hidden.transpose(1, 2), self.segment_len).flatten(0, 1)
+    def global_view(self, hidden: Tensor, tile: int | None) -> Tensor:
+        """Channels attend each for itself: few at a time in tiles, as their heads take several times the memory."""
+        step = None if tile is None else -(-tile * hidden.shape[2] // hidden.shape[1])
+        # (B, L, C) -> (B, C, L) -> (B, C, P, S) -> (B, C, L) -> (B, L, C)
+        mixed = [
+            overlap_add(self.mixed(overlapping(some, self.segment_len)), hidden.shape[1])
+            for some in pieces(hidden.transpose(1, 2), step)
+        ]
+        return torch.cat(mixed, dim=1).transpose(1, 2)
+
+    def mixed(self, tokens: Tensor) -> Tensor:
+        """What the tokens (B, C, P, S) of every channel make of each other, of the same shape."""
+        rows = tokens.flatten(0, 1)
         # (B C, heads, P, S) each, summed over the heads
-        query, value = (self.of_heads(project, tokens) for project in (self.query, self.value))
-        key = tokens.unsqueeze(1).expand_as(query)
-        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale).sum(dim=1)
-        # (B C, P, S) -> (B, C, P, S) -> (B, C, L) -> (B, L, C)
-        return overlap_add(mixed.reshape(-1, channels, *mixed.shape[1:]), hidden.shape[1]).transpose(1, 2)
+        query, value = (self.of_heads(project, rows) for project in (self.query, self.value))
+        key = rows.unsqueeze(1).expand_as(query)
+        return F.scaled_dot_product_attention(query, key, value, scale=self.scale).sum(dim=1).reshape(tokens.shape)
 
     def of_heads(self, project: FoldedLinear, tokens: Tensor) -> Tensor:
         # (B C, P, S) -> (B C, P, heads S) -> (B C, heads, P, S)
         return project(tokens).reshape(*tokens.shape[:2], -1, self.segment_len).transpose(1, 2)
 
-    def local_view(self, hidden: Tensor) -> Tensor:
-        # (B, L, C) -> (B, C, P, S) -> (B P, S, C)
+    def local_view(self, hidden: Tensor, tile: int | None) -> Tensor:
+        step = None if tile is None else -(-tile // self.segment_len)
+        # (B, L, C) -> (B, C, P, S) -> (B, P, S, C) -> (B, P, S); a frame stands in two chunks
         chunks = overlapping(hidden.transpose(1, 2), self.segment_len).permute(0, 2, 3, 1)
+        weights = torch.cat([self.local_weights(some) for some in pieces(chunks, step)], dim=1)
+        # (B, P, S) -> (B, 1, P, S) -> (B, 1, L) -> (B, L, 1)
+        return hidden.mul_(overlap_add(weights.unsqueeze(1), hidden.shape[1]).transpose(1, 2))
+
+    def local_weights(self, chunks: Tensor) -> Tensor:
+        # (B, P, S, C) -> (B P, S, C) -> (B P, S, 2) -> (B P, S, 1) -> (B, P, S)
         inner = F.silu(self.local_depthwise(chunks.flatten(0, 1)))
         pooled = torch.stack([inner.amax(dim=-1), inner.mean(dim=-1)], dim=-1)
-        # (B P, S, 2) -> (B P, S, 1) -> (B, 1, P, S) -> (B, 1, L) -> (B, L, 1); a frame stands in two chunks
-        weight = torch.sigmoid(self.local_weight(pooled)).reshape(hidden.shape[0], 1, -1, self.segment_len)
-        return hidden * overlap_add(weight, hidden.shape[1]).transpose(1, 2)
+        return torch.sigmoid(self.local_weight(pooled)).reshape(chunks.shape[:3])
 
 
 def fold_projections(view: Any, target: Target) -> tuple[FoldedLinear, FoldedLinear]:
@@ -309,13 +321,13 @@ class FoldedDecoder(nn.Module):
         self.residual = FoldedResidual(level.residual, target)
         self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
 
-    def forward(self, hidden: Tensor, skip: Tensor, tile: int | None, finish: Finish | None) -> Tensor:
+    def forward(self, hidden: Tensor, tile: int | None, finish: Finish | None) -> Tensor:
         """`finish`, if it is given, is applied to every tile of the output."""
         frames, before = hidden.shape[1], len(self.up) - 1
 
         def up(start: int, stop: int) -> Tensor:
             first, last = max(start - before, 0), min(stop, frames)
-            rows = self.residual.rows(lambda a, b: frames_of(hidden, a, b) + frames_of(skip, a, b), first, last, frames)
+            rows = self.residual.rows(rows_of(hidden), first, last, frames)
             rows = F.pad(rows, (0, 0, first - start + before, stop - last))
             # (B, n, stride C) -> (B, stride n, C)
             output = sum_of_parts(self.up, rows, backwards=True).reshape(rows.shape[0], -1, self.channels)
@@ -339,13 +351,20 @@ def sum_of_parts(parts: nn.ModuleList, rows: Tensor, backwards: bool) -> Tensor:
     return output
 
 
-def in_tiles(compute: Rows, count: int, tile: int | None) -> Tensor:
-    """`compute` from 0 to `count`, `tile` at a time, its results one after another along time; None for all at once."""
+def in_tiles(compute: Rows, count: int, tile: int | None, output: Tensor | None = None) -> Tensor:
+    """
+    `compute` from 0 to `count`, its results one after another along time.
+
+    Args:
+        tile: so many frames at a time; None for all at once.
+        output: where the results may be written, instead of new memory.
+    """
     if tile is None or count <= tile:
         return compute(0, count)
     rows = compute(0, tile)
     each = rows.shape[1] // tile
-    output = rows.new_empty(rows.shape[0], each * count, rows.shape[2])
+    if output is None:
+        output = rows.new_empty(rows.shape[0], each * count, rows.shape[2])
     output[:, : each * tile] = rows
     for start in range(tile, count, tile):
         stop = min(start + tile, count)
@@ -421,11 +440,13 @@ class FoldedManner(nn.Module):
             hidden = note(f"encoder.{level}", *encode(source, frames, self.tile(normalized, level + 1), inside))
             skips.append(hidden)
             source = rows_of(F.pad(hidden, (0, 0, 0, spare)) if spare else hidden)
+        del source  # which holds the last level's output
         hidden = self.bottleneck(hidden, relu=True)
         for level in reversed(range(config.depth)):
             decode: Any = self.decoder[level]
             finish = masked if level == 0 and decode.attention is None and not inside else None
-            hidden = decode(hidden, skips.pop(), self.tile(normalized, level + 1), finish)
+            hidden = hidden + skips.pop() if inside else hidden.add_(skips.pop())  # `levels` holds the former
+            hidden = decode(hidden, self.tile(normalized, level + 1), finish)
             attended: Attended = (hidden, None)
             if decode.attention is not None:
                 attended = decode.attention(hidden, None if inside else self.tile(normalized, level))
@@ -465,6 +486,11 @@ def weights_fault(model: nn.Module) -> str | None:
         if not tensor.isfinite().all():
             return f"the weights {name} hold NaN or infinity, expected finite numbers"
     return None
+
+
+def pieces(hidden: Tensor, step: int | None) -> Sequence[Tensor]:
+    """`hidden` in pieces of `step` along its second dimension; None for one, as tracing would fix their number."""
+    return [hidden] if step is None else hidden.split(step, dim=1)
 
 
 def rows_of(hidden: Tensor) -> Rows:
