@@ -66,6 +66,7 @@ def main() -> None:
         print(json.dumps(peak_memory_here(*options.memory_of)))
         return
     record: dict[str, Any] = {"environment": environment(), "limit": measure_limit(), "models": {}}
+    record["peers"] = [measure_peer(name, options.repeats) for name in options.peers]
     for name in options.models:
         with tempfile.TemporaryDirectory() as folder:
             model = load_calibrated(name)
@@ -83,8 +84,7 @@ def main() -> None:
             if options.quality and released:  # random weights have none
                 record["models"][name]["quality"] = measure_quality(Path(folder), options.quality)
         write_json(options.output, record)  # what comes next takes minutes, too
-    record["peers"] = [measure_peer(name, options.repeats) for name in options.peers]
-    print(write_json(options.output, record))
+    print(options.output)
 
 
 @torch.no_grad()
