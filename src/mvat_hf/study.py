@@ -183,9 +183,9 @@ def gain(cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test:
     return {**paired(differences), "seeds": len(pairs)}
 
 
-def spread(values: Sequence[float], key: str) -> str:
-    """ "2.10 (2.08 to 2.12)": a mean over seeds and its range."""
-    form = METRICS[key].format
+def spread(values: Sequence[float], key: str, sign: str = "") -> str:
+    """ "2.10 (2.08 to 2.12)": a mean over seeds and its range; `sign` "+" shows it always."""
+    form = METRICS[key].format.replace("{:", "{:" + sign)
     ends = f" ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else ""
     return form.format(mean(values)) + ends
 
@@ -194,6 +194,8 @@ def render_study(record: Mapping[str, Any]) -> str:
     """The record as Markdown: a table for every test set, and one of the ablation."""
     done, planned = len(record["cells"]), record["planned"]
     parts = [record["title"].strip(), f"{done} of {planned} cells are measured; what is missing is not shown."]
+    parts.append("Difference to plain training over all sizes and test sets (range over runs; how many runs gain):")
+    parts.append(render_answer(record))
     for name, test in record["tests"].items():
         parts.append(f"{name}, {test['files']} pairs; mean over seeds (range), difference to plain training by file:")
         parts.append(render_rows(record, name, ablation=False))
@@ -202,6 +204,25 @@ def render_study(record: Mapping[str, Any]) -> str:
             parts.append(f"MV-AT taken apart, {name}:")
             parts.append(render_rows(record, name, ablation=True))
     return "\n\n".join(parts)
+
+
+def render_answer(record: Mapping[str, Any]) -> str:
+    """A row for every method: how much its runs gain over the plain ones of their size and seed, and how often."""
+    rows = [["method", "runs", *(f"{METRICS[key].title} to plain" for key in QUICK)]]
+    methods = rows_of(record, ablation=False)
+    for method in dict.fromkeys(name for _, name in methods if name != PLAIN):
+        cells = [cell for (_, name), found in methods.items() if name == method for cell in found]
+        shown = []
+        for key in QUICK:
+            by_run = [
+                [gain([cell], methods.get((cell["preset"], PLAIN), []), test, key)["mean"] for test in cell["tests"]]
+                for cell in cells
+            ]
+            values = [mean(by_test) for by_test in by_run if by_test and None not in by_test]
+            above = sum(value > 0 for value in values)
+            shown.append(f"{spread(values, key, '+')}, {above} of {len(values)}" if values else "not measured")
+        rows.append([method, str(len(values)), *shown])
+    return markdown(rows)
 
 
 def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
