@@ -94,8 +94,8 @@ def test_the_table_has_what_is_there_and_says_how_much(record, tmp_path):
     text = render_study(record)
     assert "6 of 9 cells are measured" in text
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| m")]
-    assert rows[0][:3] == ["mvat", "2", "+0.22 (+0.07 to +0.38), 2 of 2"]
-    rows = rows[1:]
+    assert rows[1][:3] == ["mvat", "2", "+0.22 (+0.07 to +0.38), 2 of 2"]
+    rows = rows[2:]
     assert [row[:3] for row in rows] == [
         ["manner-s-2.2gf", "none", "2"], ["manner-s-2.2gf", "mvat", "3"], ["manner-s-2.2gf", "p 1", "1"],
     ]  # fmt: skip
