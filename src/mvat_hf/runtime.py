@@ -30,7 +30,7 @@ class Graph(Protocol):
 
 
 class OnnxRuntimeGraph:
-    """A graph (file or content) in ONNX Runtime, which raises errors of many classes for what is none."""
+    """A graph (file or content) in ONNX Runtime."""
 
     def __init__(self, source: str | bytes):
         with extra("export"):
