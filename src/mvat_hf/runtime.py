@@ -4,6 +4,7 @@ ONNX Runtime takes every length as it comes. OpenVINO is faster on a graph that 
 """
 
 import json
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,7 @@ class OpenVinoGraph:
     """
 
     def __init__(self, source: str | bytes):
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # else importing sends a message
         with extra("openvino"):
             import openvino
 
