@@ -45,6 +45,7 @@ RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}
 LONGEST = {"manner-b": 10.0, "manner-l": 10.0}  # s: they attend at full rate, 18 GB for 30 s in one pass
 PEER_SECONDS = 10.0
+LEAST_REPEATS, PATIENCE = 3, 45.0  # s: larger models are timed less often
 FIRST_PASSES = 2  # that are slower, and not timed: OpenVINO compiles for a length at the second
 
 
@@ -142,7 +143,9 @@ def measure(folder: Path, seconds: float, threads: int, repeats: int) -> list[di
     for _ in range(FIRST_PASSES):
         outputs = {system: run(audio).clone() for system, run in systems.items()}
     times: dict[str, list[float]] = {system: [] for system in systems}
-    for _ in range(repeats):
+    for repeat in range(repeats):
+        if repeat >= LEAST_REPEATS and sum(map(sum, times.values())) > PATIENCE:
+            break
         for system, run in systems.items():
             start = clock()
             run(audio)
@@ -154,6 +157,7 @@ def measure(folder: Path, seconds: float, threads: int, repeats: int) -> list[di
             "system": system,
             "seconds": seconds,
             "threads": threads,
+            "repeats": len(times[system]),
             "median_seconds": medians[system],
             "real_time_factor": medians[system] / seconds,
             "ratio": medians["baseline"] / medians[system],
