@@ -18,7 +18,7 @@ TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compre
 def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
     """Loss terms and validation metrics over steps, from a trainer's `log_history`, as a picture.
 
-    Where the loss has an SNR term, it falls with the SNR and below 0; the SNR stands on the right-hand axis.
+    Where the loss has an SNR or a PESQ term, it falls with that and below 0; the SNR stands on the right-hand axis.
     """
     figure = Figure(figsize=(15, 4), layout="constrained")
     axes = figure.subplots(1, 1 + len(TITLES))
@@ -27,13 +27,16 @@ def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> 
         points = points_of(history, term)
         if points:
             lines += axes[0].plot(*zip(*points, strict=True), label=term.replace("_", " "))
+    points = points_of(history, "pesq")
+    if points:
+        label = "PESQ-WB, weighted and subtracted"
+        lines += axes[0].plot(*zip(*points, strict=True), ":", color="black", label=label)
     points = points_of(history, "snr")
     if points:
         right = axes[0].twinx()
         right.set_ylabel("SNR (dB)")
-        lines += right.plot(
-            *zip(*points, strict=True), "--", color="black", label="SNR (right), weighted and subtracted from the loss"
-        )
+        label = "SNR (right), weighted and subtracted"
+        lines += right.plot(*zip(*points, strict=True), "--", color="black", label=label)
     axes[0].set(title="training", xlabel="step", ylabel="loss terms")
     if lines:
         figure.legend(handles=lines, loc="outside lower left", ncols=len(lines), fontsize="small")
