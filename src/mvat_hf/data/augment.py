@@ -53,16 +53,13 @@ class Augmentation:
             value = getattr(self, f"{name}_probability")
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}_probability must be from 0 to 1, got {value}")
-        if self.clean_probability + self.noise_probability > 1:
-            raise ValueError(
-                "clean_probability and noise_probability must be at most 1 together, "
-                f"got {self.clean_probability} and {self.noise_probability}"
-            )
-        if self.coloured_noise_probability + self.babble_probability > 1:
-            raise ValueError(
-                "coloured_noise_probability and babble_probability must be at most 1 together, "
-                f"got {self.coloured_noise_probability} and {self.babble_probability}"
-            )
+        for one, other in (("clean", "noise"), ("coloured_noise", "babble")):  # a mixture is one of them or neither
+            chances = getattr(self, f"{one}_probability"), getattr(self, f"{other}_probability")
+            if sum(chances) > 1:
+                raise ValueError(
+                    f"{one}_probability and {other}_probability must be at most 1 together, "
+                    f"got {chances[0]} and {chances[1]}"
+                )
         if not 0 <= self.speed_change <= 0.5:
             raise ValueError(f"speed_change must be from 0 to 0.5, got {self.speed_change}")
         if self.early_ms < 0:

@@ -11,6 +11,11 @@ def rms_db(audio: np.ndarray) -> float:
     return 10 * float(np.log10(np.mean(np.square(audio, dtype=np.float64)) + EPS))
 
 
+def at_level(audio: np.ndarray, level_db: float) -> np.ndarray:
+    """`audio` (time,) scaled to an RMS level in dB relative to full scale."""
+    return audio * 10 ** ((level_db - rms_db(audio)) / 20)
+
+
 def active_db(speech: np.ndarray, noise: np.ndarray, window: int) -> tuple[float, float]:
     """
     RMS levels (dB) of speech and noise over the windows in which the noise is active.

@@ -18,7 +18,7 @@ import numpy as np
 
 from .audio import AudioError, describe_files, open_audio, read_frames, read_mono, resample
 from .augment import Augmentation, change_speed, coloured_noise, equalise, random_speed
-from .levels import EPS, active_db, rms_db
+from .levels import EPS, active_db, at_level, rms_db
 from .reverb import ResponseFiles, reverberate
 
 PEAK = 0.99  # of the noisy mixture: above it, the pair is scaled down together
@@ -263,8 +263,7 @@ class Mixer:
         """Many voices at once (time,), each of another random place of the speech and at a level of its own."""
         babble = np.zeros(samples, dtype=np.float32)
         for _ in range(rng.integers(*VOICES, endpoint=True)):
-            voice = self.draw(self.clean, samples, rng, rng)
-            babble += voice * 10 ** ((rng.uniform(*VOICE_DB) - rms_db(voice)) / 20)
+            babble += at_level(self.draw(self.clean, samples, rng, rng), rng.uniform(*VOICE_DB))
         return babble
 
     def add_second_noise(self, index: int, noise: np.ndarray) -> np.ndarray:
@@ -273,7 +272,7 @@ class Mixer:
         if rng.random() >= self.options.augmentation.second_noise_probability:
             return noise
         other = self.draw(self.noise, len(noise), rng, rng)
-        return noise + other * 10 ** ((rms_db(noise) + rng.uniform(*SECOND_NOISE_DB) - rms_db(other)) / 20)
+        return noise + at_level(other, rms_db(noise) + rng.uniform(*SECOND_NOISE_DB))
 
     def hear(self, index: int, speech: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(target, heard), each (time,): `speech` itself, or sometimes what a room makes of it."""
