@@ -168,19 +168,24 @@ def rows_of(record: Mapping[str, Any], ablation: bool) -> dict[tuple[str, str], 
     return rows
 
 
-def gain(cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test: str, key: str) -> dict[str, Any]:
-    """Paired difference to plain training: by file, averaged over the seeds that both have (see `report.paired`)."""
+def differences(
+    cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test: str, key: str
+) -> tuple[list[float], int]:
+    """Difference to plain training of every file, averaged over the seeds that both have; and how many those are."""
     by_seed = {cell["seed"]: cell["tests"][test]["scores"][key] for cell in plain if test in cell["tests"]}
     pairs = [
         (cell["tests"][test]["scores"][key], by_seed[cell["seed"]])
         for cell in cells
         if cell["seed"] in by_seed and test in cell["tests"]
     ]
-    if not pairs:
-        return {"mean": None, "interval": None, "seeds": 0}
-    names = set.intersection(*(set(scores) for pair in pairs for scores in pair))
-    differences = [mean(mine[name] - other[name] for mine, other in pairs) for name in sorted(names)]
-    return {**paired(differences), "seeds": len(pairs)}
+    names = set.intersection(*(set(scores) for pair in pairs for scores in pair)) if pairs else set()
+    return [mean(mine[name] - other[name] for mine, other in pairs) for name in sorted(names)], len(pairs)
+
+
+def gain(cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test: str, key: str) -> dict[str, Any]:
+    """Paired difference to plain training, see `differences` and `report.paired`."""
+    by_file, seeds = differences(cells, plain, test, key)
+    return {**paired(by_file), "seeds": seeds} if seeds else {"mean": None, "interval": None, "seeds": 0}
 
 
 def spread(values: Sequence[float], key: str, sign: str = "") -> str:
@@ -208,20 +213,27 @@ def render_study(record: Mapping[str, Any]) -> str:
 
 def render_answer(record: Mapping[str, Any]) -> str:
     """A row for every method: how much its runs gain over the plain ones of their size and seed, and how often."""
-    rows = [["method", "runs", *(f"{METRICS[key].title} to plain" for key in QUICK)]]
     methods = rows_of(record, ablation=False)
+
+    def gains(method: str, key: str) -> list[float]:
+        runs = [
+            [differences([cell], methods.get((preset, PLAIN), []), test, key)[0] for test in cell["tests"]]
+            for (preset, name), cells in methods.items()
+            if name == method
+            for cell in cells
+        ]
+        return [mean(map(mean, by_test)) for by_test in runs if by_test and all(by_test)]
+
+    rows = [["method", "runs", *(f"{METRICS[key].title} to plain" for key in QUICK)]]
     for method in dict.fromkeys(name for _, name in methods if name != PLAIN):
-        cells = [cell for (_, name), found in methods.items() if name == method for cell in found]
-        shown = []
-        for key in QUICK:
-            by_run = [
-                [gain([cell], methods.get((cell["preset"], PLAIN), []), test, key)["mean"] for test in cell["tests"]]
-                for cell in cells
-            ]
-            values = [mean(by_test) for by_test in by_run if by_test and None not in by_test]
-            above = sum(value > 0 for value in values)
-            shown.append(f"{spread(values, key, '+')}, {above} of {len(values)}" if values else "not measured")
-        rows.append([method, str(len(values)), *shown])
+        found = {key: gains(method, key) for key in QUICK}
+        shown = [
+            f"{spread(values, key, '+')}, {sum(value > 0 for value in values)} of {len(values)}"
+            if values
+            else "not measured"
+            for key, values in found.items()
+        ]
+        rows.append([method, str(len(found[QUICK[0]])), *shown])
     return markdown(rows)
 
 
