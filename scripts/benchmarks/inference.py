@@ -39,7 +39,12 @@ from mvat_hf.records import environment, weights_hash, write_json
 from mvat_hf.runtime import OnnxManner
 
 HALF = ["PyTorch fused bfloat16"] if packs(torch.device("cpu"), torch.bfloat16) else []
-SYSTEMS = ["baseline", "PyTorch", "PyTorch fused", *HALF, "ONNX Runtime", "ONNX Runtime int8", "OpenVINO"]
+EXPORTED = {  # systems that run an exported file: its precision, and the runtime
+    "ONNX Runtime": ("fp32", "onnx"),
+    "ONNX Runtime int8": ("int8", "onnx"),
+    "OpenVINO": ("fp32", "openvino"),
+}
+SYSTEMS = ["baseline", "PyTorch", "PyTorch fused", *HALF, *EXPORTED]
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}
@@ -120,9 +125,9 @@ def save_systems(model: MannerModel, folder: Path, precisions: Sequence[str]) ->
 
 def load_system(system: str, folder: Path) -> Callable[[Tensor], Tensor]:
     """One of `SYSTEMS` as a function of noisy audio (1, T)."""
-    if system.startswith(("ONNX", "OpenVINO")):
-        source = folder / ("int8.onnx" if "int8" in system else "fp32.onnx")
-        exported = OnnxManner(source, "openvino" if system == "OpenVINO" else "onnx")
+    if system in EXPORTED:
+        precision, runtime = EXPORTED[system]
+        exported = OnnxManner(folder / f"{precision}.onnx", runtime)
         return lambda audio: exported(audio).audio_values
     model = MannerModel.from_pretrained(folder)
     if system == "baseline":
