@@ -160,7 +160,7 @@ def test_a_training_curve_shows_the_scores_that_its_loss_falls_with(drawn, tmp_p
     assert drawn[0].axes[0].get_legend() is None
     named = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert [text for text in named if "subtracted" in text] == [
-        "PESQ-WB, weighted and subtracted", "SNR (right), weighted and subtracted",
+        "PESQ-WB, weighted and subtracted from the loss", "SNR (right), weighted and subtracted from the loss",
     ]  # fmt: skip
     figures.training_curve([{"step": 0, "eval_pesq": 1.0}], tmp_path / "a.png")  # nothing but validation
     assert not drawn[1].legends

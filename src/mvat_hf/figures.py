@@ -29,13 +29,13 @@ def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> 
             lines += axes[0].plot(*zip(*points, strict=True), label=term.replace("_", " "))
     points = points_of(history, "pesq")
     if points:
-        label = "PESQ-WB, weighted and subtracted"
+        label = "PESQ-WB, weighted and subtracted from the loss"
         lines += axes[0].plot(*zip(*points, strict=True), ":", color="black", label=label)
     points = points_of(history, "snr")
     if points:
         right = axes[0].twinx()
         right.set_ylabel("SNR (dB)")
-        label = "SNR (right), weighted and subtracted"
+        label = "SNR (right), weighted and subtracted from the loss"
         lines += right.plot(*zip(*points, strict=True), "--", color="black", label=label)
     axes[0].set(title="training", xlabel="step", ylabel="loss terms")
     if lines:
