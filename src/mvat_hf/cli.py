@@ -50,7 +50,43 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run, extra=extra)
         return command
 
-    command = add("enhance", run_enhance, "Clean a recording, or every recording below a folder.")
+    add_enhance_options(add("enhance", run_enhance, "Clean a recording, or every recording below a folder."))
+    add_evaluate_options(
+        add("evaluate", run_evaluate, "Score models, peers and enhanced files on pairs of noisy and clean.")
+    )
+    command = add("info", run_info, "Parameters and FLOPs of a model or preset, or of all presets.")
+    command.add_argument("model", metavar="MODEL-OR-PRESET", nargs="?", help="folder, Hub id or preset")
+    command.add_argument("--seconds", type=float, default=4.0, help="length of the input (default: %(default)s)")
+
+    command = add("convert", run_convert, "Turn an upstream MANNER checkpoint into one that from_pretrained loads.")
+    command.add_argument("checkpoint", metavar="CKPT", type=Path, help="upstream .pth file")
+    command.add_argument("target", metavar="DIR", type=Path, help="folder to write")
+    command.add_argument("--stride", type=int, default=4, help="stride; not in the weights (default: %(default)s)")
+
+    command = add("export", run_export, "Write a model as an ONNX file, checked against PyTorch.")
+    command.add_argument("model", metavar="MODEL", help="folder or Hub id")
+    command.add_argument("target", metavar="OUT.onnx", type=Path, help="file to write")
+    command.add_argument("--chunk-seconds", type=float, help="the one length the file takes (default: any length)")
+    command.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="(default: %(default)s)")
+
+    command = add("push", run_push, "Publish a measured checkpoint on the Hub, with its card and code.")
+    command.add_argument("folder", metavar="DIR", type=Path, help="folder with a checkpoint and its card (README.md)")
+    command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
+    command.add_argument("--private", action="store_true", help="create the repo as a private one")
+    command.add_argument("--draft", action="store_true", help="push what is not measured, to a private repo only")
+
+    command = add("demo", run_demo, "Serve a page to hear recordings before and after.", extra="demo")
+    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id (default: %(default)s)")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    command.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    command.add_argument("--share", action="store_true", help="also through a public address that Gradio lends")
+    command.add_argument("--max-seconds", type=float, default=600.0, help="longest recording (default: %(default)s)")
+
+    add("env", run_env, "Commit, versions and machine, to go with a bug report.")
+    return parser
+
+
+def add_enhance_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="IN", type=Path, help="audio file or folder; - with --stream")
     command.add_argument("target", metavar="OUT", type=Path, help="audio file or folder to write; - with --stream")
     command.add_argument("--model", default=DEFAULT_MODEL, help="folder, Hub id or .onnx file (default: %(default)s)")
@@ -89,7 +125,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="seen after what a pass gives out; the latency is this and the hop (default: %(default)s)",
     )  # fmt: skip
 
-    command = add("evaluate", run_evaluate, "Score models, peers and enhanced files on pairs of noisy and clean.")
+
+def add_evaluate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "systems", metavar="MODEL|FOLDER", nargs="*",
         help="model folders, Hub ids, folders of enhanced files; ROW=… names the row; differences are to the first",
@@ -107,37 +144,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("results"), metavar="DIR",
         help="folder of the record, the table and the pictures (default: %(default)s)",
     )  # fmt: skip
-
-    command = add("info", run_info, "Parameters and FLOPs of a model or preset, or of all presets.")
-    command.add_argument("model", metavar="MODEL-OR-PRESET", nargs="?", help="folder, Hub id or preset")
-    command.add_argument("--seconds", type=float, default=4.0, help="length of the input (default: %(default)s)")
-
-    command = add("convert", run_convert, "Turn an upstream MANNER checkpoint into one that from_pretrained loads.")
-    command.add_argument("checkpoint", metavar="CKPT", type=Path, help="upstream .pth file")
-    command.add_argument("target", metavar="DIR", type=Path, help="folder to write")
-    command.add_argument("--stride", type=int, default=4, help="stride; not in the weights (default: %(default)s)")
-
-    command = add("export", run_export, "Write a model as an ONNX file, checked against PyTorch.")
-    command.add_argument("model", metavar="MODEL", help="folder or Hub id")
-    command.add_argument("target", metavar="OUT.onnx", type=Path, help="file to write")
-    command.add_argument("--chunk-seconds", type=float, help="the one length the file takes (default: any length)")
-    command.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="(default: %(default)s)")
-
-    command = add("push", run_push, "Publish a measured checkpoint on the Hub, with its card and code.")
-    command.add_argument("folder", metavar="DIR", type=Path, help="folder with a checkpoint and its card (README.md)")
-    command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
-    command.add_argument("--private", action="store_true", help="create the repo as a private one")
-    command.add_argument("--draft", action="store_true", help="push what is not measured, to a private repo only")
-
-    command = add("demo", run_demo, "Serve a page to hear recordings before and after.", extra="demo")
-    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id (default: %(default)s)")
-    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    command.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
-    command.add_argument("--share", action="store_true", help="also through a public address that Gradio lends")
-    command.add_argument("--max-seconds", type=float, default=600.0, help="longest recording (default: %(default)s)")
-
-    add("env", run_env, "Commit, versions and machine, to go with a bug report.")
-    return parser
 
 
 def run_enhance(options: argparse.Namespace) -> int:
