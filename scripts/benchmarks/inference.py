@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from mvat_hf import MannerConfig, MannerModel, complexity, load_dns, load_valentini
 from mvat_hf.export import export_onnx
-from mvat_hf.models.manner.folded_manner import packs
+from mvat_hf.models.manner.folded_layers_manner import packs
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 from mvat_hf.peers import PEERS, load_peer
 from mvat_hf.records import environment, weights_hash, write_json

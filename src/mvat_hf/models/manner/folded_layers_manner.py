@@ -1,0 +1,192 @@
+"""What the folded MANNER is made of: its layers on (batch, time, channels), and how they are computed in tiles of time.
+
+Shapes: B batch, L frames of a level, C channels, N, I and O those of a layer, K kernel size.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DEPTHWISE_REACH = 15  # frames that a depthwise convolution of 31 sees on either side
+Rows = Callable[[int, int], Tensor]  # (start, stop) to those frames, (B, stop - start, C)
+
+
+def folded_weights(conv: Any, norm: nn.BatchNorm1d | None = None) -> tuple[Tensor, Tensor]:
+    """Weight and bias in float64 of a convolution, or of it and the batch norm after it."""
+    weight, channels = conv.weight.detach().double(), conv.out_channels
+    bias = weight.new_zeros(channels) if conv.bias is None else conv.bias.detach().double()
+    if norm is None:
+        return weight, bias
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None  # as ever, unless a batch norm is told to keep no statistics
+    factor = norm.weight.detach().double() / (variance.double() + norm.eps).sqrt()
+    # weights are (O, I, K), those of a transposed convolution (I, O, K)
+    shape = (1, -1, 1) if isinstance(conv, nn.ConvTranspose1d) else (-1, 1, 1)
+    return weight * factor.view(shape), norm.bias.detach().double() + (bias - mean.double()) * factor
+
+
+class FoldedLinear(nn.Module):
+    """Matrix product over the last dimension (I to O); on CPUs by oneDNN, twice as fast there as `F.linear`."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, packed: bool):
+        super().__init__()
+        self.register_buffer("weight", weight.to(dtype).contiguous())
+        self.register_buffer("bias", None if bias is None else bias.to(dtype))
+        # oneDNN's own arrangement of the weight; the operation is the one that torch.compile uses for frozen weights
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight) if packed else None
+
+    def forward(self, hidden: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
+        if self.packed is None:
+            return self.plain(hidden, add, relu)
+        if add is None:
+            activation = "relu" if relu else "none"
+            return torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, activation, [], "")
+        output = torch.ops.mkldnn._linear_pointwise.binary(hidden, add, self.packed, self.bias, "add")
+        return output.relu_() if relu else output
+
+    def plain(self, hidden: Tensor, add: Tensor | None, relu: bool) -> Tensor:
+        """On matrices, whose product ONNX Runtime does in one pass with what is added and the ReLU."""
+        rows, added = hidden.flatten(0, -2), None if add is None else add.flatten(0, -2)
+        if added is not None and self.bias is None:
+            output = torch.addmm(added, rows, self.weight.t())
+        else:
+            output = F.linear(rows, self.weight, self.bias)
+            output = output if added is None else output + added
+        output = F.relu(output) if relu else output
+        return output.view(*hidden.shape[:-1], -1)
+
+
+class Target:
+    """What is folded, and into which dtype; makes the layers of a snapshot."""
+
+    def __init__(self, dtype: torch.dtype, packed: bool):
+        self.dtype, self.packed = dtype, packed
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> FoldedLinear:
+        return FoldedLinear(weight, bias, self.dtype, self.packed)
+
+    def pointwise(self, conv: nn.Conv1d, norm: nn.BatchNorm1d | None = None) -> FoldedLinear:
+        weight, bias = folded_weights(conv, norm)
+        return self.linear(weight.squeeze(-1), bias)
+
+    def conv(self, conv: nn.Conv1d, norm: nn.BatchNorm1d) -> "FoldedConv":
+        return FoldedConv(*folded_weights(conv, norm), conv.groups, self.dtype)
+
+
+class FoldedConv(nn.Module):
+    """Convolution along time of (B, L, C), of odd kernel; the length is kept."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, groups: int, dtype: torch.dtype):
+        super().__init__()
+        # (O, I, K) -> (O, I, 1, K): the layout is known in two dimensions only
+        weight = weight.to(dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias.to(dtype))
+        self.groups = groups
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        # (B, L, C) -> (B, 1, L, C) -> (B, C, 1, L), the channels still last in memory, and back
+        image = hidden.contiguous().unsqueeze(1).permute(0, 3, 1, 2)
+        padding = (0, self.weight.shape[-1] // 2)
+        output = F.conv2d(image, self.weight, self.bias, padding=padding, groups=self.groups)
+        return output.permute(0, 2, 3, 1).squeeze(1)
+
+
+class FoldedGate(nn.Module):
+    """`Gate`, and before it, if `before` is given, a linear map (weight, bias)."""
+
+    def __init__(self, block: Any, target: Target, before: tuple[Tensor, Tensor] | None = None):
+        super().__init__()
+        (content, content_bias), (gate, gate_bias) = folded_weights(block.content), folded_weights(block.gate)
+        if before is not None:
+            weight, bias = before
+            content_bias, gate_bias = content_bias + content[..., 0] @ bias, gate_bias + gate[..., 0] @ bias
+            content, gate = content[..., 0] @ weight, gate[..., 0] @ weight
+        self.content = target.linear(2 * content.flatten(1), 2 * content_bias)
+        self.gate = target.linear(gate.flatten(1), gate_bias)
+        self.out = target.pointwise(block.out)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        content, gate = self.content(hidden).sigmoid_(), self.gate(hidden).sigmoid_()
+        # tanh(content) * gate
+        return self.out(torch.addcmul(-gate, content, gate, value=2), relu=True)
+
+
+class FoldedResidual(nn.Module):
+    """`ResidualConv` on (B, L, C)."""
+
+    def __init__(self, block: Any, target: Target):
+        super().__init__()
+        weight, bias = folded_weights(block.expand, block.expand_norm)
+        (content, gate), (content_bias, gate_bias) = weight.squeeze(-1).chunk(2), bias.chunk(2)
+        self.content, self.gate = target.linear(content, content_bias), target.linear(gate, gate_bias)
+        self.depthwise = target.conv(block.depthwise.conv, block.depthwise.norm)
+        self.project = target.pointwise(block.project, block.project_norm)
+        (out, out_bias), (shortcut, shortcut_bias) = (
+            folded_weights(layer.conv, layer.norm) for layer in (block.out, block.shortcut)
+        )
+        self.out = target.linear(out.squeeze(-1), out_bias + shortcut_bias)
+        self.shortcut = target.linear(shortcut.squeeze(-1))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        inner = self.content(hidden).mul_(self.gate(hidden).sigmoid_())
+        inner = F.silu(self.depthwise(inner), inplace=True)
+        inner = F.silu(self.project(inner), inplace=True)
+        return self.shortcut(hidden, add=self.out(inner), relu=True)
+
+    def rows(self, source: Rows, start: int, stop: int, length: int) -> Tensor:
+        """Output frames `start` to `stop` of `length`, from the input frames that they depend on."""
+        first, last = max(start - DEPTHWISE_REACH, 0), min(stop + DEPTHWISE_REACH, length)
+        return frames_of(self(source(first, last)), start - first, stop - first)
+
+
+def in_tiles(compute: Rows, count: int, tile: int | None, output: Tensor | None = None) -> Tensor:
+    """
+    `compute` from 0 to `count`, its results one after another along time.
+
+    Args:
+        tile: so many frames at a time; None for all at once.
+        output: where the results may be written, instead of new memory.
+    """
+    if tile is None or count <= tile:
+        return compute(0, count)
+    rows = compute(0, tile)
+    each = rows.shape[1] // tile
+    if output is None:
+        output = rows.new_empty(rows.shape[0], each * count, rows.shape[2])
+    output[:, : each * tile] = rows
+    for start in range(tile, count, tile):
+        stop = min(start + tile, count)
+        output[:, each * start : each * stop] = compute(start, stop)
+    return output
+
+
+def pieces(hidden: Tensor, step: int | None) -> Sequence[Tensor]:
+    """`hidden` in pieces of `step` along its second dimension; None for one, as tracing would fix their number."""
+    return [hidden] if step is None else hidden.split(step, dim=1)
+
+
+def rows_of(hidden: Tensor) -> Rows:
+    """A source of rows that are there already."""
+    return lambda start, stop: frames_of(hidden, start, stop)
+
+
+def frames_of(hidden: Tensor, start: int, stop: int) -> Tensor:
+    """(B, L, C) to (B, stop - start, C); all of them as they are, as a slice that is traced copies."""
+    return hidden if (start, stop) == (0, hidden.shape[1]) else hidden[:, start:stop]
+
+
+def packs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes matrix products of that kind here."""
+    if device.type != "cpu" or not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
