@@ -2,8 +2,9 @@
 
     python scripts/study.py --dns_root DNS_FOLDER --valentini_root VALENTINI_FOLDER
 
-Runs are kept below `--folder`; the record and the picture are written after every cell. `--cells TEXT` runs only those
-whose path (PRESET/METHOD/seedN) holds the text.
+Runs are kept below `--folder`; the record and the picture are written after every cell. A cell that the record has
+already is not run anew, also where its run is no more, but with `--again`. `--cells TEXT` runs only those whose path
+(PRESET/METHOD/seedN) holds the text.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from mvat_hf.errors import USER_ERRORS, one_line
 from mvat_hf.figures import quality_by_method
 from mvat_hf.recipe import read_recipe
 from mvat_hf.records import write_json
-from mvat_hf.study import collect, read_study, render_study, run_cell
+from mvat_hf.study import collect, read_record, read_study, recorded, render_study, run_cell
 
 SCRIPTS = Path(__file__).parent
 
@@ -28,20 +29,23 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/study"), help="of the runs (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=SCRIPTS / "benchmarks" / "study.json", help="record to write")
     parser.add_argument("--cells", default="", help="only cells whose path holds this text")
+    parser.add_argument("--again", action="store_true", help="run also cells that the record has and the folder lacks")
     options = parser.parse_args()
     cells, title = read_study(options.config), read_recipe(options.config)["title"]
     test_sets = {
         "dns test": load_dns(options.dns_root, "test"),
         "valentini test": load_valentini(options.valentini_root, "test"),
     }
+    record = read_record(options.output, test_sets)
+    done = set() if options.again else recorded(cells, record).keys()
     for cell in cells:
-        if options.cells in cell.path:
+        if options.cells in cell.path and cell.path not in done:
             print(cell.path, flush=True)
             run_cell(cell, options.folder, options.dns_root, test_sets, options.folder / "teacher")
-            record = collect(cells, options.folder, title)
+            record = collect(cells, options.folder, title, record)
             write_json(options.output, record)
             quality_by_method(record, options.output.with_suffix(".png"))
-    print(render_study(collect(cells, options.folder, title)))
+    print(render_study(collect(cells, options.folder, title, record)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import yaml
 
 from mvat_hf.figures import quality_by_method
 from mvat_hf.recipe import RecipeError
-from mvat_hf.study import collect, gain, read_study, render_study
+from mvat_hf.study import collect, gain, read_record, read_study, recorded, render_study
 
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = sorted((REPOSITORY / "scripts" / "recipes" / "study").glob("*.yaml"))
@@ -154,4 +154,30 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
     assert all(set(cell["tests"]) == {"dns test", "valentini test"} for cell in record["cells"])
     assert record["cells"][0] == first["cells"][0]
     assert any((tmp_path / "runs" / "teacher").rglob("*.safetensors"))
-    assert collect(read_study(config), tmp_path / "elsewhere", "")["cells"] == []
+    assert collect(read_study(config), tmp_path / "elsewhere", "", {})["cells"] == []
+
+    (tmp_path / "runs").rename(tmp_path / "lost")
+    assert run() == record and not (tmp_path / "runs").exists()
+    assert run("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
+
+
+def test_a_record_stands_for_lost_runs_of_the_same_recipe_only(tmp_path, record):
+    cells = read_study(written(tmp_path / "study.yaml", seeds=[0, 1]))
+    by_key = {(cell.preset, cell.name, cell.seed): cell for cell in cells}
+    for row in record["cells"]:
+        cell = by_key.get((row["preset"], row["name"], row["seed"]))
+        row["recipe"] = {**cell.recipe, "weight_decay": 0.01} if cell else {}
+    earlier = {**record, "teacher": None}
+    kept = recorded(cells, earlier)
+    assert len(kept) == 5 and kept["manner-s-2.2gf/p_1/seed0"] == record["cells"][-1]
+    assert collect(cells, tmp_path, "", earlier)["cells"] == [kept[cell.path] for cell in cells if cell.path in kept]
+    record["cells"][0]["recipe"]["max_steps"] = 3
+    assert recorded(cells, earlier).keys() == kept.keys() - {"manner-s-2.2gf/none/seed0"}
+
+
+def test_a_record_of_other_test_files_is_refused(tmp_path, record):
+    (tmp_path / "study.json").write_text(json.dumps(record))
+    assert read_record(tmp_path / "study.json", {"dns test": range(4)}) == record
+    with pytest.raises(RecipeError, match="is of 4 pairs of dns test, here are 75"):
+        read_record(tmp_path / "study.json", {"dns test": range(75)})
+    assert read_record(tmp_path / "none.json", {"dns test": range(75)}) == {}

@@ -51,6 +51,11 @@ class Cell:
         """Its folder below that of the study."""
         return f"{self.preset}/{self.name.replace(' ', '_')}/seed{self.seed}"
 
+    def changed(self, trained: Mapping[str, Any]) -> list[str]:
+        """Options that a run by the recipe `trained` had otherwise."""
+        bearing = self.recipe.keys() - NOT_PART_OF_A_RECIPE
+        return sorted(name for name in bearing if trained.get(name) != self.recipe[name])
+
 
 def read_study(path: str | Path) -> list[Cell]:
     """
@@ -100,10 +105,7 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
         with (own / "log.txt").open("a") as log:
             if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
                 raise RecipeError(f"{cell.path} failed: {(own / 'log.txt').read_text().strip().splitlines()[-1]}")
-    trained = json.loads((own / "results.json").read_text())["recipe"]
-    bearing = cell.recipe.keys() - NOT_PART_OF_A_RECIPE
-    changed = sorted(name for name in bearing if trained.get(name) != cell.recipe[name])
-    if changed:
+    if changed := cell.changed(json.loads((own / "results.json").read_text())["recipe"]):
         raise RecipeError(f"{own} holds a run with other {', '.join(changed)}: choose another folder")
     for name, dataset in test_sets.items():
         record = own / f"{name.replace(' ', '_')}.json"
@@ -112,14 +114,42 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
             write_json(record, evaluate({"student": own}, dataset, name=name, metrics=QUICK, journal=journal))
 
 
-def collect(cells: Sequence[Cell], folder: Path, title: str) -> dict[str, Any]:
-    """The record of what is there of a study: every finished cell with its validation and scores by file."""
+def read_record(path: Path, test_sets: Mapping[str, Any]) -> dict[str, Any]:
+    """An earlier record of the study, empty where there is none yet.
+
+    Raises:
+        RecipeError: it is of test sets with another number of files.
+    """
+    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    for name, test in record.get("tests", {}).items():
+        if name in test_sets and len(test_sets[name]) != test["files"]:
+            found = f"{test['files']} pairs of {name}, here are {len(test_sets[name])}"
+            raise RecipeError(f"{path} is of {found}: choose another --output")
+    return record
+
+
+def recorded(cells: Sequence[Cell], record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier record by the paths of their cells: those whose recipe is still the cell's."""
+    rows = {(row["preset"], row["name"], row["seed"]): row for row in record.get("cells", [])}
+    found = [(cell, rows.get((cell.preset, cell.name, cell.seed))) for cell in cells]
+    return {cell.path: row for cell, row in found if row and not cell.changed(row["recipe"])}
+
+
+def collect(cells: Sequence[Cell], folder: Path, title: str, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a study: every finished cell with its validation and scores by file.
+
+    Args:
+        before: an earlier record, or nothing; its rows stand for the cells that `folder` lacks, so that a study goes on
+            where its runs are no more.
+    """
+    kept = recorded(cells, before)
     found: list[dict[str, Any]] = []
-    tests: dict[str, Any] = {}
-    teacher = None
+    tests: dict[str, Any] = dict(before.get("tests", {})) if kept else {}
+    teacher = before["teacher"] if kept else None
     for cell in cells:
         paths = sorted((folder / cell.path).glob("*_test.json"))
         if not paths:
+            found += [kept[cell.path]] if cell.path in kept else []
             continue
         training = json.loads((folder / cell.path / "results.json").read_text())
         teacher = teacher or training["teacher"]
