@@ -81,6 +81,21 @@ def test_openvino_keeps_the_lengths_that_came_again(tiny_model, tmp_path, monkey
     assert list(exported.graph.by_length) == [model.config.padded_length(length) for length in lengths[1:]]
 
 
+@needs_openvino
+def test_openvino_computes_a_bf16_file_in_bfloat16_where_the_cpu_does(embedded, speech, tmp_path):
+    import openvino
+
+    export.export_onnx(embedded, tmp_path / "bf16.onnx", precision="bf16")
+    audio = noisy(32000, speech)
+    expected = enhance(embedded, audio, 16000)
+    assert relative_error(enhance(OnnxManner(tmp_path / "bf16.onnx"), audio, 16000), expected) < 1e-4
+    error = relative_error(enhance(OnnxManner(tmp_path / "bf16.onnx", "openvino"), audio, 16000), expected)
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert 1e-4 < error < 0.05
+    else:
+        assert error < 1e-4
+
+
 def test_a_minute_through_the_chunker(embedded, runtimes, speech):
     audio = noisy(60 * 16000 + 1, speech)
     expected = enhance(embedded, audio, 16000)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,19 @@ from mvat_hf.peers import PEERS, load_peer
 from mvat_hf.records import environment, weights_hash, write_json
 from mvat_hf.runtime import OnnxManner
 
-HALF = ["PyTorch fused bfloat16"] if packs(torch.device("cpu"), torch.bfloat16) else []
 EXPORTED = {  # systems that run an exported file: its precision, and the runtime
     "ONNX Runtime": ("fp32", "onnx"),
     "ONNX Runtime int8": ("int8", "onnx"),
     "OpenVINO": ("fp32", "openvino"),
+    "OpenVINO bfloat16": ("bf16", "openvino"),
 }
-SYSTEMS = ["baseline", "PyTorch", "PyTorch fused", *HALF, *EXPORTED]
+COARSE = {"int8", "bf16"}  # precisions of released weights only: their error means something with trained ones
+BFLOAT16 = packs(torch.device("cpu"), torch.bfloat16)
+SYSTEMS = [
+    system
+    for system in ("baseline", "PyTorch", "PyTorch fused", "PyTorch fused bfloat16", *EXPORTED)
+    if BFLOAT16 or "bfloat16" not in system
+]
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}
@@ -77,7 +83,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             model = load_calibrated(name)
             released = (SNAPSHOTS / name).is_dir()
-            save_systems(model, Path(folder), ("fp32", "int8") if released else ("fp32",))
+            save_systems(model, Path(folder), released)
             rows = [
                 row
                 for threads in options.threads
@@ -116,11 +122,12 @@ def noisy_speech(seconds: float) -> Tensor:
     return torch.from_numpy(audio + 0.02 * np.random.default_rng(0).standard_normal(audio.shape, np.float32))[None]
 
 
-def save_systems(model: MannerModel, folder: Path, precisions: Sequence[str]) -> None:
-    """What `load_system` reads; the error of int8 means something with trained weights only."""
+def save_systems(model: MannerModel, folder: Path, released: bool) -> None:
+    """What `load_system` reads; `COARSE` ones of released weights only."""
     model.save_pretrained(folder)
-    for precision in precisions:
-        export_onnx(model, folder / f"{precision}.onnx", precision=precision)
+    for precision, _ in EXPORTED.values():
+        if released or precision not in COARSE:
+            export_onnx(model, folder / f"{precision}.onnx", precision=precision)
 
 
 def load_system(system: str, folder: Path) -> Callable[[Tensor], Tensor]:
@@ -142,8 +149,8 @@ def measure(folder: Path, seconds: float, threads: int, repeats: int) -> list[di
     """A row for every system: median time, ratio to the baseline, error relative to its peak, peak memory."""
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
-    exported = (folder / "int8.onnx").exists()
-    systems = {system: load_system(system, folder) for system in SYSTEMS if exported or "int8" not in system}
+    there = [name for name in SYSTEMS if name not in EXPORTED or (folder / f"{EXPORTED[name][0]}.onnx").exists()]
+    systems = {system: load_system(system, folder) for system in there}
     audio = noisy_speech(seconds)
     for _ in range(FIRST_PASSES):
         outputs = {system: run(audio).clone() for system, run in systems.items()}

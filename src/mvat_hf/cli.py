@@ -67,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("model", metavar="MODEL", help="folder or Hub id")
     command.add_argument("target", metavar="OUT.onnx", type=Path, help="file to write")
     command.add_argument("--chunk-seconds", type=float, help="the one length the file takes (default: any length)")
-    command.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="(default: %(default)s)")
+    command.add_argument(
+        "--precision", choices=("fp32", "fp16", "bf16", "int8"), default="fp32", help="(default: %(default)s)"
+    )
 
     command = add("push", run_push, "Publish a measured checkpoint on the Hub, with its card and code.")
     command.add_argument("folder", metavar="DIR", type=Path, help="folder with a checkpoint and its card (README.md)")
