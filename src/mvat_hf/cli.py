@@ -120,7 +120,7 @@ def add_enhance_options(command: argparse.ArgumentParser) -> None:
     live.add_argument("--stream", action="store_true", help="enhance live, for a pipe: mvat enhance --stream - -")
     live.add_argument("--rate", type=int, default=16000, help="sampling rate of the PCM in Hz (default: %(default)s)")
     live.add_argument("--pcm", choices=("s16le", "f32le"), default="s16le", help="(default: %(default)s)")
-    live.add_argument("--context-seconds", type=float, default=4.0, help="seen by a pass (default: %(default)s)")
+    live.add_argument("--context-seconds", type=float, default=2.0, help="seen by a pass (default: %(default)s)")
     live.add_argument("--hop-seconds", type=float, default=0.25, help="between passes (default: %(default)s)")
     live.add_argument(
         "--lookahead-seconds", type=float, default=0.25,

@@ -55,7 +55,7 @@ class StreamingEnhancer:
     def __init__(
         self,
         model: MannerModel | str | Path,
-        context_seconds: float = 4.0,
+        context_seconds: float = 2.0,
         hop_seconds: float = 0.25,
         lookahead_seconds: float = 0.25,
         *,
