@@ -31,15 +31,16 @@ def folded_weights(conv: Any, norm: nn.BatchNorm1d | None = None) -> tuple[Tenso
 class FoldedLinear(nn.Module):
     """Matrix product over the last dimension (I to O); on CPUs by oneDNN, twice as fast there as `F.linear`."""
 
-    weight: Tensor
+    weight: Tensor  # None if it is packed
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, packed: bool):
         super().__init__()
-        self.register_buffer("weight", weight.to(dtype).contiguous())
+        weight = weight.to(dtype).contiguous()
         self.register_buffer("bias", None if bias is None else bias.to(dtype))
         # oneDNN's own arrangement of the weight; the operation is the one that torch.compile uses for frozen weights
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight) if packed else None
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight) if packed else None
+        self.register_buffer("weight", None if packed else weight)
 
     def forward(self, hidden: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
         if self.packed is None:

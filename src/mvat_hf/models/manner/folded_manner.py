@@ -63,11 +63,10 @@ class FoldedAttention(nn.Module):
     def forward(self, hidden: Tensor, tile: int | None) -> Attended:
         """The views are given back where all frames are one tile (None)."""
         by_channel, by_chunk, by_frame = self.branches
-        views = (
-            self.channel_view(by_channel(hidden, relu=True)),
-            self.global_view(by_chunk(hidden, relu=True), tile),
-            self.local_view(by_frame(hidden, relu=True), tile),
-        )
+        # in the order of the memory that they need beside their result
+        local_view = self.local_view(by_frame(hidden, relu=True), tile)
+        global_view = self.global_view(by_chunk(hidden, relu=True), tile)
+        views = (self.channel_view(by_channel(hidden, relu=True)), global_view, local_view)
 
         def refined(first: int, last: int) -> list[Tensor]:
             return [
@@ -90,21 +89,23 @@ class FoldedAttention(nn.Module):
 
     def global_view(self, hidden: Tensor, tile: int | None) -> Tensor:
         """Channels attend each for itself: few at a time in tiles, as their heads take several times the memory."""
-        step = None if tile is None else -(-tile * hidden.shape[2] // hidden.shape[1])
-        # (B, L, C) -> (B, C, L) -> (B, C, P, S) -> (B, C, L) -> (B, L, C)
-        mixed = [
-            overlap_add(self.mixed(overlapping(some, self.segment_len)), hidden.shape[1])
-            for some in pieces(hidden.transpose(1, 2), step)
-        ]
-        return torch.cat(mixed, dim=1).transpose(1, 2)
+        if tile is None:
+            return self.mixed(hidden)
+        for some in hidden.split(-(-tile * hidden.shape[2] // hidden.shape[1]), dim=2):
+            some.copy_(self.mixed(some))
+        return hidden
 
-    def mixed(self, tokens: Tensor) -> Tensor:
-        """What the tokens (B, C, P, S) of every channel make of each other, of the same shape."""
+    def mixed(self, hidden: Tensor) -> Tensor:
+        """What the chunks of every channel make of each other, (B, L, C) of `hidden` (B, L, C)."""
+        # (B, L, C) -> (B, C, L) -> (B, C, P, S) -> (B C, P, S)
+        tokens = overlapping(hidden.transpose(1, 2), self.segment_len)
         rows = tokens.flatten(0, 1)
         # (B C, heads, P, S) each, summed over the heads
         query, value = (self.of_heads(project, rows) for project in (self.query, self.value))
         key = rows.unsqueeze(1).expand_as(query)
-        return F.scaled_dot_product_attention(query, key, value, scale=self.scale).sum(dim=1).reshape(tokens.shape)
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale).sum(dim=1).reshape(tokens.shape)
+        # (B, C, P, S) -> (B, C, L) -> (B, L, C)
+        return overlap_add(mixed, hidden.shape[1]).transpose(1, 2)
 
     def of_heads(self, project: FoldedLinear, tokens: Tensor) -> Tensor:
         # (B C, P, S) -> (B C, P, heads S) -> (B C, heads, P, S)
@@ -112,9 +113,10 @@ class FoldedAttention(nn.Module):
 
     def local_view(self, hidden: Tensor, tile: int | None) -> Tensor:
         step = None if tile is None else -(-tile // self.segment_len)
-        # (B, L, C) -> (B, C, P, S) -> (B, P, S, C) -> (B, P, S); a frame stands in two chunks
-        chunks = overlapping(hidden.transpose(1, 2), self.segment_len).permute(0, 2, 3, 1)
-        weights = torch.cat([self.local_weights(some) for some in pieces(chunks, step)], dim=1)
+        # (B, L, C) -> (B, P + 1, S/2, C) -> (B, P, S, C) -> (B, P, S); a frame stands in two chunks
+        halves = half_chunks(hidden, self.segment_len, time=1)
+        chunks = zip(pieces(halves[:, :-1], step), pieces(halves[:, 1:], step), strict=True)
+        weights = torch.cat([self.local_weights(torch.cat(both, dim=2)) for both in chunks], dim=1)
         # (B, P, S) -> (B, 1, P, S) -> (B, 1, L) -> (B, L, 1)
         return hidden.mul_(overlap_add(weights.unsqueeze(1), hidden.shape[1]).transpose(1, 2))
 
@@ -139,12 +141,18 @@ def fold_projections(view: Any, target: Target) -> tuple[FoldedLinear, FoldedLin
 
 
 def overlapping(hidden: Tensor, length: int) -> Tensor:
-    """Chunks (B, C, P, S) of (B, C, L): S = `length`, hop S/2, zeros of length S before, and at least as many after."""
-    frames, hop = hidden.shape[-1], length // 2
+    """Chunks (B, C, P, S) of (B, C, L): S = `length`, hop S/2, see `half_chunks`."""
+    halves = half_chunks(hidden, length, time=2)
+    return torch.cat([halves[..., :-1, :], halves[..., 1:, :]], dim=-1)
+
+
+def half_chunks(hidden: Tensor, length: int, time: int) -> Tensor:
+    """Dimension `time` as (P + 1, S/2): S = `length`, zeros of that length before, and at least as many after."""
+    frames, hop = hidden.shape[time], length // 2
     halves = frames // hop + 4  # two of zeros, those of the signal, two that begin with its rest
-    # (B, C, L) -> (B, C, P + 1, S/2) -> (B, C, P, S)
-    halved = F.pad(hidden, (length, halves * hop - length - frames)).reshape(*hidden.shape[:2], -1, hop)
-    return torch.cat([halved[..., :-1, :], halved[..., 1:, :]], dim=-1)
+    before_last = (0, 0) * (hidden.dim() - 1 - time)
+    padded = F.pad(hidden, (*before_last, length, halves * hop - length - frames))
+    return padded.reshape(*hidden.shape[:time], -1, hop, *hidden.shape[time + 1 :])
 
 
 def overlap_add(chunks: Tensor, frames: int) -> Tensor:
@@ -199,8 +207,8 @@ class FoldedDecoder(nn.Module):
         self.residual = FoldedResidual(level.residual, target)
         self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
 
-    def forward(self, hidden: Tensor, tile: int | None, finish: Finish | None) -> Tensor:
-        """`finish`, if it is given, is applied to every tile of the output."""
+    def forward(self, hidden: Tensor, tile: int | None, finish: Finish | None, written: Tensor | None) -> Tensor:
+        """`finish`, if it is given, is applied to every tile of the output, which goes to `written`, see `in_tiles`."""
         frames, before = hidden.shape[1], len(self.up) - 1
 
         def up(start: int, stop: int) -> Tensor:
@@ -211,7 +219,11 @@ class FoldedDecoder(nn.Module):
             output = sum_of_parts(self.up, rows, backwards=True).reshape(rows.shape[0], -1, self.channels)
             return output if finish is None else finish(output, self.stride * start)
 
-        return in_tiles(up, frames + before, tile)[:, : self.stride * (frames - 1) + self.kernel_size]
+        return in_tiles(up, frames + before, tile, written)[:, : self.stride * (frames - 1) + self.kernel_size]
+
+
+def added_to(rows: Tensor) -> Finish:
+    return lambda hidden, start: hidden.add_(frames_of(rows, start, start + hidden.shape[1]))
 
 
 def strided_parts(weight: Tensor, stride: int) -> tuple[Tensor, ...]:
@@ -271,6 +283,7 @@ class FoldedManner(nn.Module):
         """As `MannerModel.estimate`; what the levels gave only where `inside` asks for it."""
         config, samples = self.config, normalized.shape[-1]
         levels: Levels = {}
+        finish: Finish | None = None
         spare = -config.kernel_size % config.stride  # taps of weight zero, which read frames past the end
         padded = F.pad(normalized, (1, 1 + spare)).to(self.dtype)
 
@@ -295,22 +308,29 @@ class FoldedManner(nn.Module):
         for level, encode in enumerate(self.encoder):
             frames = (frames - config.kernel_size) // config.stride + 1
             hidden = note(f"encoder.{level}", *encode(source, frames, self.tile(normalized, level + 1), inside))
-            skips.append(hidden)
-            source = rows_of(F.pad(hidden, (0, 0, 0, spare)) if spare else hidden)
+            skips.append(F.pad(hidden, (0, 0, 0, spare)) if spare else hidden)
+            source = rows_of(skips[-1])
         del source  # which holds the last level's output
         hidden = self.bottleneck(hidden, relu=True)
+        skip: Tensor | None = skips.pop()
         for level in reversed(range(config.depth)):
             decode: Any = self.decoder[level]
-            finish = masked if level == 0 and decode.attention is None and not inside else None
-            hidden = hidden + skips.pop() if inside else hidden.add_(skips.pop())  # `levels` holds the former
-            hidden = decode(hidden, self.tile(normalized, level + 1), finish)
+            if skip is not None:
+                skip = frames_of(skip, 0, hidden.shape[1])
+                hidden = hidden + skip if inside else hidden.add_(skip)  # `levels` holds the former
+            skip = skips.pop() if skips else None
+            finish = written = None
+            if decode.attention is None and not inside:  # nothing needs the output without what follows
+                finish = masked if skip is None else added_to(skip)
+                written, skip = skip, None
+            hidden = decode(hidden, self.tile(normalized, level + 1), finish, written)
             attended: Attended = (hidden, None)
             if decode.attention is not None:
                 attended = decode.attention(hidden, None if inside else self.tile(normalized, level))
             hidden = note(f"decoder.{level}", *attended)
             if level == last_level:
                 return None, levels
-        if finish is None:
+        if finish is not masked:
             source = rows_of(hidden)
             hidden = in_tiles(lambda a, b: masked(source(a, b), a), samples, self.tile(normalized, 0))
         taps = F.pad(hidden.to(normalized.dtype), (0, 0, 1, 1))
