@@ -4,12 +4,20 @@ Shapes: B batch, L frames of a level, C channels, N, I and O those of a layer, K
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Activation = Literal["none", "relu", "sigmoid", "swish"]  # as oneDNN calls them
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda hidden: hidden,
+    "relu": torch.relu_,
+    "sigmoid": torch.sigmoid_,
+    "swish": partial(F.silu, inplace=True),
+}
 DEPTHWISE_REACH = 15  # frames that a depthwise convolution of 31 sees on either side
 Rows = Callable[[int, int], Tensor]  # (start, stop) to those frames, (B, stop - start, C)
 
@@ -42,24 +50,23 @@ class FoldedLinear(nn.Module):
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight) if packed else None
         self.register_buffer("weight", None if packed else weight)
 
-    def forward(self, hidden: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
+    def forward(self, hidden: Tensor, add: Tensor | None = None, activation: Activation = "none") -> Tensor:
         if self.packed is None:
-            return self.plain(hidden, add, relu)
+            return self.plain(hidden, add, activation)
         if add is None:
-            activation = "relu" if relu else "none"
             return torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, activation, [], "")
         output = torch.ops.mkldnn._linear_pointwise.binary(hidden, add, self.packed, self.bias, "add")
-        return output.relu_() if relu else output
+        return ACTIVATIONS[activation](output)
 
-    def plain(self, hidden: Tensor, add: Tensor | None, relu: bool) -> Tensor:
-        """On matrices, whose product ONNX Runtime does in one pass with what is added and the ReLU."""
+    def plain(self, hidden: Tensor, add: Tensor | None, activation: Activation) -> Tensor:
+        """On matrices, whose product other runtimes do in one pass with what is added and the activation."""
         rows, added = hidden.flatten(0, -2), None if add is None else add.flatten(0, -2)
         if added is not None and self.bias is None:
             output = torch.addmm(added, rows, self.weight.t())
         else:
             output = F.linear(rows, self.weight, self.bias)
             output = output if added is None else output + added
-        output = F.relu(output) if relu else output
+        output = ACTIVATIONS[activation](output)
         return output.view(*hidden.shape[:-1], -1)
 
 
@@ -94,12 +101,12 @@ class FoldedConv(nn.Module):
         self.register_buffer("bias", bias.to(dtype))
         self.groups = groups
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, activation: Activation = "none") -> Tensor:
         # (B, L, C) -> (B, 1, L, C) -> (B, C, 1, L), the channels still last in memory, and back
         image = hidden.contiguous().unsqueeze(1).permute(0, 3, 1, 2)
         padding = (0, self.weight.shape[-1] // 2)
         output = F.conv2d(image, self.weight, self.bias, padding=padding, groups=self.groups)
-        return output.permute(0, 2, 3, 1).squeeze(1)
+        return ACTIVATIONS[activation](output).permute(0, 2, 3, 1).squeeze(1)
 
 
 class FoldedGate(nn.Module):
@@ -117,9 +124,9 @@ class FoldedGate(nn.Module):
         self.out = target.pointwise(block.out)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        content, gate = self.content(hidden).sigmoid_(), self.gate(hidden).sigmoid_()
+        content, gate = self.content(hidden, activation="sigmoid"), self.gate(hidden, activation="sigmoid")
         # tanh(content) * gate
-        return self.out(torch.addcmul(-gate, content, gate, value=2), relu=True)
+        return self.out(torch.addcmul(-gate, content, gate, value=2), activation="relu")
 
 
 class FoldedResidual(nn.Module):
@@ -139,10 +146,9 @@ class FoldedResidual(nn.Module):
         self.shortcut = target.linear(shortcut.squeeze(-1))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        inner = self.content(hidden).mul_(self.gate(hidden).sigmoid_())
-        inner = F.silu(self.depthwise(inner), inplace=True)
-        inner = F.silu(self.project(inner), inplace=True)
-        return self.shortcut(hidden, add=self.out(inner), relu=True)
+        inner = self.content(hidden).mul_(self.gate(hidden, activation="sigmoid"))
+        inner = self.project(self.depthwise(inner, activation="swish"), activation="swish")
+        return self.shortcut(hidden, add=self.out(inner), activation="relu")
 
     def rows(self, source: Rows, start: int, stop: int, length: int) -> Tensor:
         """Output frames `start` to `stop` of `length`, from the input frames that they depend on."""

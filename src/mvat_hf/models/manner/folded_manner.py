@@ -64,14 +64,13 @@ class FoldedAttention(nn.Module):
         """The views are given back where all frames are one tile (None)."""
         by_channel, by_chunk, by_frame = self.branches
         # in the order of the memory that they need beside their result
-        local_view = self.local_view(by_frame(hidden, relu=True), tile)
-        global_view = self.global_view(by_chunk(hidden, relu=True), tile)
-        views = (self.channel_view(by_channel(hidden, relu=True)), global_view, local_view)
+        local_view = self.local_view(by_frame(hidden, activation="relu"), tile)
+        global_view = self.global_view(by_chunk(hidden, activation="relu"), tile)
+        views = (self.channel_view(by_channel(hidden, activation="relu")), global_view, local_view)
 
         def refined(first: int, last: int) -> list[Tensor]:
-            return [
-                F.relu(refine(frames_of(view, first, last))) for refine, view in zip(self.refine, views, strict=True)
-            ]
+            both = zip(self.refine, views, strict=True)
+            return [refine(frames_of(view, first, last), activation="relu") for refine, view in both]
 
         def joined(start: int, stop: int) -> Tensor:
             first, last = max(start - 1, 0), min(stop + 1, hidden.shape[1])  # the views' convolutions see one frame on
@@ -122,9 +121,9 @@ class FoldedAttention(nn.Module):
 
     def local_weights(self, chunks: Tensor) -> Tensor:
         # (B, P, S, C) -> (B P, S, C) -> (B P, S, 2) -> (B P, S, 1) -> (B, P, S)
-        inner = F.silu(self.local_depthwise(chunks.flatten(0, 1)))
+        inner = self.local_depthwise(chunks.flatten(0, 1), activation="swish")
         pooled = torch.stack([inner.amax(dim=-1), inner.mean(dim=-1)], dim=-1)
-        return torch.sigmoid(self.local_weight(pooled)).reshape(chunks.shape[:3])
+        return self.local_weight(pooled, activation="sigmoid").reshape(chunks.shape[:3])
 
 
 def fold_projections(view: Any, target: Target) -> tuple[FoldedLinear, FoldedLinear]:
@@ -236,7 +235,9 @@ def sum_of_parts(parts: nn.ModuleList, rows: Tensor, backwards: bool) -> Tensor:
     count, output = rows.shape[1] - len(parts) + 1, None
     for index, part in enumerate(parts):
         start = len(parts) - 1 - index if backwards else index
-        output = part(rows[:, start : start + count], add=output, relu=index == len(parts) - 1)
+        output = part(
+            rows[:, start : start + count], add=output, activation="relu" if index == len(parts) - 1 else "none"
+        )
     assert output is not None
     return output
 
@@ -290,7 +291,7 @@ class FoldedManner(nn.Module):
         def first(start: int, stop: int) -> Tensor:
             # three times (B, n) -> (B, n, 3) -> (B, n, N)
             neighbours = [padded[:, start + shift : stop + shift] for shift in range(3)]
-            return self.input(torch.stack(neighbours, dim=-1), relu=True)
+            return self.input(torch.stack(neighbours, dim=-1), activation="relu")
 
         # read by the first level and the mask: a tile is computed again, the whole is kept
         at_full_rate: Rows = first if self.tiled else rows_of(first(0, samples + spare))
@@ -311,7 +312,7 @@ class FoldedManner(nn.Module):
             skips.append(F.pad(hidden, (0, 0, 0, spare)) if spare else hidden)
             source = rows_of(skips[-1])
         del source  # which holds the last level's output
-        hidden = self.bottleneck(hidden, relu=True)
+        hidden = self.bottleneck(hidden, activation="relu")
         skip: Tensor | None = skips.pop()
         for level in reversed(range(config.depth)):
             decode: Any = self.decoder[level]
