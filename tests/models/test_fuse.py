@@ -1,6 +1,8 @@
 """Folding is exact, reversible, and leaves training, gradients and what is saved alone."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -58,6 +60,20 @@ def test_bfloat16_is_near_and_gives_the_models_dtype(speech):
     assert near.dtype == torch.float32
     error = (near - ordinary).abs().max() / ordinary.abs().max()
     assert 1e-6 < error < 0.05
+
+
+def test_bfloat16_on_several_threads_comes_to_an_end():
+    """On CPUs that compute in it: see `FoldedConv`; in a process of its own, as nothing else ends such a convolution."""
+    program = (
+        "import sys, torch; from mvat_hf import MannerModel\n"
+        "model = MannerModel.from_pretrained(sys.argv[1]).fuse(torch.bfloat16)\n"
+        "for threads in (2, 3, 4):\n"
+        "    torch.set_num_threads(threads)\n"
+        "    with torch.no_grad(): print(model(torch.randn(1, 16000)).audio_values.shape)"
+    )
+    command = [sys.executable, "-c", program, str(SNAPSHOTS / "manner-s-8.1gf")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.count("torch.Size([1, 16000])") == 3
 
 
 @pytest.mark.parametrize("name", ["input.weight", "decoder.1.attention.gate.content.bias", "input_norm.running_var"])
