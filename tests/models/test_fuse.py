@@ -63,7 +63,7 @@ def test_bfloat16_is_near_and_gives_the_models_dtype(speech):
 
 
 def test_bfloat16_on_several_threads_comes_to_an_end():
-    """On CPUs that compute in it: see `FoldedConv`; in a process of its own, as nothing else ends such a convolution."""
+    """Where CPUs compute in it, see `FoldedConv`; in a process of its own, as nothing else ends such a convolution."""
     program = (
         "import sys, torch; from mvat_hf import MannerModel\n"
         "model = MannerModel.from_pretrained(sys.argv[1]).fuse(torch.bfloat16)\n"
