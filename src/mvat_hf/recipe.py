@@ -94,6 +94,10 @@ class DataArguments(Augmentation, BatchAugmentation, Rooms):
         default=0.0, metadata={"help": "dns: silence between recordings that are joined (the challenge: 0.2)."}
     )
     active_snr: bool = field(default=False, metadata={"help": "dns: measure the SNR where the noise is active."})
+    speaker_power: float = field(
+        default=1.0,
+        metadata={"help": "dns: speakers are heard by this power of their number of files (0: all alike)."},
+    )
     dns_source: str | None = field(
         default=None, metadata={"help": "dns: mixed (on the fly) or synthesised; by default what the folder holds."}
     )
@@ -128,6 +132,7 @@ class DataArguments(Augmentation, BatchAugmentation, Rooms):
             (self.level_low, self.level_high),
             silence_seconds=self.silence_seconds,
             active_snr=self.active_snr,
+            speaker_power=self.speaker_power,
             augmentation=self.part(Augmentation),
         )
         size = None if self.streaming else mixtures

@@ -64,6 +64,18 @@ def test_validation_is_held_out_of_training(rooms):
     assert noises | held_noises == set(NOISES.values())
 
 
+@pytest.mark.parametrize(("power", "share"), [(1.0, 8 / 10), (0.5, 2 / 3), (0.0, 1 / 2)])
+def test_speakers_are_heard_by_a_power_of_their_files(power, share, root, tmp_path):
+    for take in range(8):
+        hum(tmp_path / "clean" / "many" / f"{take}.wav", 300)
+    for take in range(2):
+        hum(tmp_path / "clean" / "few" / f"{take}.wav", 600)
+    hum(tmp_path / "clean_valid" / "other" / "a.wav", 900)
+    (tmp_path / "noise").symlink_to(root / "datasets" / "noise")
+    items = load_dns(tmp_path, "train", size=400, mixing=replace(SHORT, speaker_power=power))
+    assert np.mean([heard(item)[0] == 300 for item in items]) == pytest.approx(share, abs=0.07)
+
+
 def test_validation_is_the_same_in_every_call(root):
     one, other = load_dns(root, "validation"), load_dns(str(root), "validation", seed=7)
     assert len(one) == len(other) == 2  # the files of one speaker

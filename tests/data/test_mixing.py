@@ -77,6 +77,7 @@ def test_silence_mixes_without_accident():
         ({"snr_db": (20.0, 0.0)}, r"snr_db must be \(low, high\), got \(20.0, 0.0\)"),
         ({"level_dbfs": (-15, -35)}, r"level_dbfs must be \(low, high\), got \(-15, -35\)"),
         ({"silence_seconds": -1}, "silence_seconds must be at least 0, got -1"),
+        ({"speaker_power": 1.5}, "speaker_power must be from 0 to 1, got 1.5"),
     ],
 )
 def test_options_out_of_order(options, says):

@@ -1,6 +1,7 @@
 """The DNS Challenge data of Interspeech 2020 as its users have it on disk: test sets, and training mixed on the fly."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,7 @@ def training_mixer(data: Path, options: MixingOptions, rooms: Rooms | None, seed
     noise, _ = split_noise(data)
     reverberates = options.augmentation.reverb_probability > 0
     responses = room_responses(data, rooms or Rooms(), options.sampling_rate, seed) if reverberates else ()
-    return Mixer(clean, noise, options, seed, responses)
+    return Mixer(clean, noise, options, seed, responses, speaker_chances(clean, data / "clean", options.speaker_power))
 
 
 def validation_mixer(data: Path, options: MixingOptions) -> Mixer:
@@ -171,6 +172,15 @@ def reader_of(path: Path) -> str | None:
 def group_of(path: Path) -> str:
     """What is held out together with a file, by its path below the data folder."""
     return path.parts[0] if len(path.parts) > 1 else reader_of(path) or path.parts[0]
+
+
+def speaker_chances(files: Sequence[Path], folder: Path, power: float) -> np.ndarray | None:
+    """(files,) by which to draw them, for speakers to be heard as `MixingOptions.speaker_power` says; None if alike."""
+    if power == 1:
+        return None
+    speakers = [group_of(path.relative_to(folder)) for path in files]
+    count = Counter(speakers)
+    return np.array([count[speaker] ** (power - 1) for speaker in speakers])
 
 
 def hold_out(files: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path]]:

@@ -45,6 +45,8 @@ class MixingOptions:
         silence_seconds: between recordings that are joined to length (the challenge: 0.2).
         active_snr: measure the SNR where noise is active (the challenge's segmental mixing, see `active_db`), not over
             the whole mixture.
+        speaker_power: speakers are heard in proportion to this power of the number of their files: 1 for every file
+            alike, 0 for every speaker alike.
         augmentation: see `Augmentation`.
     """
 
@@ -54,6 +56,7 @@ class MixingOptions:
     sampling_rate: int = 16000
     silence_seconds: float = 0.0
     active_snr: bool = False
+    speaker_power: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self):
@@ -65,6 +68,8 @@ class MixingOptions:
                 raise ValueError(f"{name} must be (low, high), got ({low}, {high})")
         if self.silence_seconds < 0:
             raise ValueError(f"silence_seconds must be at least 0, got {self.silence_seconds}")
+        if not 0 <= self.speaker_power <= 1:
+            raise ValueError(f"speaker_power must be from 0 to 1, got {self.speaker_power}")
 
 
 def mix(
@@ -124,10 +129,12 @@ def read_any(files: Iterable[Path], read: Callable[[Path], np.ndarray]) -> np.nd
     raise failed or ValueError("no files to read, expected at least one")
 
 
-def drawn(files: Sequence[Path], rng: np.random.Generator) -> Iterator[Path]:
-    """Randomly drawn files without end."""
+def drawn(files: Sequence[Path], rng: np.random.Generator, chances: np.ndarray | None = None) -> Iterator[Path]:
+    """Randomly drawn files without end, all alike or in proportion to `chances` (files,)."""
+    below = None if chances is None else np.cumsum(chances / np.sum(chances))
     while True:
-        yield files[int(rng.integers(len(files)))]
+        drew = rng.integers(len(files)) if below is None else np.searchsorted(below[:-1], rng.random(), side="right")
+        yield files[int(drew)]
 
 
 def read_span(path: Path, samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -147,9 +154,14 @@ def read_span(path: Path, samples: int, sampling_rate: int, rng: np.random.Gener
 
 
 def draw(
-    files: Sequence[Path], samples: int, sampling_rate: int, rng: np.random.Generator, silence: int = 0
+    files: Sequence[Path],
+    samples: int,
+    sampling_rate: int,
+    rng: np.random.Generator,
+    silence: int = 0,
+    chances: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`samples` of audio from randomly drawn files, joined with `silence` samples between until the length is reached.
+    """`samples` of audio from files `drawn`, joined with `silence` samples between until the length is reached.
 
     A file that cannot be read is warned about and another is drawn, see `read_any`.
     """
@@ -157,7 +169,7 @@ def draw(
     missing = samples
     while missing > 0:
         read = partial(read_span, samples=missing, sampling_rate=sampling_rate, rng=rng)
-        parts.append(read_any(drawn(files, rng), read))
+        parts.append(read_any(drawn(files, rng, chances), read))
         missing -= len(parts[-1])
         if silence and missing > 0:
             parts.append(np.zeros(min(silence, missing), dtype=np.float32))
@@ -179,6 +191,7 @@ class Mixer:
         options: see `MixingOptions`.
         seed: another seed, other mixtures.
         responses: impulse responses (time,) of rooms at the sampling rate; needed where reverberation is asked for.
+        chances: (speech files,) in proportion to which they are drawn; None for all alike.
 
     Raises:
         ValueError: reverberation without responses.
@@ -189,6 +202,7 @@ class Mixer:
     options: MixingOptions = field(default_factory=MixingOptions)
     seed: int = 0
     responses: Sequence[np.ndarray] | ResponseFiles = ()
+    chances: np.ndarray | None = None
 
     def __post_init__(self):
         if self.options.augmentation.reverb_probability > 0 and not len(self.responses):
@@ -220,7 +234,7 @@ class Mixer:
             in_turn = (self.clean[(index + later) % len(self.clean)] for later in range(len(self.clean)))
             clean = read_any(in_turn, lambda path: read_mono(path, rate))
         else:
-            clean = self.draw(self.clean, round(options.seconds * rate), rng, self.generator(index, SPEECH))
+            clean = self.speech(round(options.seconds * rate), rng, self.generator(index, SPEECH))
         noise = self.draw(self.noise, len(clean), rng, self.generator(index, NOISE))
         snr_db, level_dbfs = rng.uniform(*options.snr_db), rng.uniform(*options.level_dbfs)
 
@@ -238,14 +252,23 @@ class Mixer:
         """Random numbers of one stage of a mixture, independent of those that every mixture needs."""
         return np.random.default_rng([self.seed, index, stage])
 
+    def speech(self, samples: int, rng: np.random.Generator, changes: np.random.Generator) -> np.ndarray:
+        """`samples` of the speech, see `draw`."""
+        return self.draw(self.clean, samples, rng, changes, self.chances)
+
     def draw(
-        self, files: Sequence[Path], samples: int, rng: np.random.Generator, changes: np.random.Generator
+        self,
+        files: Sequence[Path],
+        samples: int,
+        rng: np.random.Generator,
+        changes: np.random.Generator,
+        chances: np.ndarray | None = None,
     ) -> np.ndarray:
         """`samples` of `files` chosen by `rng`, at a speed and through a filter chosen by `changes`."""
         options, rate = self.options, self.options.sampling_rate
         played = random_speed(options.augmentation.speed_change, rate, changes)
         silence = round(options.silence_seconds * rate)
-        audio = draw(files, -(-samples * played // rate), rate, rng, silence)
+        audio = draw(files, -(-samples * played // rate), rate, rng, silence, chances)
         audio = change_speed(audio, played, rate)[:samples]
         return equalise(audio, changes) if changes.random() < options.augmentation.equaliser_probability else audio
 
@@ -263,7 +286,7 @@ class Mixer:
         """Many voices at once (time,), each of another random place of the speech and at a level of its own."""
         babble = np.zeros(samples, dtype=np.float32)
         for _ in range(rng.integers(*VOICES, endpoint=True)):
-            babble += at_level(self.draw(self.clean, samples, rng, rng), rng.uniform(*VOICE_DB))
+            babble += at_level(self.speech(samples, rng, rng), rng.uniform(*VOICE_DB))
         return babble
 
     def add_second_noise(self, index: int, noise: np.ndarray) -> np.ndarray:
