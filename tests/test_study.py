@@ -84,10 +84,10 @@ def record() -> dict:
 def test_a_gain_is_paired_by_file_and_seed(record):
     by_name = {name: [cell for cell in record["cells"] if cell["name"] == name] for name in ("none", "mvat")}
     found = gain(by_name["mvat"], by_name["none"], "dns test", "pesq")
-    assert found["seeds"] == 2 and found["files"] == 4
+    assert found["by_seed"] == pytest.approx([0.375, 0.075]) and found["files"] == 4
     assert found["mean"] == pytest.approx(np.mean([0.3, 0.3, 0.3, 0.0]))
     assert found["interval"][0] < found["mean"] < found["interval"][1]
-    assert gain(by_name["mvat"], [], "dns test", "pesq") == {"mean": None, "interval": None, "seeds": 0}
+    assert gain(by_name["mvat"], [], "dns test", "pesq") == {"mean": None, "interval": None, "by_seed": []}
 
 
 def test_the_table_has_what_is_there_and_says_how_much(record, tmp_path):
@@ -95,12 +95,13 @@ def test_the_table_has_what_is_there_and_says_how_much(record, tmp_path):
     assert "6 of 9 cells are measured" in text
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| m")]
     assert rows[1][:3] == ["mvat", "2", "+0.22 (+0.07 to +0.38), 2 of 2"]
-    rows = rows[2:]
+    assert rows[3] == rows[1] and "| p 1 | 1 | +0.12, 1 of 1 |" in text  # the ablation stands beside the whole
+    rows = rows[4:]
     assert [row[:3] for row in rows] == [
         ["manner-s-2.2gf", "none", "2"], ["manner-s-2.2gf", "mvat", "3"], ["manner-s-2.2gf", "p 1", "1"],
     ]  # fmt: skip
     assert rows[0][3] == "3.00 (2.50 to 3.50)" and rows[0][6] == ""
-    assert rows[1][6].startswith("+0.2")
+    assert rows[1][6].startswith("+0.22 [") and rows[1][6].endswith("] (+0.07 to +0.38)")
     quality_by_method(record, tmp_path / "study.png")
     assert (tmp_path / "study.png").read_bytes()[1:4] == b"PNG"
 

@@ -24,6 +24,7 @@ from .report import markdown, paired, show
 
 KEYS = {"title", "recipe", "presets", "seeds", "methods", "ablation"}
 PLAIN = "none"  # the method that the others are compared with
+Rows = dict[tuple[str, str], list[dict[str, Any]]]  # (preset, name): the cells of all seeds
 DISTILL = Path(__file__).parents[2] / "scripts" / "distill.py"
 
 
@@ -189,9 +190,9 @@ def collect(cells: Sequence[Cell], folder: Path, title: str, before: Mapping[str
     }
 
 
-def rows_of(record: Mapping[str, Any], ablation: bool) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def rows_of(record: Mapping[str, Any], ablation: bool) -> Rows:
     """Finished cells, a list of seeds for every (preset, name)."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    rows: Rows = {}
     for cell in record["cells"]:
         if cell["ablation"] == ablation:
             rows.setdefault((cell["preset"], cell["name"]), []).append(cell)
@@ -200,8 +201,8 @@ def rows_of(record: Mapping[str, Any], ablation: bool) -> dict[tuple[str, str], 
 
 def differences(
     cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test: str, key: str
-) -> tuple[list[float], int]:
-    """Difference to plain training of every file, averaged over the seeds that both have; and how many those are."""
+) -> list[list[float]]:
+    """Difference to plain training of every file that all scored, for every seed that both have."""
     by_seed = {cell["seed"]: cell["tests"][test]["scores"][key] for cell in plain if test in cell["tests"]}
     pairs = [
         (cell["tests"][test]["scores"][key], by_seed[cell["seed"]])
@@ -209,53 +210,75 @@ def differences(
         if cell["seed"] in by_seed and test in cell["tests"]
     ]
     names = set.intersection(*(set(scores) for pair in pairs for scores in pair)) if pairs else set()
-    return [mean(mine[name] - other[name] for mine, other in pairs) for name in sorted(names)], len(pairs)
+    return [[mine[name] - other[name] for name in sorted(names)] for mine, other in pairs]
 
 
 def gain(cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test: str, key: str) -> dict[str, Any]:
-    """Paired difference to plain training, see `differences` and `report.paired`."""
-    by_file, seeds = differences(cells, plain, test, key)
-    return {**paired(by_file), "seeds": seeds} if seeds else {"mean": None, "interval": None, "seeds": 0}
+    """Paired difference to plain training, see `report.paired`, by file over all seeds; and that of every seed."""
+    found = differences(cells, plain, test, key)
+    if not found:
+        return {"mean": None, "interval": None, "by_seed": []}
+    return {**paired([mean(file) for file in zip(*found, strict=True)]), "by_seed": [mean(seed) for seed in found]}
+
+
+def show_gain(key: str, gain: Mapping[str, Any]) -> str:
+    """ "+0.02 [-0.01, +0.04] (+0.00 to +0.04)": a `gain`, its interval over files and its range over seeds."""
+    return show(key, gain["mean"], gain["interval"], "+") + ends(gain["by_seed"], key, "+")
 
 
 def spread(values: Sequence[float], key: str, sign: str = "") -> str:
     """ "2.10 (2.08 to 2.12)": a mean over seeds and its range; `sign` "+" shows it always."""
+    return METRICS[key].format.replace("{:", "{:" + sign).format(mean(values)) + ends(values, key, sign)
+
+
+def ends(values: Sequence[float], key: str, sign: str = "") -> str:
+    """ " (2.08 to 2.12)": the range of several values, nothing of one."""
     form = METRICS[key].format.replace("{:", "{:" + sign)
-    ends = f" ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else ""
-    return form.format(mean(values)) + ends
+    return f" ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else ""
 
 
 def render_study(record: Mapping[str, Any]) -> str:
-    """The record as Markdown: a table for every test set, and one of the ablation."""
+    """The record as Markdown: what every method and every part of MV-AT adds, and folded away, by test set and size."""
     done, planned = len(record["cells"]), record["planned"]
+    methods, parts_of_mvat = rows_of(record, ablation=False), rows_of(record, ablation=True)
     parts = [record["title"].strip(), f"{done} of {planned} cells are measured; what is missing is not shown."]
     parts.append("Difference to plain training over all sizes and test sets (range over runs; how many runs gain):")
-    parts.append(render_answer(record))
+    parts.append(render_answer(methods, methods))
+    if parts_of_mvat:
+        presets = {preset for preset, _ in parts_of_mvat}
+        whole = {key: cells for key, cells in methods.items() if key in {(preset, "mvat") for preset in presets}}
+        parts.append(f"The same of MV-AT taken apart, {', '.join(presets)} alone:")
+        parts.append(render_answer(whole | parts_of_mvat, methods))
+    parts.append("<details><summary>By test set and size</summary>")
+    parts.append(
+        "Means over seeds (their range); differences to plain training with [95 % intervals over files, for these "
+        "trained networks] (and their range over seeds)."
+    )
     for name, test in record["tests"].items():
-        parts.append(f"{name}, {test['files']} pairs; mean over seeds (range), difference to plain training by file:")
+        parts.append(f"{name}, {test['files']} pairs:")
         parts.append(render_rows(record, name, ablation=False))
-    if rows_of(record, ablation=True):
+    if parts_of_mvat:
         for name in record["tests"]:
             parts.append(f"MV-AT taken apart, {name}:")
             parts.append(render_rows(record, name, ablation=True))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "</details>"])
 
 
-def render_answer(record: Mapping[str, Any]) -> str:
-    """A row for every method: how much its runs gain over the plain ones of their size and seed, and how often."""
-    methods = rows_of(record, ablation=False)
+def render_answer(rows: Rows, methods: Rows) -> str:
+    """A line for every method or variant: how much its runs gain over the plain ones of their size and seed, and how
+    often."""
 
     def gains(method: str, key: str) -> list[float]:
         runs = [
-            [differences([cell], methods.get((preset, PLAIN), []), test, key)[0] for test in cell["tests"]]
-            for (preset, name), cells in methods.items()
+            [differences([cell], methods.get((preset, PLAIN), []), test, key) for test in cell["tests"]]
+            for (preset, name), cells in rows.items()
             if name == method
             for cell in cells
         ]
-        return [mean(map(mean, by_test)) for by_test in runs if by_test and all(by_test)]
+        return [mean(mean(seed) for (seed,) in by_test) for by_test in runs if by_test and all(by_test)]
 
-    rows = [["method", "runs", *(f"{METRICS[key].title} to plain" for key in QUICK)]]
-    for method in dict.fromkeys(name for _, name in methods if name != PLAIN):
+    lines = [["method", "runs", *(f"{METRICS[key].title} to plain" for key in QUICK)]]
+    for method in dict.fromkeys(name for _, name in rows if name != PLAIN):
         found = {key: gains(method, key) for key in QUICK}
         shown = [
             f"{spread(values, key, '+')}, {sum(value > 0 for value in values)} of {len(values)}"
@@ -263,8 +286,8 @@ def render_answer(record: Mapping[str, Any]) -> str:
             else "not measured"
             for key, values in found.items()
         ]
-        rows.append([method, str(len(found[QUICK[0]])), *shown])
-    return markdown(rows)
+        lines.append([method, str(len(found[QUICK[0]])), *shown])
+    return markdown(lines)
 
 
 def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
@@ -280,7 +303,7 @@ def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
             continue
         gains = {key: gain(cells, methods.get((preset, PLAIN), []), test, key) for key in QUICK}
         scores = [spread([cell["tests"][test]["means"][key] for cell in cells], key) for key in QUICK]
-        shown = [show(key, found["mean"], found["interval"], "+") for key, found in gains.items()]
+        shown = [show_gain(key, found) for key, found in gains.items()]
         rows.append([preset, name, str(len(cells)), *scores, *([""] * len(QUICK) if name == PLAIN else shown)])
     return markdown(rows)
 
