@@ -333,7 +333,9 @@ def test_changes_keep_the_ratio_the_length_and_the_determinism(options, files):
     assert changed > 12  # one of the two noises twice is the same noise
 
 
-def test_a_mixer_tells_what_it_is_made_of(files):
+def test_a_mixer_tells_what_it_is_made_of(files, damaged):
     options = MixingOptions(augmentation=Augmentation(reverb_probability=0.5))
     assert set(Mixer(*files).describe()) == {"speech", "noise"}
     assert Mixer(*files, options, responses=[np.ones(3)]).describe()["responses"] == {"simulated": 1}
+    whole, part = Mixer(*files).describe(), Mixer(*damaged).describe()
+    assert part == {kind: {**whole[kind], "unreadable": 1} for kind in whole}

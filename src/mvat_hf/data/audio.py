@@ -133,11 +133,19 @@ def find_audio(folder: str | Path) -> list[Path]:
 
 
 def describe_files(files: Iterable[AudioSource]) -> dict:
-    """How many files, their length in hours, and in how many folders (speakers, noise types) they lie."""
-    count, seconds, folders = 0, 0.0, set()
+    """How many files, their length in hours, and in how many folders (speakers, noise types) they lie.
+
+    Those that cannot be opened are counted apart, as "unreadable", where there are any.
+    """
+    count, unreadable, seconds, folders = 0, 0, 0.0, set()
     for source in files:
-        with open_audio(source) as file:
-            seconds += file.frames / file.samplerate
+        try:
+            with open_audio(source) as file:
+                seconds += file.frames / file.samplerate
+        except (OSError, AudioError):
+            unreadable += 1
+            continue
         count += 1
         folders.add(Path(str(source)).parent)
-    return {"files": count, "hours": seconds / 3600, "folders": len(folders)}
+    description = {"files": count, "hours": seconds / 3600, "folders": len(folders)}
+    return {**description, "unreadable": unreadable} if unreadable else description
