@@ -77,6 +77,8 @@ def load_dns(
             f"got {split}, {source} and {size}"
         )
     if split in TEST_SETS:
+        if size is not None:
+            raise DataError(f"a test set is taken whole, expected no size, got {size}")
         folder = data / "test_set" / "synthetic" / TEST_SETS[split]
         return pairs_dataset(match_pairs(folder / "clean", folder / "noisy", key=fileid), sampling_rate)
     if source == "synthesised":
@@ -193,7 +195,8 @@ def hold_out(files: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path
 
 
 def choose_held_out(groups: Iterable[str], folder: Path) -> set[str]:
-    """A tenth of the groups of `folder`, chosen by their names alone: every run and machine holds out the same.
+    """A tenth of the groups of `folder`, chosen by the list of their names alone: every run and machine holds out the
+    same of the same corpus. With a group more or less, others are held out.
 
     Raises:
         DataError: fewer than two groups.
