@@ -50,3 +50,6 @@ def test_other_teachers_and_options_keep_their_own(tiny_model, clips, tmp_path):
         asked = Teacher(other, how)
         TargetCache(tmp_path, other, how)(clips, asked)
         assert asked.asked == len(clips)
+    asked = Teacher(model, method)
+    TargetCache(tmp_path, model, method, last_level=1)(clips, asked)
+    assert asked.asked == len(clips)

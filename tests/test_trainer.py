@@ -64,10 +64,10 @@ def plain(folder, callbacks=None, **options) -> EnhancementTrainer:
 
 
 def distilling(
-    folder, method: str, beta: float, teacher: MannerModel | None = None, teacher_cache=None, **options
+    folder, method: str, beta: float, teacher: MannerModel | None = None, teacher_cache=None, student=None, **options
 ) -> DistillationTrainer:
     return DistillationTrainer(
-        small_model(),
+        student or small_model(),
         teacher=teacher or small_model(1, hidden_size=8, depth=3, attention_levels="all"),
         method=build_method(method),
         beta=beta,
@@ -125,6 +125,38 @@ def test_a_teacher_from_the_cache_teaches_the_same(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[2] == losses[1]  # the second reads what the first has kept
     assert list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_students_of_other_levels_do_not_share_what_the_cache_keeps(tmp_path):
+    """The teacher runs no further than the last level that a student reads."""
+    teacher = small_model(1, hidden_size=8, depth=3, attention_levels="all")
+    cached, whole = tmp_path / "cache", []
+    for levels in ("deepest", "all"):
+        trainer = distilling(tmp_path, "mvat", 1.0, teacher, cached, student=small_model(attention_levels=levels))
+        batch = next(iter(trainer.get_train_dataloader()))
+        whole.append(trainer.cache(batch["input_values"], trainer.teach).keys())
+    assert whole[0] < whole[1]
+
+
+def test_persistent_workers_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="dataloader_persistent_workers must be false"):
+        arguments(tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True)
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_the_chosen_validation_is_that_of_the_saved_weights(best, tmp_path, monkeypatch):
+    options = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 1, "save_steps": 1, "max_steps": 3}
+    folder = tmp_path / "run"
+    trainer = plain(folder, **options, metric_for_best_model="pesq", load_best_model_at_end=best)
+    scores = iter((2.0, 3.0, 1.0))
+    monkeypatch.setattr("mvat_hf.trainer.mean_scores", lambda _: {"pesq": next(scores)})
+    trainer.train()
+    assert trainer.chosen_validation()["step"] == (2 if best else 3)
+    if best:  # a folder that was moved brings its best weights along
+        moved = folder.rename(tmp_path / "moved")
+        again = plain(moved, **options, metric_for_best_model="pesq", load_best_model_at_end=True)
+        again.train(resume_from_checkpoint=str(moved / "checkpoint-3"))
+        assert same_weights(again.model, trainer.model)
 
 
 def test_every_parameter_learns_and_every_term_is_logged(tmp_path):
@@ -304,7 +336,9 @@ def three_steps(folder, batch_size: int) -> None:
     if trainer.is_world_process_zero():
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-        torch.save({"processes": trainer.args.world_size, "losses": losses, "weights": weights}, folder / "run.pt")
+        terms = [entry["enhancement"] + entry["distillation"] for entry in trainer.state.log_history if "loss" in entry]
+        saved = {"processes": trainer.args.world_size, "losses": losses, "terms": terms, "weights": weights}
+        torch.save(saved, folder / "run.pt")
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
@@ -315,5 +349,6 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     assert (two["processes"], one["processes"]) == (2, 1)
     assert len(one["losses"]) == 3 and one["losses"][0] != pytest.approx(one["losses"][2], rel=1e-3)
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert two["terms"] == pytest.approx(two["losses"], rel=1e-4)
     for name, weight in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], weight, rtol=1e-4, atol=1e-6)

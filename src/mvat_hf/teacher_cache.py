@@ -23,14 +23,15 @@ class TargetCache:
     written under a temporary name: any number of processes may share a folder.
 
     Args:
-        folder: where to keep them, below it a folder for every teacher (by its weights), method and its options.
+        folder: where to keep them, below it a folder for every teacher (by its weights), method, its options and `how`.
         teacher: who gives the targets.
         method: what is kept of its output.
+        how: whatever else the targets depend on: how far the teacher is run, in which precision.
     """
 
-    def __init__(self, folder: str | Path, teacher: MannerModel, method: DistillationMethod):
+    def __init__(self, folder: str | Path, teacher: MannerModel, method: DistillationMethod, **how):
         options = ",".join(f"{name}={value}" for name, value in sorted(vars(method).items()) if name[0] != "_")
-        kind = f"{weights_hash(teacher)} {type(method).__name__}({options})"
+        kind = f"{weights_hash(teacher)} {type(method).__name__}({options}) {sorted(how.items())}"
         self.folder = Path(folder) / hashlib.sha256(kind.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
 

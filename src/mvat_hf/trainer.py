@@ -77,7 +77,11 @@ class EnhancementArguments(TrainingArguments):
     def __post_init__(self):
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
+        if self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = False  # every weight is used in every pass
         super().__post_init__()
+        if self.dataloader_persistent_workers:  # they would keep the collator, and with it the epoch, they began with
+            raise ValueError("dataloader_persistent_workers must be false: every epoch would crop at the same places")
 
 
 class CropAnew(TrainerCallback):
@@ -88,6 +92,15 @@ class CropAnew(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.collator.epoch = int(state.epoch or 0)
+
+
+class FollowFolder(TrainerCallback):
+    """Finds the best checkpoint of a run's folder that was moved; transformers warns that it is lost."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+        if state.best_model_checkpoint is None and best.is_dir():
+            state.best_model_checkpoint = str(best)
 
 
 class FollowStream(TrainerCallback):
@@ -120,6 +133,7 @@ class EnhancementTrainer(Trainer):
     def __init__(self, model: MannerModel, args: EnhancementArguments, data_collator: SegmentCollator, **kwargs):
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(CropAnew(data_collator))
+        self.add_callback(FollowFolder())
         if isinstance(self.train_dataset, MixtureStream):
             args.ignore_data_skip = True
             self.add_callback(FollowStream())
@@ -195,20 +209,28 @@ class EnhancementTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self.logged_batches:
-            logs |= {name: (total / self.logged_batches).item() for name, total in self.logged_terms.items()}
+            sums = torch.stack(list(self.logged_terms.values())) / self.logged_batches
+            means: Any = self.accelerator.reduce(sums, "mean")  # over processes, as the loss is
+            logs |= dict(zip(self.logged_terms, means.tolist(), strict=True))
             self.logged_terms, self.logged_batches = {}, 0
         super().log(logs, start_time)
+
+    def chosen_validation(self) -> dict[str, float] | None:
+        """The log entry that validated the weights that are saved; None if none did."""
+        state = self.state
+        best = self.args.load_best_model_at_end and state.best_model_checkpoint is not None
+        step = state.best_global_step if best else state.global_step
+        validations = (entry for entry in state.log_history if "eval_pesq" in entry)
+        return next((entry for entry in validations if entry["step"] == step), None)
 
     def create_model_card(self, *args, **options) -> None:
         """Write the card that `push_to_hub` pushes: what the model is, how it validated, that it is not measured."""
         if self.is_world_process_zero():
             from .cards import render_run_card
 
-            best, history = self.state.best_global_step, self.state.log_history
-            chosen = next((entry for entry in history if entry["step"] == best and "eval_pesq" in entry), None)
             model: Any = self.accelerator.unwrap_model(self.model)
             folder = Path(str(self.args.output_dir))
-            card = render_run_card(self.hub_model_id or folder.name, model.config, chosen)
+            card = render_run_card(self.hub_model_id or folder.name, model.config, self.chosen_validation())
             write_text(folder / "README.md", card)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
@@ -307,7 +329,10 @@ class DistillationTrainer(EnhancementTrainer):
             self.teacher_options |= self.method.forward_options
             self.teacher_options["last_level"] = self.method.last_level(model.config, teacher.config)
             if teacher_cache is not None:
-                self.cache = TargetCache(teacher_cache, teacher, self.method)
+                precision = "bf16" if self.args.bf16 else "fp16" if self.args.fp16 else "fp32"
+                self.cache = TargetCache(
+                    teacher_cache, teacher, self.method, precision=precision, **self.teacher_options
+                )
             if self.args.device.type == "cpu":
                 teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
             self.teacher = self.accelerator.prepare_model(self.teacher, evaluation_mode=True)
