@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import BatchAugmentation
@@ -15,6 +16,7 @@ from mvat_hf.recipe import (
     DistillationArguments,
     ModelArguments,
     RecipeError,
+    check_same_folder,
     check_same_recipe,
     parse_recipe,
     read_recipe,
@@ -116,6 +118,36 @@ def test_valentini_options(valentini):
     assert list(validation["id"]) == ["p287_001", "p300_001"] and len(validation[0]["clean"]) == 8000
     with pytest.raises(RecipeError, match='segments must be random or hop, got "fixed"'):
         DataArguments(**valentini, segments="fixed").load(0, None, 16000)
+
+
+def test_options_of_another_data_set_are_refused(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("dataset: dns\nsnr_low: -5\n")
+    config = ["--config", str(tmp_path / "recipe.yaml"), "--dataset", "valentini"]
+    parse_recipe(KINDS, config)  # what the recipe has beside is no matter
+    with pytest.raises(RecipeError, match="speed_change is an option of dns, the data set is valentini"):
+        parse_recipe(KINDS, [*config, "--speed-change=0.1"])
+    with pytest.raises(RecipeError, match="segments is an option of valentini, the data set is dns"):
+        parse_recipe(KINDS, ["--segments", "hop"])
+
+
+def test_a_recorded_recipe_parses_to_itself(tmp_path):
+    arguments = ["--lr_scheduler_kwargs", '{"num_cycles": 2}', "--accelerator_config", '{"split_batches": false}']
+    described = parse_recipe(KINDS, arguments).described()
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(described))
+    assert parse_recipe(KINDS, ["--config", str(tmp_path / "recipe.yaml")]).described() == described
+
+
+def test_processes_that_do_not_share_a_folder_are_told():
+    check_same_folder(Path("runs"), ["checkpoint-1", "checkpoint-1"])
+    with pytest.raises(RecipeError, match="disk that all processes share.*by rank: checkpoint-1, none"):
+        check_same_folder(Path("runs"), ["checkpoint-1", None])
+
+
+def test_a_checkpoint_brings_its_own_size():
+    with pytest.raises(RecipeError, match="init_from brings its own hidden_size"):
+        ModelArguments(init_from="runs/teacher", hidden_size=7).build()
+    with pytest.raises(RecipeError, match='attention_levels must be all, deepest, none or .*, got "x"'):
+        ModelArguments(attention_levels="x").build()
 
 
 def test_levels_from_the_command_line():

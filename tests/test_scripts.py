@@ -21,9 +21,10 @@ TRAINING = sorted(RECIPES.keys() - set(DISTILLING))
 # small enough for a test; levels as in the recipe's preset
 SHORT = {
     "hidden_size": 6, "max_steps": 2, "eval_steps": 1, "save_steps": 1, "logging_steps": 1, "validation_files": 1,
-    "per_device_train_batch_size": 2, "segment_seconds": 0.5, "hop_seconds": 0.5, "scoring_processes": 1,
+    "per_device_train_batch_size": 2, "segment_seconds": 0.5, "scoring_processes": 1,
     "dataloader_num_workers": 0, "use_cpu": True, "bf16": False,
 }  # fmt: skip
+OF_THE_DATA = {"dns": {}, "valentini": {"hop_seconds": 0.5}}
 
 
 def launch(script: str, *arguments: object, processes: int = 1, **options: object) -> subprocess.CompletedProcess[str]:
@@ -94,15 +95,18 @@ def test_a_run_leaves_weights_curve_record_and_recipe(teacher):
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
 def test_every_training_recipe_runs(path, corpora, tmp_path):
-    root = corpora[RECIPES[path]["dataset"]]
-    done = launch("train.py", "--config", path, data_root=root, output_dir=tmp_path / "run", **SHORT)
+    dataset = RECIPES[path]["dataset"]
+    options = {"data_root": corpora[dataset], "output_dir": tmp_path / "run", **OF_THE_DATA[dataset]}
+    done = launch("train.py", "--config", path, **options, **SHORT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((tmp_path / "run" / "results.json").read_text())["steps"] == 2
 
 
 @pytest.mark.parametrize("path", DISTILLING, ids=lambda path: path.stem)
 def test_every_distillation_recipe_runs(path, corpora, teacher, tmp_path):
-    options = {"data_root": corpora[RECIPES[path]["dataset"]], "teacher": teacher, "output_dir": tmp_path / "run"}
+    dataset = RECIPES[path]["dataset"]
+    options = {"data_root": corpora[dataset], "teacher": teacher, "output_dir": tmp_path / "run"}
+    options |= OF_THE_DATA[dataset]
     done = launch("distill.py", "--config", path, **options, **SHORT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "'distillation'" in done.stdout
@@ -121,11 +125,12 @@ def test_two_processes_share_a_run(data, tmp_path):
 
 
 def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher):
-    before = (teacher / "model.safetensors").read_bytes()
+    before, record = ((teacher / name).read_bytes() for name in ("model.safetensors", "results.json"))
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
     again = launch("train.py", *config, data_root=data, output_dir=teacher, **SHORT)
     assert again.returncode == 0, again.stderr[-2000:]
-    assert "continuing from" in again.stdout
+    assert "continuing from" in again.stdout and "was finished before" in again.stdout
+    assert (teacher / "results.json").read_bytes() == record
     other = launch("train.py", *config, data_root=data, output_dir=teacher, **{**SHORT, "hidden_size": 8})
     assert other.returncode != 0
     assert "holds a run with other hidden_size" in other.stderr

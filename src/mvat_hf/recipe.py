@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 import yaml
+from accelerate.utils import gather_object
 from transformers import HfArgumentParser
 
 from .cores import usable_cores
@@ -52,16 +54,19 @@ class ModelArguments:
 
     def build(self) -> MannerModel:
         """A new model of the preset with its overrides, or the checkpoint `init_from`."""
+        named = {name: getattr(self, name) for name in ("hidden_size", "depth", "attention_levels")}
+        overrides: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
         if self.init_from is not None:
+            if overrides:
+                raise RecipeError(f"init_from brings its own {', '.join(overrides)}, which cannot be set beside it")
             return MannerModel.from_pretrained(self.init_from)
-        overrides: dict[str, Any] = {
-            name: getattr(self, name) for name in ("hidden_size", "depth") if getattr(self, name) is not None
-        }
-        if self.attention_levels is not None:
-            named = self.attention_levels in ("all", "deepest", "none")
-            overrides["attention_levels"] = (
-                self.attention_levels if named else [int(level) for level in self.attention_levels.split(",")]
-            )
+        if self.attention_levels not in (None, "all", "deepest", "none"):
+            try:
+                overrides["attention_levels"] = [int(level) for level in self.attention_levels.split(",")]
+            except ValueError as error:
+                raise RecipeError(
+                    f'attention_levels must be all, deepest, none or numbers as "1,2", got "{self.attention_levels}"'
+                ) from error
         return MannerModel(MannerConfig.from_preset(self.preset, **overrides))
 
 
@@ -108,14 +113,20 @@ class DataArguments(Augmentation, BatchAugmentation, Rooms):
         default=None, metadata={"help": "Validate on so many files only, spread over all."}
     )
 
+    def check_options(self, given: set[str]) -> None:
+        """RecipeError if one of the options `given` is of another data set, as the help of each begins."""
+        for option in dataclasses.fields(self):
+            owner = option.metadata.get("help", "").partition(":")[0]
+            if option.name in given and owner in LOADERS and owner != self.dataset:
+                raise RecipeError(f"{option.name} is an option of {owner}, the data set is {self.dataset}")
+
     def load(self, seed: int, mixtures: int | None, sampling_rate: int):
         """(training, validation) data sets; `mixtures` is the size of an epoch of mixed data."""
-        loaders = {"dns": self._load_dns, "valentini": self._load_valentini}
-        if self.dataset not in loaders:
-            raise RecipeError(f'dataset must be one of {", ".join(loaders)}, got "{self.dataset}"')
+        if self.dataset not in LOADERS:
+            raise RecipeError(f'dataset must be one of {", ".join(LOADERS)}, got "{self.dataset}"')
         if not self.data_root:
             raise RecipeError("data_root is not set, expected the folder of the data set")
-        train, validation = loaders[self.dataset](seed, mixtures, sampling_rate)
+        train, validation = LOADERS[self.dataset](self, seed, mixtures, sampling_rate)
         if self.validation_files is None:
             return train, validation
         if self.validation_files < 1:
@@ -164,6 +175,9 @@ class DataArguments(Augmentation, BatchAugmentation, Rooms):
         return kind(**{option.name: getattr(self, option.name) for option in dataclasses.fields(kind)})
 
 
+LOADERS = {"dns": DataArguments._load_dns, "valentini": DataArguments._load_valentini}
+
+
 @dataclass
 class DistillationArguments:
     """The teacher and what is transferred from it."""
@@ -206,8 +220,10 @@ class Recipe:
 
     def value(self, name: str) -> Any:
         """The value of an option, whichever part it belongs to, as YAML holds it."""
-        value = next((getattr(part, name) for part in self.parts if name in vars(part)), None)
-        return value.value if isinstance(value, Enum) else value
+        value: Any = next((getattr(part, name) for part in self.parts if name in vars(part)), None)
+        if isinstance(value, Enum):
+            return value.value
+        return value.to_dict() if hasattr(value, "to_dict") else value
 
     def described(self) -> dict[str, Any]:
         """The options that were set and bear on the result."""
@@ -233,7 +249,8 @@ def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -
     The options of the dataclasses `kinds` from `--config RECIPE.yaml` and the options that follow it, which win.
 
     Raises:
-        RecipeError: the file is missing or not a mapping, a key belongs to none of `kinds`, or a value has no sense.
+        RecipeError: the file is missing or not a mapping, a key belongs to none of `kinds`, a value has no sense, or an
+            option of the command line is of another data set.
     """
     parser = RecipeParser(list(kinds), description=f"Options of {Path(sys.argv[0]).name}", allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of options; the command line overrides it")
@@ -247,9 +264,17 @@ def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -
         if unknown:
             raise RecipeError(f"{path}: unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}; see --help for all")
         # argparse converts defaults to the type of their option where they are strings, and only there
-        parser.set_defaults(**{name: str(value) for name, value in recipe.items() if value is not None})
+        parser.set_defaults(
+            **{
+                name: json.dumps(value) if isinstance(value, dict) else str(value)
+                for name, value in recipe.items()
+                if value is not None
+            }
+        )
         given |= recipe.keys()
     *parts, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    for data in (part for part in parts if isinstance(part, DataArguments)):
+        data.check_options(spelt)
     return Recipe(parts, given)
 
 
@@ -301,13 +326,18 @@ def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments)
 def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
 
+    Of a finished run, the record stays as it is.
+
     Raises:
-        RecipeError: the output folder holds a run of another recipe.
+        RecipeError: the output folder holds a run of another recipe, or is not the same for all processes.
     """
     folder = Path(str(trainer.args.output_dir))
     last = last_checkpoint(folder)
+    if trainer.args.world_size > 1:
+        check_same_folder(folder, gather_object([last and Path(last).name]))
     if last is not None:
         check_same_recipe(folder, recipe)
+    finished = (folder / "results.json").is_file()
     if trainer.is_world_process_zero():
         if last is not None:
             print(f"continuing from {last}")
@@ -315,17 +345,34 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     start = environment()  # the code that runs is the code of now, whatever the checkout holds at the end
     trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
-    if trainer.is_world_process_zero():
+    finished &= last is not None and step_of(Path(last)) == trainer.state.global_step
+    if trainer.is_world_process_zero() and not finished:
         training_curve(trainer.state.log_history, folder / "training_curve.png")
         write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
-        print(f"saved {folder}")
+    if trainer.is_world_process_zero():
+        print(f"{folder} was finished before" if finished else f"saved {folder}")
     trainer.accelerator.wait_for_everyone()
 
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest complete checkpoint: a killed run may leave one without its state, which is written last."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    return str(max(whole, key=step_of)) if whole else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at which a folder "checkpoint-N" was saved."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def check_same_folder(folder: Path, found: Sequence[str | None]) -> None:
+    """RecipeError unless all processes `found` the same checkpoint: they would go on from different steps."""
+    if len(set(found)) > 1:
+        checkpoints = ", ".join(name or "none" for name in found)
+        raise RecipeError(
+            f"{folder} must be on a disk that all processes share, but they do not find the same checkpoint there; "
+            f"by rank: {checkpoints}"
+        )
 
 
 def check_same_recipe(folder: Path, recipe: Recipe) -> None:
@@ -352,7 +399,7 @@ def training_record(
     train: Any = trainer.train_dataset
     described_by = train if isinstance(train, MixtureStream) else train.format["format_kwargs"]["transform"]
     validation: Any = trainer.eval_dataset
-    validations = [entry for entry in state.log_history if "eval_pesq" in entry]
+    by = trainer.teacher if isinstance(trainer, DistillationTrainer) and trainer.method is not None else None
     return {
         "kind": "training",
         "recipe": described,
@@ -360,10 +407,10 @@ def training_record(
         "steps": state.global_step,
         "processes": trainer.args.world_size,
         "parameters": model.num_parameters(),
-        "teacher": describe_model(trainer.teacher) if isinstance(trainer, DistillationTrainer) else None,
+        "teacher": None if by is None else describe_model(by),
         "training_data": described_by.describe(),
         "validation_files": len(validation),
-        "chosen": next((entry for entry in validations if entry["step"] == state.best_global_step), None),
-        "validations": validations,
+        "chosen": trainer.chosen_validation(),
+        "validations": [entry for entry in state.log_history if "eval_pesq" in entry],
         "environment": environment,
     }
