@@ -79,7 +79,10 @@ def test_processes_that_accelerate_launches_share_a_folder(checkpoint, tmp_path,
         (["IN", "IN", "--model", "MODEL"], "source itself"),
         (["NAN", "OUT", "--model", "MODEL"], "NaN"),
         (["IN", "OUT", "--model", "BROKEN"], "the weights output.bias hold NaN or infinity"),
-        (["IN", "OUT", "--model", "MODEL", "--shard", "0/2"], "--shard parts a folder, got the file"),
+        (["IN", "OUT", "--model", "MODEL", "--shard", "0/2"], "--shard is of a folder, got"),
+        (["IN", "OUT", "--model", "MODEL", "--resume"], "--resume is of a folder, got"),
+        (["-", "-", "--stream", "--model", "MODEL", "--batch-size", "2"], "--batch-size is of a folder, got -"),
+        (["IN", "OUT", "--runtime", "onnx", "--device", "cuda"], "--runtime onnx runs on the CPU, got --device cuda"),
     ],
 )
 def test_enhance_bad_input(arguments, message, checkpoint, wav, tmp_path, capsys, monkeypatch):

@@ -85,6 +85,10 @@ def push_model(folder, repo, **options):
     MannerModel.from_pretrained(folder).push_to_hub(repo, **options)
 
 
+def save_and_push(folder, target, repo):
+    MannerModel.from_pretrained(folder).save_pretrained(target, push_to_hub=True, repo_id=repo)
+
+
 def push_and_listen(folder, repo) -> tuple[int, str]:
     with contextlib.redirect_stderr(io.StringIO()) as said:
         return main(["push", folder, repo]), said.getvalue()
@@ -107,7 +111,7 @@ def push_run(folder, repo, output):
         model=MannerModel.from_pretrained(folder), args=args, data_collator=SegmentCollator(1.0, 16000, 0),
         processing_class=MannerFeatureExtractor(),
     )  # fmt: skip
-    trainer.state.best_global_step = 7
+    trainer.state.global_step = 7
     trainer.state.log_history = [{"step": 7, "eval_pesq": 2.5, "eval_stoi": 0.9, "eval_si_sdr": 11.0}]
     trainer.push_to_hub()
 
@@ -173,6 +177,11 @@ def test_a_model_pushed_comes_back_by_id_branch_and_commit(hub, at_home, model, 
     hashes = {"model": weights_hash(model), "other": weights_hash(other)}
     loaded = at_home(load_revisions, "tester/round", None, "other", first)
     assert loaded == [hashes["other"], hashes["other"], hashes["model"]]
+
+
+def test_a_model_saved_and_pushed_at_once_is_complete(hub, at_home, model, tmp_path):
+    at_home(save_and_push, str(save_checkpoint(model, tmp_path / "start")), str(tmp_path / "saved"), "tester/saved")
+    assert hub.files("tester/saved").keys() >= CHECKPOINT | CODE
 
 
 def test_a_run_pushed_says_what_it_is_and_that_it_is_not_measured(hub, at_home, model, tmp_path):

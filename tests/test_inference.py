@@ -16,6 +16,7 @@ from torch import nn
 from mvat_hf.data.audio import AudioError
 from mvat_hf.inference import BLOCK_FRAMES, ChunkedEnhancer, SharedEnhancer, enhance, enhance_file, enhance_folder
 from mvat_hf.models.manner import MannerConfig, MannerModel
+from mvat_hf.models.manner.chunking_manner import evaluating
 
 RATES = (8000, 16000, 22050, 44100, 48000)
 SHORT = {"chunk_seconds": 0.25, "overlap_seconds": 0.05}  # 4000 and 800 samples at 16 kHz, a hop of 3200
@@ -255,6 +256,8 @@ def test_options_out_of_range(options, tmp_path):
     [
         (noise(100), None, "sampling_rate.*got None"),
         (noise(100), 0, "sampling_rate.*got 0"),
+        (noise(100), np.inf, "sampling_rate.*got inf"),
+        (noise(100), "16000", "sampling_rate.*got '16000'"),
         (noise(0), 16000, r"got \(0,\)"),
         (noise(2, 0), 16000, r"got \(2, 0\)"),
         (np.float32(1.0), 16000, "got float32"),
@@ -590,6 +593,30 @@ def test_a_truncated_file_is_enhanced_with_a_word(tmp_path):
     assert soundfile.info(tmp_path / "b.wav").frames == 5000
     with pytest.warns(UserWarning, match=said):
         assert enhance(Fake(), tmp_path / "a.wav").shape == (5000,)
+
+
+def test_a_name_that_is_not_unicode_fails_alone(tmp_path):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "good.wav", noise(900), 16000)
+    for name in (b"good.wav", b"b\xff.wav"):
+        try:
+            (tmp_path / "in" / os.fsdecode(name)).write_bytes((tmp_path / "good.wav").read_bytes())
+        except OSError:
+            pytest.skip("this file system takes no such name")
+    report = enhance_folder(Fake(), tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in report.done] == ["good.wav"]
+    assert [os.fsencode(path.name) for path, _ in report.failed] == [b"b\xff.wav"]
+
+
+def test_the_last_of_several_passes_restores_the_mode(tiny_model):
+    model = tiny_model().train()
+    first, second = evaluating(model), evaluating(model)  # as of two threads
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not any(module.training for module in model.modules())
+    second.__exit__(None, None, None)
+    assert all(module.training for module in model.modules())
 
 
 def test_folders_in_which_all_failed_are_not_left(tmp_path):

@@ -125,6 +125,7 @@ def test_unusable_blocks_change_nothing(model):
         (np.zeros(3, dtype=np.int16), "floating"),
         (np.zeros((2, 3), dtype=np.float32), "blocks of this stream"),
         (np.full(3, np.nan, dtype=np.float32), "3 NaN"),
+        (np.full(3, 1e39), "3 NaN or infinite"),  # in float32
         ([0.0], "list"),
     ):
         with pytest.raises(AudioError, match=message):

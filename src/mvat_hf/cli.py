@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add("push", run_push, "Publish a measured checkpoint on the Hub, with its card and code.")
     command.add_argument("folder", metavar="DIR", type=Path, help="folder with a checkpoint and its card (README.md)")
     command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
-    command.add_argument("--private", action="store_true", help="create the repo as a private one")
+    command.add_argument("--private", action="store_true", help="to a private repo only; it is made if need be")
     command.add_argument("--draft", action="store_true", help="push what is not measured, to a private repo only")
 
     command = add("demo", run_demo, "Serve a page to hear recordings before and after.", extra="demo")
@@ -151,10 +151,12 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
 def run_enhance(options: argparse.Namespace) -> int:
     from .inference import enhance_file, enhance_folder
 
+    if not options.stream and not options.source.exists():
+        raise FileNotFoundError(f"no such file or folder: {options.source}")
+    if options.stream or options.source.is_file():
+        refuse_folder_options(options)
     if options.stream:
         return run_stream(options)
-    if not options.source.exists():
-        raise FileNotFoundError(f"no such file or folder: {options.source}")
     chunking = {
         "dry": options.dry,
         "attenuation_limit": options.attenuation_limit,
@@ -162,8 +164,6 @@ def run_enhance(options: argparse.Namespace) -> int:
         "overlap_seconds": options.overlap_seconds,
         "progress": True,
     }
-    if options.shard and options.source.is_file():
-        raise ValueError(f"--shard parts a folder, got the file {options.source}")
     for name in ("SIGTERM", "SIGHUP"):  # nothing half written stays
         number = getattr(signal, name, signal.SIGTERM)  # Windows knows no SIGHUP
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
@@ -173,7 +173,8 @@ def run_enhance(options: argparse.Namespace) -> int:
         enhance_file(model, options.source, options.target, **chunking)
         print(options.target)
         return 0
-    shard = options.shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ  # as accelerate does
+    shard = options.shard or ((int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched else (0, 1))
     report = enhance_folder(
         model, options.source, options.target, resume=options.resume, shard=shard, batch_size=options.batch_size,
         **chunking,
@@ -181,8 +182,16 @@ def run_enhance(options: argparse.Namespace) -> int:
     for path, reason in report.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
     there = f", {len(report.skipped)} were there" if options.resume else ""
-    print(f"{len(report.done)} files enhanced, {len(report.failed)} failed{there}")
+    part = f" in part {shard[0]} of {shard[1]}" if shard[1] > 1 else ""
+    print(f"{len(report.done)} files enhanced, {len(report.failed)} failed{there}{part}")
     return 1 if report.failed else 0
+
+
+def refuse_folder_options(options: argparse.Namespace) -> None:
+    """ValueError for an option that would do nothing, as there is no folder."""
+    for name in ("resume", "shard", "batch_size"):
+        if getattr(options, name) not in (None, False):
+            raise ValueError(f"--{name.replace('_', '-')} is of a folder, got {options.source}")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -219,6 +228,8 @@ def load_runtime(options: argparse.Namespace) -> Any:
 
     several = options.device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
     device = f"cuda:{os.environ['LOCAL_RANK']}" if several else options.device
+    if options.runtime != "torch" and options.device not in (None, "cpu"):
+        raise ValueError(f"--runtime {options.runtime} runs on the CPU, got --device {options.device}")
     runtime = "onnx" if options.runtime == "torch" else options.runtime  # of a .onnx file
     model = load_model(options.model, device, runtime)
     if options.runtime != "torch" and not options.model.endswith(".onnx"):

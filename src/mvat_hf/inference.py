@@ -36,6 +36,7 @@ from .models.manner.chunking_manner import (
     ChunkedEnhancer,
     array_blocks,
     array_fault,
+    is_rate,
 )
 from .models.manner.folded_manner import weights_fault
 from .runtime import OnnxManner
@@ -274,7 +275,8 @@ def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: 
             ):
                 try:
                     future.result()
-                except (ValueError, OSError, RuntimeError) as error:  # of the file, the disk, libsndfile and torch
+                # of the file, the disk, libsndfile and torch
+                except (ValueError, OSError, RuntimeError, MemoryError) as error:
                     yield futures[future], " ".join(str(error).split())
         except BaseException:
             enhancer.stop()
@@ -286,7 +288,7 @@ def file_seconds(path: Path) -> float:
     """Length by the file's header; 0 if it cannot be read, which is told when it is enhanced."""
     try:
         return soundfile.info(path).duration
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, UnicodeError):  # a name may not be Unicode
         return 0.0
 
 
@@ -302,7 +304,7 @@ def load_model(
     """
     loaded: Any = model
     if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
-        if torch.device(device or "cpu").type != "cpu":
+        if str(device or "cpu").partition(":")[0] != "cpu":
             raise ValueError(f"{model} runs on the CPU, got device {device}")
         return OnnxManner(model, runtime)  # type: ignore[return-value]  # the same face, as far as enhancing goes
     if isinstance(model, (str, Path)):
@@ -345,8 +347,8 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
         audio = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     if not isinstance(audio, np.ndarray):
         raise AudioError(f"audio must be a path, a numpy array or a torch tensor, got {type(audio).__name__}")
-    if sampling_rate is None or not sampling_rate > 0:
-        raise AudioError(f"audio in an array needs its sampling_rate, a number of Hz above 0, got {sampling_rate}")
+    if sampling_rate is None or not is_rate(sampling_rate):
+        raise AudioError(f"audio in an array needs its sampling_rate, a number of Hz above 0, got {sampling_rate!r}")
     if fault := array_fault(audio):
         raise AudioError(fault)
     return audio, sampling_rate

@@ -125,8 +125,10 @@ class StreamingEnhancer:
             raise AudioError(f"a block must be a floating array (time,) or (channels, time), got {got}")
         if self.shape not in (None, block.shape[:-1]):
             raise AudioError(f"blocks of this stream are {(*self.shape, 'time')}, got {block.shape}")
-        check_finite(block, "block")
-        rows = np.atleast_2d(block).astype(np.float32)
+        if not block.size and block.ndim == 2 and not len(block):
+            raise AudioError(f"a block must have at least one channel, got {block.shape}")
+        with np.errstate(over="ignore"):  # what float32 does not hold is infinite there
+            rows = check_finite(np.atleast_2d(block).astype(np.float32), "block")
         if self.shape is None:
             self.shape = block.shape[:-1]
             self.held = self.tail = rows[:, :0]
@@ -155,7 +157,10 @@ def enhance_pcm(enhancer: StreamingEnhancer, source: BinaryIO, target: BinaryIO,
 
     Raises:
         AudioError: the last sample is not whole (all before it was written), or not finite.
+        ValueError: another encoding.
     """
+    if encoding not in PCM:
+        raise ValueError(f"encoding must be one of {', '.join(PCM)}, got {encoding}")
     dtype, rest = PCM[encoding], b""
     scale = FULL_SCALE.get(dtype.name, 1)
     while received := source.read1(READ_BYTES):  # type: ignore[attr-defined]

@@ -77,14 +77,17 @@ def test_a_truncated_file(tmp_path):
         read_audio(tmp_path / "a.flac")
 
 
-@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
-def test_a_truncated_wav_is_refused_though_libsndfile_reads_it(subtype, tmp_path):
-    soundfile.write(tmp_path / "a.wav", noise(5000), 16000, subtype=subtype)
+@pytest.mark.parametrize(
+    ("format", "subtype"),
+    [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("RF64", "PCM_16"), ("W64", "FLOAT"), ("AIFF", "PCM_24"), ("AU", "PCM_16")],
+)
+def test_a_truncated_file_is_refused_though_libsndfile_reads_it(format, subtype, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(5000), 16000, subtype=subtype, format=format)
     whole = (tmp_path / "a.wav").read_bytes()
     assert len(read_mono(tmp_path / "a.wav", 16000)) == 5000
     (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
     assert read_audio(tmp_path / "a.wav")[0].shape[1] < 5000
-    with pytest.raises(AudioError, match=r"a\.wav is truncated: it has \d+ bytes of samples, its header says \d+"):
+    with pytest.raises(AudioError, match=r"a\.wav is truncated: it has \d+ bytes, its header says \d+"):
         read_mono(tmp_path / "a.wav", 16000)
 
 

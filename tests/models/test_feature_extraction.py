@@ -16,6 +16,12 @@ def test_one_recording_is_a_batch_of_one(form):
     np.testing.assert_array_equal(values, AUDIO[None])
 
 
+def test_a_bfloat16_tensor():
+    tensor = torch.from_numpy(AUDIO).bfloat16()
+    values = MannerFeatureExtractor()(tensor, sampling_rate=16000)["input_values"]
+    np.testing.assert_array_equal(values, tensor.float()[None].numpy())
+
+
 @pytest.mark.parametrize("form", [list, tuple, np.stack, lambda rows: [torch.from_numpy(row) for row in rows]])
 def test_batches_keep_their_order(form):
     rows = [AUDIO, -AUDIO, 2 * AUDIO]
@@ -65,6 +71,7 @@ def test_the_rate_must_be_said_and_right(rate, got):
         (np.zeros(0), r"\(0,\)"),
         ([], r"\(0,\)"),
         ([AUDIO, AUDIO[:0]], r"\(0,\)"),
+        (np.zeros((0, 100)), "got none"),
         (np.zeros((1, 2, 100)), r"\(1, 2, 100\)"),
         ([np.zeros((2, 100))], r"\(2, 100\)"),
         (np.float32(1), r"\(\)"),

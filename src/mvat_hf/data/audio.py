@@ -11,6 +11,8 @@ import soxr
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au")
 UNKNOWN_SIZE = 0x7FFFF000  # bytes of samples: a wav header with so many is of a file written through a pipe
+# what libsndfile's log says of a wav, aiff, au, w64 or rf64 file that ends early
+SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
 class AudioError(ValueError):
@@ -56,15 +58,15 @@ def open_audio(source: AudioSource) -> soundfile.SoundFile:
 
 
 def open_whole(source: AudioSource) -> soundfile.SoundFile:
-    """`open_audio`, and AudioError for a wav file that ends before its header says: what there is would pass as whole.
+    """`open_audio`, and AudioError for a file that ends before its header says: what there is would pass as whole.
 
-    Other formats fail when they are decoded.
+    So of uncompressed formats; most others fail when they are decoded, mp3 does not.
     """
     file = open_audio(source)
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)  # libsndfile's log
+    sizes = SHORT.search(file.extra_info)
     if sizes and int(sizes[2]) < int(sizes[1]) < UNKNOWN_SIZE:
         file.close()
-        raise AudioError(f"{source} is truncated: it has {sizes[2]} bytes of samples, its header says {sizes[1]}")
+        raise AudioError(f"{source} is truncated: it has {sizes[2]} bytes, its header says {sizes[1]}")
     return file
 
 

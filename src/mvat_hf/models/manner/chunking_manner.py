@@ -8,8 +8,12 @@ model's own rate nothing but torch and numpy is needed.
 import itertools
 import math
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Real
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -22,6 +26,9 @@ CHUNK_SECONDS, OVERLAP_SECONDS = 10.0, 1.0  # unless others are asked for
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
+# of a model: how many `evaluating` are under way, and which of its modules were in training before the first
+PASSING: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
+CHANGING = threading.Lock()  # of that
 
 
 class ChunkedEnhancer:
@@ -114,6 +121,11 @@ def chunk_samples(chunk_seconds: float | None, overlap_seconds: float, rate: int
     )
 
 
+def is_rate(rate: Any) -> bool:
+    """Whether it can be a sampling rate in Hz: a finite number above 0."""
+    return isinstance(rate, Real) and 0 < float(rate) < math.inf
+
+
 def array_fault(audio: np.ndarray) -> str | None:
     """What keeps an array (..., time) from being enhanced: its shape, dtype or values; None if nothing does."""
     if audio.ndim not in (1, 2, 3) or audio.size == 0:
@@ -193,14 +205,21 @@ def mix_blocks(dry: Iterable[np.ndarray], wet: Iterator[np.ndarray], share: floa
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    """Evaluation mode, and each module in the mode it was in once the last thread that passes through has left."""
+    with CHANGING:
+        others, training = PASSING.get(model, (0, [module for module in model.modules() if module.training]))
+        PASSING[model] = others + 1, training
+        model.eval()
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        with CHANGING:
+            passing, training = PASSING.pop(model)
+            if passing > 1:
+                PASSING[model] = passing - 1, training
+            else:
+                for module in training:
+                    module.training = True
 
 
 @contextmanager

@@ -50,6 +50,8 @@ class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
             got = "no sampling_rate" if sampling_rate is None else f"{sampling_rate} Hz"
             raise ValueError(f"expected audio at {self.sampling_rate} Hz, got {got}: resample, or use mvat_hf.enhance")
         recordings = self._as_list(raw_audio)
+        if not recordings:
+            raise ValueError("expected at least one recording, got none")
         for recording in recordings:
             if recording.ndim != 1 or recording.size == 0:
                 raise ValueError(f"expected mono recordings of shape (time,) with samples, got {recording.shape}")
@@ -73,7 +75,8 @@ class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
 
 def as_array(audio) -> np.ndarray:
     """Numbers, an array or a tensor on any device as a float32 array."""
-    return np.asarray(audio.detach().cpu() if isinstance(audio, torch.Tensor) else audio, dtype=np.float32)
+    # numpy knows no bfloat16
+    return np.asarray(audio.detach().float().cpu() if isinstance(audio, torch.Tensor) else audio, dtype=np.float32)
 
 
 __all__ = ["MannerFeatureExtractor"]

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
-from transformers.utils import logging
+from transformers.utils import FEATURE_EXTRACTOR_NAME, logging
 
 from .configuration_manner import MannerConfig
 from .convolutions_manner import DepthwiseConv1d, FromOneChannel, PointwiseConv, ToOneChannel
@@ -294,6 +294,11 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
         with quiet_transformers():
             super().save_pretrained(save_directory, *args, **kwargs)
 
+    def _get_files_timestamps(self, working_dir):
+        """What is newer is pushed, the feature extractor's file too, which `save_pretrained` saves before it asks."""
+        found = super()._get_files_timestamps(working_dir)
+        return {name: changed for name, changed in found.items() if name != FEATURE_EXTRACTOR_NAME}
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """PyTorch's default; then convolutions are rescaled so that their weights' deviation comes near the scale."""
@@ -362,7 +367,9 @@ class MannerModel(MannerPreTrainedModel):
     ) -> MannerOutput | tuple:
         """
         Args:
-            input_values: noisy audio (B, T) at `config.sampling_rate`, any scale.
+            input_values: noisy audio (B, T) at `config.sampling_rate`. Any scale, but below an RMS of about -45 dBFS
+                the output is turned down too: upstream's normalisation divides by the deviation plus 1e-3 of full scale
+                and multiplies by the deviation.
             labels: clean audio (B, T); adds the enhancement loss L_SE to the output.
             output_view_features: return the view features of every attention block.
             output_hidden_states: return the output of every U-Net level.

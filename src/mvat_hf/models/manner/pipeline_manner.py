@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers.pipelines.base import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from .chunking_manner import FULL_SCALE, ChunkedEnhancer, array_blocks, array_fault, finite_fault
+from .chunking_manner import FULL_SCALE, ChunkedEnhancer, array_blocks, array_fault, finite_fault, is_rate
 
 OPTIONS = ("dry", "attenuation_limit", "chunk_seconds", "overlap_seconds")
 URL_SECONDS = 30  # how long a server may keep silent
@@ -76,8 +76,8 @@ class AudioToAudioPipeline(Pipeline):
             rate = self.model.config.sampling_rate if sampling_rate is None else sampling_rate
         elif sampling_rate not in (None, rate):
             raise ValueError(f"the recording is sampled at {rate} Hz, got sampling_rate={sampling_rate}")
-        if not rate > 0:
-            raise ValueError(f"sampling_rate must be a number of Hz above 0, got {rate}")
+        if not is_rate(rate):
+            raise ValueError(f"sampling_rate must be a number of Hz above 0, got {rate!r}")
         if audio.ndim > 2:
             raise ValueError(f"a recording must be (time,) or (channels, time), got {audio.shape}: pass a list of them")
         if fault := array_fault(audio):
