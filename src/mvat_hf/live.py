@@ -125,7 +125,7 @@ class StreamingEnhancer:
             raise AudioError(f"a block must be a floating array (time,) or (channels, time), got {got}")
         if self.shape not in (None, block.shape[:-1]):
             raise AudioError(f"blocks of this stream are {(*self.shape, 'time')}, got {block.shape}")
-        if not block.size and block.ndim == 2 and not len(block):
+        if block.ndim == 2 and not len(block):
             raise AudioError(f"a block must have at least one channel, got {block.shape}")
         with np.errstate(over="ignore"):  # what float32 does not hold is infinite there
             rows = check_finite(np.atleast_2d(block).astype(np.float32), "block")

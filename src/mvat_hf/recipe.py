@@ -346,10 +346,10 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
     finished &= last is not None and step_of(Path(last)) == trainer.state.global_step
-    if trainer.is_world_process_zero() and not finished:
-        training_curve(trainer.state.log_history, folder / "training_curve.png")
-        write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
     if trainer.is_world_process_zero():
+        if not finished:
+            training_curve(trainer.state.log_history, folder / "training_curve.png")
+            write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
         print(f"{folder} was finished before" if finished else f"saved {folder}")
     trainer.accelerator.wait_for_everyone()
 
@@ -399,7 +399,7 @@ def training_record(
     train: Any = trainer.train_dataset
     described_by = train if isinstance(train, MixtureStream) else train.format["format_kwargs"]["transform"]
     validation: Any = trainer.eval_dataset
-    by = trainer.teacher if isinstance(trainer, DistillationTrainer) and trainer.method is not None else None
+    teacher = trainer.teacher if isinstance(trainer, DistillationTrainer) and trainer.method is not None else None
     return {
         "kind": "training",
         "recipe": described,
@@ -407,7 +407,7 @@ def training_record(
         "steps": state.global_step,
         "processes": trainer.args.world_size,
         "parameters": model.num_parameters(),
-        "teacher": None if by is None else describe_model(by),
+        "teacher": None if teacher is None else describe_model(teacher),
         "training_data": described_by.describe(),
         "validation_files": len(validation),
         "chosen": trainer.chosen_validation(),

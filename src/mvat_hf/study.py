@@ -246,7 +246,7 @@ def render_study(record: Mapping[str, Any]) -> str:
     parts.append(render_answer(methods, methods))
     if parts_of_mvat:
         presets = {preset for preset, _ in parts_of_mvat}
-        whole = {key: cells for key, cells in methods.items() if key in {(preset, "mvat") for preset in presets}}
+        whole = {key: methods[key] for preset in presets if (key := (preset, "mvat")) in methods}
         parts.append(f"The same of MV-AT taken apart, {', '.join(presets)} alone:")
         parts.append(render_answer(whole | parts_of_mvat, methods))
     parts.append("<details><summary>By test set and size</summary>")

@@ -329,10 +329,8 @@ class DistillationTrainer(EnhancementTrainer):
             self.teacher_options |= self.method.forward_options
             self.teacher_options["last_level"] = self.method.last_level(model.config, teacher.config)
             if teacher_cache is not None:
-                precision = "bf16" if self.args.bf16 else "fp16" if self.args.fp16 else "fp32"
-                self.cache = TargetCache(
-                    teacher_cache, teacher, self.method, precision=precision, **self.teacher_options
-                )
+                how = {**self.teacher_options, "bf16": self.args.bf16, "fp16": self.args.fp16}
+                self.cache = TargetCache(teacher_cache, teacher, self.method, **how)
             if self.args.device.type == "cpu":
                 teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
             self.teacher = self.accelerator.prepare_model(self.teacher, evaluation_mode=True)

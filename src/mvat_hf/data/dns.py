@@ -177,12 +177,13 @@ def group_of(path: Path) -> str:
 
 
 def speaker_chances(files: Sequence[Path], folder: Path, power: float) -> np.ndarray | None:
-    """(files,) by which to draw them, for speakers to be heard as `MixingOptions.speaker_power` says; None if alike."""
+    """(files,) for `mixing.drawn`, so that speakers are heard as `MixingOptions.speaker_power` says; None if alike."""
     if power == 1:
         return None
     speakers = [group_of(path.relative_to(folder)) for path in files]
     count = Counter(speakers)
-    return np.array([count[speaker] ** (power - 1) for speaker in speakers])
+    chances = np.array([count[speaker] ** (power - 1) for speaker in speakers])
+    return np.cumsum(chances / np.sum(chances))
 
 
 def hold_out(files: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path]]:

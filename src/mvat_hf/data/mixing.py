@@ -129,9 +129,8 @@ def read_any(files: Iterable[Path], read: Callable[[Path], np.ndarray]) -> np.nd
     raise failed or ValueError("no files to read, expected at least one")
 
 
-def drawn(files: Sequence[Path], rng: np.random.Generator, chances: np.ndarray | None = None) -> Iterator[Path]:
-    """Randomly drawn files without end, all alike or in proportion to `chances` (files,)."""
-    below = None if chances is None else np.cumsum(chances / np.sum(chances))
+def drawn(files: Sequence[Path], rng: np.random.Generator, below: np.ndarray | None = None) -> Iterator[Path]:
+    """Randomly drawn files without end: all alike, or by `below` (files,), the chance of a file or one before it."""
     while True:
         drew = rng.integers(len(files)) if below is None else np.searchsorted(below[:-1], rng.random(), side="right")
         yield files[int(drew)]
@@ -159,7 +158,7 @@ def draw(
     sampling_rate: int,
     rng: np.random.Generator,
     silence: int = 0,
-    chances: np.ndarray | None = None,
+    below: np.ndarray | None = None,
 ) -> np.ndarray:
     """`samples` of audio from files `drawn`, joined with `silence` samples between until the length is reached.
 
@@ -169,7 +168,7 @@ def draw(
     missing = samples
     while missing > 0:
         read = partial(read_span, samples=missing, sampling_rate=sampling_rate, rng=rng)
-        parts.append(read_any(drawn(files, rng, chances), read))
+        parts.append(read_any(drawn(files, rng, below), read))
         missing -= len(parts[-1])
         if silence and missing > 0:
             parts.append(np.zeros(min(silence, missing), dtype=np.float32))
@@ -191,7 +190,7 @@ class Mixer:
         options: see `MixingOptions`.
         seed: another seed, other mixtures.
         responses: impulse responses (time,) of rooms at the sampling rate; needed where reverberation is asked for.
-        chances: (speech files,) in proportion to which they are drawn; None for all alike.
+        below: how the speech files are drawn, see `drawn`.
 
     Raises:
         ValueError: reverberation without responses.
@@ -202,7 +201,7 @@ class Mixer:
     options: MixingOptions = field(default_factory=MixingOptions)
     seed: int = 0
     responses: Sequence[np.ndarray] | ResponseFiles = ()
-    chances: np.ndarray | None = None
+    below: np.ndarray | None = None
 
     def __post_init__(self):
         if self.options.augmentation.reverb_probability > 0 and not len(self.responses):
@@ -254,7 +253,7 @@ class Mixer:
 
     def speech(self, samples: int, rng: np.random.Generator, changes: np.random.Generator) -> np.ndarray:
         """`samples` of the speech, see `draw`."""
-        return self.draw(self.clean, samples, rng, changes, self.chances)
+        return self.draw(self.clean, samples, rng, changes, self.below)
 
     def draw(
         self,
@@ -262,13 +261,13 @@ class Mixer:
         samples: int,
         rng: np.random.Generator,
         changes: np.random.Generator,
-        chances: np.ndarray | None = None,
+        below: np.ndarray | None = None,
     ) -> np.ndarray:
         """`samples` of `files` chosen by `rng`, at a speed and through a filter chosen by `changes`."""
         options, rate = self.options, self.options.sampling_rate
         played = random_speed(options.augmentation.speed_change, rate, changes)
         silence = round(options.silence_seconds * rate)
-        audio = draw(files, -(-samples * played // rate), rate, rng, silence, chances)
+        audio = draw(files, -(-samples * played // rate), rate, rng, silence, below)
         audio = change_speed(audio, played, rate)[:samples]
         return equalise(audio, changes) if changes.random() < options.augmentation.equaliser_probability else audio
 
