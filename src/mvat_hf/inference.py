@@ -38,6 +38,7 @@ from .models.manner.chunking_manner import (
     array_fault,
     is_rate,
 )
+from .models.manner.feature_extraction_manner import from_tensor
 from .models.manner.folded_manner import weights_fault
 from .runtime import OnnxManner
 
@@ -343,8 +344,7 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
             raise AudioError(f"{audio} is sampled at {rate} Hz, got sampling_rate={sampling_rate}")
         return (array[0] if len(array) == 1 else array), rate
     if isinstance(audio, torch.Tensor):
-        tensor = audio.detach().cpu()
-        audio = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        audio = from_tensor(audio)
     if not isinstance(audio, np.ndarray):
         raise AudioError(f"audio must be a path, a numpy array or a torch tensor, got {type(audio).__name__}")
     if sampling_rate is None or not is_rate(sampling_rate):

@@ -75,8 +75,13 @@ class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
 
 def as_array(audio) -> np.ndarray:
     """Numbers, an array or a tensor on any device as a float32 array."""
-    # numpy knows no bfloat16
-    return np.asarray(audio.detach().float().cpu() if isinstance(audio, torch.Tensor) else audio, dtype=np.float32)
+    return np.asarray(from_tensor(audio) if isinstance(audio, torch.Tensor) else audio, dtype=np.float32)
+
+
+def from_tensor(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor on any device, with or without a gradient, as an array; bfloat16, unknown to numpy, as float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 __all__ = ["MannerFeatureExtractor"]

@@ -14,6 +14,7 @@ from transformers.pipelines.base import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .chunking_manner import FULL_SCALE, ChunkedEnhancer, array_blocks, array_fault, finite_fault, is_rate
+from .feature_extraction_manner import from_tensor
 
 OPTIONS = ("dry", "attenuation_limit", "chunk_seconds", "overlap_seconds")
 URL_SECONDS = 30  # how long a server may keep silent
@@ -123,8 +124,7 @@ def read_recording(recording) -> tuple[np.ndarray, float | None]:
     if isinstance(recording, bytes):
         return decode(recording, "the recording")
     if isinstance(recording, torch.Tensor):
-        tensor = recording.detach().cpu()
-        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(), None
+        return from_tensor(recording), None
     if isinstance(recording, np.ndarray):
         return recording, None
     raise ValueError(
