@@ -22,7 +22,8 @@ from .recipe import NOT_PART_OF_A_RECIPE, RecipeError, read_recipe
 from .records import environment, write_json, write_text
 from .report import markdown, paired, show
 
-KEYS = {"title", "recipe", "presets", "seeds", "methods", "ablation"}
+KEYS = {"title", "recipe", "presets", "seeds", "methods"}
+OPTIONAL_KEYS = {"ablation"}
 PLAIN = "none"  # the method that the others are compared with
 Rows = dict[tuple[str, str], list[dict[str, Any]]]  # (preset, name): the cells of all seeds
 DISTILL = Path(__file__).parents[2] / "scripts" / "distill.py"
@@ -60,15 +61,15 @@ class Cell:
 
 def read_study(path: str | Path) -> list[Cell]:
     """
-    The cells of a study: for every seed all sizes by all methods, then the ablation.
+    The cells of a study: for every seed all sizes by all methods, then those of the ablation if it has one.
 
     Raises:
         RecipeError: a key that is missing or unknown, or no method "none" to compare with.
     """
     study = read_recipe(path)
-    if study.keys() != KEYS:
-        differing = ", ".join(sorted(study.keys() ^ KEYS))
-        raise RecipeError(f"{path} must have the keys {', '.join(sorted(KEYS))}; missing or unknown: {differing}")
+    if differing := (study.keys() - OPTIONAL_KEYS) ^ KEYS:
+        expected = f"{', '.join(sorted(KEYS))}, and may have {', '.join(OPTIONAL_KEYS)}"
+        raise RecipeError(f"{path} must have the keys {expected}; missing or unknown: {', '.join(sorted(differing))}")
     if PLAIN not in study["methods"]:
         raise RecipeError(f'{path} needs the method "{PLAIN}", which the others are compared with')
 
@@ -79,9 +80,9 @@ def read_study(path: str | Path) -> list[Cell]:
     for seed in study["seeds"]:
         for preset in study["presets"]:
             cells += [cell(preset, name, seed, own, False) for name, own in study["methods"].items()]
-    for seed in study["seeds"]:
-        ablation = study["ablation"]
-        cells += [cell(ablation["preset"], name, seed, own, True) for name, own in ablation["cells"].items()]
+    if ablation := study.get("ablation"):
+        for seed in study["seeds"]:
+            cells += [cell(ablation["preset"], name, seed, own, True) for name, own in ablation["cells"].items()]
     return cells
 
 
@@ -162,6 +163,7 @@ def collect(cells: Sequence[Cell], folder: Path, title: str, before: Mapping[str
             "recipe": training["recipe"],
             "steps": training["steps"],
             "chosen": training["chosen"],
+            "validations": training["validations"],
             "environment": training["environment"],
             "tests": {},
         }
