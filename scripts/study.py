@@ -2,9 +2,9 @@
 
     python scripts/study.py --dns_root DNS_FOLDER --valentini_root VALENTINI_FOLDER
 
-Runs are kept below `--folder`; the record and the picture are written after every cell. A cell that the record has
-already is not run anew, also where its run is no more, but with `--again`. `--cells TEXT` runs only those whose path
-(PRESET/METHOD/seedN) holds the text.
+Runs are kept below `--folder`; the record and the picture (quality against FLOPs; of a single size, validation over
+steps) are written after every cell. A cell that the record has already is not run anew, also where its run is no more,
+but with `--again`. `--cells TEXT` runs only those whose path (PRESET/METHOD/seedN) holds the text.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mvat_hf import load_dns, load_valentini
 from mvat_hf.errors import USER_ERRORS, one_line
-from mvat_hf.figures import quality_by_method
+from mvat_hf.figures import quality_by_method, validation_by_method
 from mvat_hf.recipe import read_recipe
 from mvat_hf.records import write_json
 from mvat_hf.study import collect, read_record, read_study, recorded, render_study, run_cell
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run also cells that the record has and the folder lacks")
     options = parser.parse_args()
     cells, title = read_study(options.config), read_recipe(options.config)["title"]
+    draw = quality_by_method if len({cell.preset for cell in cells}) > 1 else validation_by_method
     test_sets = {
         "dns test": load_dns(options.dns_root, "test"),
         "valentini test": load_valentini(options.valentini_root, "test"),
@@ -44,7 +45,7 @@ def main() -> None:
             run_cell(cell, options.folder, options.dns_root, test_sets, options.folder / "teacher")
             record = collect(cells, options.folder, title, record)
             write_json(options.output, record)
-            quality_by_method(record, options.output.with_suffix(".png"))
+            draw(record, options.output.with_suffix(".png"))
     print(render_study(collect(cells, options.folder, title, record)))
 
 

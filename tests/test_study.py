@@ -154,6 +154,8 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
     assert {cell["name"] for cell in record["cells"]} == {"none", "mvat", "p 1"}
     assert all(set(cell["tests"]) == {"dns test", "valentini test"} for cell in record["cells"])
     assert record["cells"][0] == first["cells"][0]
+    assert all([entry["step"] for entry in cell["validations"]] == [2] for cell in record["cells"])
+    assert (tmp_path / "study.png").read_bytes()[1:4] == b"PNG"
     assert any((tmp_path / "runs" / "teacher").rglob("*.safetensors"))
     assert collect(read_study(config), tmp_path / "elsewhere", "", {})["cells"] == []
 

@@ -196,6 +196,24 @@ def quality_by_method(record: Mapping[str, Any], path: str | Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def validation_by_method(record: Mapping[str, Any], path: str | Path) -> None:
+    """PESQ-WB, STOI and SI-SDR in validation over the steps, a line for every method of a study's record of one size;
+    the band is the range over seeds."""
+    from .study import rows_of
+
+    figure = Figure(figsize=(5 * len(TITLES), 3.9), layout="constrained")
+    for axis, (metric, title) in zip(figure.subplots(1, len(TITLES)), TITLES.items(), strict=True):
+        for (_, name), cells in rows_of(record, ablation=False).items():
+            seeds = [dict(points_of(cell["validations"], f"eval_{metric}")) for cell in cells]
+            steps = sorted(set.intersection(*(set(seed) for seed in seeds)))
+            values = np.array([[seed[step] for step in steps] for seed in seeds])
+            axis.plot(steps, values.mean(axis=0), marker="o", markersize=4, label=name)
+            axis.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.2)
+        axis.set(title="validation", xlabel="step", ylabel=title)
+    legend_below(figure)
+    figure.savefig(path, dpi=110)
+
+
 def step_times(record: Mapping[str, Any], path: str | Path) -> None:
     """Seconds of the parts of a training step, a bar a system (a record of `scripts/benchmarks/training_step.py`)."""
     rows = list(reversed(record["rows"]))
