@@ -17,6 +17,7 @@ def generator(seed=0):
         ({"reverb_probability": -0.1}, "reverb_probability must be from 0 to 1, got -0.1"),
         ({"clean_probability": 0.6, "noise_probability": 0.5}, "at most 1 together, got 0.6 and 0.5"),
         ({"speed_change": 0.9}, "speed_change must be from 0 to 0.5, got 0.9"),
+        ({"noise_speed_change": -0.1}, "noise_speed_change must be from 0 to 0.5, got -0.1"),
         ({"early_ms": -1}, "early_ms must be at least 0, got -1"),
     ],
 )

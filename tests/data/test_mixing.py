@@ -316,6 +316,7 @@ def test_reverberation_needs_responses(files):
     "options",
     [
         {"speed_change": 0.1},
+        {"noise_speed_change": 0.4},
         {"equaliser_probability": 1},
         {"second_noise_probability": 1},
         {"coloured_noise_probability": 1},
@@ -331,6 +332,14 @@ def test_changes_keep_the_ratio_the_length_and_the_determinism(options, files):
         np.testing.assert_array_equal(noisy, same[1])
         changed += not np.allclose(noisy, before[1], atol=1e-3)
     assert changed > 12  # one of the two noises twice is the same noise
+
+
+def test_the_noise_alone_is_played_at_other_speeds(files):
+    for (clean, noisy), (before, noisy_before) in zip(
+        mixed(files, 10, noise_speed_change=0.5), mixed(files, 10), strict=True
+    ):
+        assert np.corrcoef(clean, before)[0, 1] == pytest.approx(1, abs=1e-5)
+        assert np.corrcoef(noisy - clean, noisy_before - before)[0, 1] < 0.99
 
 
 def test_a_mixer_tells_what_it_is_made_of(files, damaged):

@@ -25,6 +25,9 @@ class Augmentation:
     speed_change: float = option(
         0.0, "dns: speech and noise are each played at 1 +- up to this speed (Ko et al. 2015: 0.1)."
     )
+    noise_speed_change: float = option(
+        0.0, "dns: the noise alone is played at 1 +- up to this speed, where that is more (other noise, same files)."
+    )
     equaliser_probability: float = option(
         0.0, "dns: chance of a random second-order filter on speech and on noise (RNNoise, Valin 2018)."
     )
@@ -60,8 +63,9 @@ class Augmentation:
                     f"{one}_probability and {other}_probability must be at most 1 together, "
                     f"got {chances[0]} and {chances[1]}"
                 )
-        if not 0 <= self.speed_change <= 0.5:
-            raise ValueError(f"speed_change must be from 0 to 0.5, got {self.speed_change}")
+        for name in ("speed_change", "noise_speed_change"):
+            if not 0 <= getattr(self, name) <= 0.5:
+                raise ValueError(f"{name} must be from 0 to 0.5, got {getattr(self, name)}")
         if self.early_ms < 0:
             raise ValueError(f"early_ms must be at least 0, got {self.early_ms}")
 

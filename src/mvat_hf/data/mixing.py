@@ -234,7 +234,7 @@ class Mixer:
             clean = read_any(in_turn, lambda path: read_mono(path, rate))
         else:
             clean = self.speech(round(options.seconds * rate), rng, self.generator(index, SPEECH))
-        noise = self.draw(self.noise, len(clean), rng, self.generator(index, NOISE))
+        noise = self.recorded_noise(len(clean), rng, self.generator(index, NOISE))
         snr_db, level_dbfs = rng.uniform(*options.snr_db), rng.uniform(*options.level_dbfs)
 
         noise = self.add_second_noise(index, self.recorded_or_made(index, noise))
@@ -253,7 +253,14 @@ class Mixer:
 
     def speech(self, samples: int, rng: np.random.Generator, changes: np.random.Generator) -> np.ndarray:
         """`samples` of the speech, see `draw`."""
-        return self.draw(self.clean, samples, rng, changes, self.below)
+        speed_change = self.options.augmentation.speed_change
+        return self.draw(self.clean, samples, rng, changes, speed_change, self.below)
+
+    def recorded_noise(self, samples: int, rng: np.random.Generator, changes: np.random.Generator) -> np.ndarray:
+        """`samples` of the noise, see `draw`."""
+        augmentation = self.options.augmentation
+        speed_change = max(augmentation.speed_change, augmentation.noise_speed_change)
+        return self.draw(self.noise, samples, rng, changes, speed_change)
 
     def draw(
         self,
@@ -261,11 +268,12 @@ class Mixer:
         samples: int,
         rng: np.random.Generator,
         changes: np.random.Generator,
+        speed_change: float,
         below: np.ndarray | None = None,
     ) -> np.ndarray:
         """`samples` of `files` chosen by `rng`, at a speed and through a filter chosen by `changes`."""
         options, rate = self.options, self.options.sampling_rate
-        played = random_speed(options.augmentation.speed_change, rate, changes)
+        played = random_speed(speed_change, rate, changes)
         silence = round(options.silence_seconds * rate)
         audio = draw(files, -(-samples * played // rate), rate, rng, silence, below)
         audio = change_speed(audio, played, rate)[:samples]
@@ -293,7 +301,7 @@ class Mixer:
         rng = self.generator(index, SECOND_NOISE)
         if rng.random() >= self.options.augmentation.second_noise_probability:
             return noise
-        other = self.draw(self.noise, len(noise), rng, rng)
+        other = self.recorded_noise(len(noise), rng, rng)
         return noise + at_level(other, rms_db(noise) + rng.uniform(*SECOND_NOISE_DB))
 
     def hear(self, index: int, speech: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
