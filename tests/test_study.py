@@ -165,11 +165,13 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
 
 
 def test_a_record_stands_for_lost_runs_of_the_same_recipe_only(tmp_path, record):
-    cells = read_study(written(tmp_path / "study.yaml", seeds=[0, 1]))
+    recipe = {"max_steps": 2, "learning_rate": "1e-3", "lr_scheduler_kwargs": '{"num_decay_steps": 5}'}
+    cells = read_study(written(tmp_path / "study.yaml", seeds=[0, 1], recipe=recipe))
     by_key = {(cell.preset, cell.name, cell.seed): cell for cell in cells}
     for row in record["cells"]:
         cell = by_key.get((row["preset"], row["name"], row["seed"]))
-        row["recipe"] = {**cell.recipe, "weight_decay": 0.01} if cell else {}
+        trained = {"learning_rate": 0.001, "lr_scheduler_kwargs": {"num_decay_steps": 5}, "weight_decay": 0.01}
+        row["recipe"] = {**cell.recipe, **trained} if cell else {}
     earlier = {**record, "teacher": None}
     kept = recorded(cells, earlier)
     assert len(kept) == 5 and kept["manner-s-2.2gf/p_1/seed0"] == record["cells"][-1]
