@@ -148,6 +148,7 @@ TABLES = {
     "chunking": ("chunking", render_chunking),
     "training_step": ("training_step", render_training_step),
     "study": ("study", render_study),
+    "study_longer": ("study_longer", render_study),
 }
 
 
