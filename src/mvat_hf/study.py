@@ -56,10 +56,10 @@ class Cell:
     def changed(self, trained: Mapping[str, Any]) -> list[str]:
         """Options that a run by the recipe `trained` had otherwise."""
         bearing = self.recipe.keys() - NOT_PART_OF_A_RECIPE
-        return sorted(name for name in bearing if trained.get(name) != untexted(self.recipe[name]))
+        return sorted(name for name in bearing if trained.get(name) != as_recorded(self.recipe[name]))
 
 
-def untexted(value: Any) -> Any:
+def as_recorded(value: Any) -> Any:
     """An option as a run records it, where YAML has it as text: numbers such as 1e-3, and mappings in JSON."""
     try:
         return json.loads(value) if isinstance(value, str) else value
