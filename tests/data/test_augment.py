@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvat_hf.data.augment import Augmentation, change_speed, coloured_noise, equalise, random_speed
+from mvat_hf.data.augment import Augmentation, change_level, change_speed, coloured_noise, equalise, random_speed
 
 
 def generator(seed=0):
@@ -51,6 +51,17 @@ def test_an_equaliser_is_the_filter_of_its_recursion():
         expected[n] = padded[n] + above @ padded[[n - 1, n - 2]] - below @ expected[[n - 1, n - 2]]
     np.testing.assert_allclose(filtered, expected[2:], atol=1e-5)
     assert filtered.dtype == np.float32 and not np.allclose(filtered, equalise(audio, generator(4)), atol=1e-2)
+
+
+def test_a_change_of_level_leaves_one_side_as_it_is():
+    sides, audio = set(), np.ones(16000, np.float32)
+    for seed in range(40):
+        changed = change_level(audio, 16000, generator(seed))
+        assert changed.dtype == np.float32 and 0.1 - 1e-6 <= changed.min() and changed.max() == 1
+        ramp = np.flatnonzero(np.diff(changed))
+        assert len(ramp) <= 801 and (not len(ramp) or np.ptp(ramp) == len(ramp) - 1)  # one change, in 50 ms
+        sides.add(bool(changed[0] > changed[-1]))
+    assert sides == {True, False}
 
 
 @pytest.mark.parametrize(("slope", "decibels"), [(0, 0), (1, -3), (2, -6)])

@@ -321,6 +321,7 @@ def test_reverberation_needs_responses(files):
         {"second_noise_probability": 1},
         {"coloured_noise_probability": 1},
         {"babble_probability": 1},
+        {"level_change_probability": 1},
     ],
 )
 def test_changes_keep_the_ratio_the_length_and_the_determinism(options, files):

@@ -3,7 +3,7 @@
 The options are fields with their help text, so that a recipe has them under the same names.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ import numpy as np
 from .audio import resample
 
 RING = 512  # samples; the slowest filter of `equalise` is down by more than 100 dB after them
+
+LEVEL_CHANGE_DB = (-20.0, 0.0)
+LEVEL_CHANGE_SECONDS = 0.05
 
 
 def option(default: Any, text: str) -> Any:
@@ -41,6 +44,9 @@ class Augmentation:
         0.0, "dns: chance that the noise is many voices at once, of the training speech (a cafe, a canteen)."
     )
     clean_probability: float = option(0.0, "dns: chance of a mixture without noise.")
+    level_change_probability: float = option(
+        0.0, "dns: chance that the speech before or after a random moment is up to 20 dB quieter: a talker further away."
+    )
     noise_probability: float = option(0.0, "dns: chance of a mixture without speech, whose target is silence.")
     reverb_probability: float = option(
         0.0,
@@ -52,10 +58,10 @@ class Augmentation:
     )
 
     def __post_init__(self):
-        for name in ("equaliser", "second_noise", "coloured_noise", "babble", "clean", "noise", "reverb"):
-            value = getattr(self, f"{name}_probability")
+        for name in (field.name for field in fields(self) if field.name.endswith("_probability")):
+            value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise ValueError(f"{name}_probability must be from 0 to 1, got {value}")
+                raise ValueError(f"{name} must be from 0 to 1, got {value}")
         for one, other in (("clean", "noise"), ("coloured_noise", "babble")):  # a mixture is one of them or neither
             chances = getattr(self, f"{one}_probability"), getattr(self, f"{other}_probability")
             if sum(chances) > 1:
@@ -99,6 +105,14 @@ def equalise(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     delay = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)  # z^-1 on the unit circle
     response = (1 + above[0] * delay + above[1] * delay**2) / (1 + below[0] * delay + below[1] * delay**2)
     return np.fft.irfft(np.fft.rfft(audio, size) * response, size)[: len(audio)].astype(np.float32)
+
+
+def change_level(audio: np.ndarray, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """`audio` (time,), before or after a random moment up to 20 dB quieter; the change takes 50 ms."""
+    moment, quieter_db = rng.integers(len(audio)), rng.uniform(*LEVEL_CHANGE_DB)
+    time = (np.arange(len(audio)) - moment) / (LEVEL_CHANGE_SECONDS * sampling_rate)
+    changed = np.clip(time, 0, 1) if rng.random() < 0.5 else np.clip(-time, 0, 1)
+    return (audio * 10 ** (quieter_db * changed / 20)).astype(np.float32)
 
 
 def coloured_noise(samples: int, slope: float, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:

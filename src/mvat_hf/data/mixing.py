@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .audio import AudioError, describe_files, open_audio, read_frames, read_mono, resample
-from .augment import Augmentation, change_speed, coloured_noise, equalise, random_speed
+from .augment import Augmentation, change_level, change_speed, coloured_noise, equalise, random_speed
 from .levels import EPS, active_db, at_level, rms_db
 from .reverb import ResponseFiles, reverberate
 
@@ -29,7 +29,7 @@ VOICE_DB = (-6.0, 0.0)  # level of a voice relative to the loudest possible
 SECOND_NOISE_DB = (-10.0, 0.0)  # level of a second noise relative to the first
 ATTEMPTS = 100  # files that are tried before a mixture is given up
 # what draws from a generator of its own; numbers above 0, which a seed's trailing zeros would not tell from none
-SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, MADE_NOISE = range(1, 7)
+SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, MADE_NOISE, LEVEL = range(1, 8)
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class Mixer:
         snr_db, level_dbfs = rng.uniform(*options.snr_db), rng.uniform(*options.level_dbfs)
 
         noise = self.add_second_noise(index, self.recorded_or_made(index, noise))
-        clean, heard = self.hear(index, clean)
+        clean, heard = self.hear(index, self.nearer_or_further(index, clean))
         part, augmentation = self.generator(index, PARTS).random(), options.augmentation
         if part < augmentation.clean_probability:
             noise = np.zeros_like(noise)
@@ -303,6 +303,13 @@ class Mixer:
             return noise
         other = self.recorded_noise(len(noise), rng, rng)
         return noise + at_level(other, rms_db(noise) + rng.uniform(*SECOND_NOISE_DB))
+
+    def nearer_or_further(self, index: int, speech: np.ndarray) -> np.ndarray:
+        """`speech` (time,), sometimes with a change of its level."""
+        rng = self.generator(index, LEVEL)
+        if rng.random() >= self.options.augmentation.level_change_probability:
+            return speech
+        return change_level(speech, self.options.sampling_rate, rng)
 
     def hear(self, index: int, speech: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(target, heard), each (time,): `speech` itself, or sometimes what a room makes of it."""
