@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mvat_hf.data.audio import find_audio, read_mono
+from mvat_hf.data.audio import AudioError, find_audio, read_mono
 from mvat_hf.data.pairs import load_pairs
 from mvat_hf.evaluation import evaluate, examples_of
 from mvat_hf.export import export_onnx
@@ -114,7 +114,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(folder, tmp_path):
     timed = 4  # the real-time factor is measured anew
     assert len(again.calls) - timed == 3 - kept
     assert [system["scores"] for system in resumed["systems"]] == [system["scores"] for system in whole["systems"]]
-    assert not journal.exists()
+    assert len(journal.read_text().splitlines()) == 1 + 2 * 3  # it goes when the record is on disk
 
 
 def test_a_journal_of_another_evaluation_is_not_used(folder, tmp_path):
@@ -232,6 +232,18 @@ def test_dns_files_are_found_by_fileid(tmp_path):
     soundfile.write(tmp_path / "model_x_fileid_7.wav", np.ones(10) / 2, RATE)
     item = {"id": "fileid_7", "name": "clnsp1_fileid_7", "noisy": np.zeros(10)}
     assert FolderSystem(tmp_path)(item, RATE).shape == (10,)
+
+
+def test_files_of_sub_folders_are_not_taken_for_one_another(tmp_path):
+    for name in ("a/001", "b/001", "c/002"):
+        (tmp_path / name).parent.mkdir()
+        soundfile.write(tmp_path / f"{name}.wav", np.full(10, ord(name[0]) / 256), RATE)
+    system, item = FolderSystem(tmp_path), {"noisy": np.zeros(10)}
+    assert system({**item, "id": "b/001", "name": "001"}, RATE)[0] == pytest.approx(ord("b") / 256)
+    for unknown in ("d/001", "d/002"):
+        with pytest.raises(AudioError, match=f"no file named {unknown}, expected one"):
+            system({**item, "id": unknown, "name": unknown[2:]}, RATE)
+    assert system({**item, "id": "002", "name": "002"}, RATE)[0] == pytest.approx(ord("c") / 256)
 
 
 def test_examples_are_the_best_median_and_worst_file(folder):

@@ -257,6 +257,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         systems, dataset, name=name, metrics=metrics, processes=options.processes, journal=journal, progress=True
     )
     write_report(options.output, record)
+    journal.unlink(missing_ok=True)
     first = next(iter(systems.values()), None)
     draw_report(options.output, record, {} if first is None else examples_of(record, first, dataset))
     print(render_table(record))

@@ -49,7 +49,7 @@ def evaluate(
         metrics: keys of `metrics.scoring.METRICS`.
         processes: that score; one per core by default. The scores do not depend on it.
         journal: file that keeps every score as soon as it is there: the same evaluation goes on from it after a kill.
-            It is removed at the end.
+            Remove it when the record is written.
         progress: show a bar if standard error is a terminal.
 
     Returns:

@@ -19,8 +19,8 @@ class Journal:
     """
     The scores of one evaluation by (row, index of the file), in memory and in a file of JSON lines; a context manager.
 
-    The first line names the evaluation; a journal of another one, or a line that a kill cut short, is dropped. The file
-    goes when the block ends, and stays when an error ends it.
+    The first line names the evaluation; a journal of another one, or a line that a kill cut short, is dropped. Whoever
+    has written the record of the evaluation removes the file.
 
     Args:
         path: of the file; None keeps the scores in memory only.
@@ -43,11 +43,9 @@ class Journal:
             self.file = self.path.open("a")
         return self
 
-    def __exit__(self, error, *_):
-        if self.path is not None and self.file is not None:
+    def __exit__(self, *_):
+        if self.file is not None:
             self.file.close()
-            if error is None:
-                self.path.unlink()
 
     def add(self, row: str, index: int, score: FileScore) -> None:
         """Keep a score."""

@@ -87,7 +87,8 @@ class PeerSystem:
 
 class FolderSystem:
     """
-    Files that were enhanced before, found by the name of the noisy file, else by the item's id, else by "fileid_N".
+    Files that were enhanced before, found by the item's id (path below the folder, or "fileid_N"), else by the name of
+    the noisy file; what is in a sub-folder, "a/001", by its whole id alone.
 
     Args:
         folder: with audio files of any suffix and rate, at any depth.
@@ -109,10 +110,11 @@ class FolderSystem:
                 self.files.setdefault(key, []).append(path)
 
     def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
-        found = next((self.files[key] for key in (item["name"], item["id"]) if key in self.files), [])
+        keys = [item["id"]] if "/" in item["id"] else [item["id"], item["name"]]
+        found = next((self.files[key] for key in keys if key in self.files), [])
         if len(found) != 1:
             named = f"{len(found)} files" if found else "no file"
-            raise AudioError(f"{self.folder} has {named} named {item['name']} or {item['id']}, expected one")
+            raise AudioError(f"{self.folder} has {named} named {' or '.join(dict.fromkeys(keys))}, expected one")
         audio = read_mono(found[0], sampling_rate)
         if len(audio) != len(item["noisy"]):
             raise AudioError(f"{found[0]} has {len(audio)} samples, the noisy file {len(item['noisy'])}")
