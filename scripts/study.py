@@ -43,10 +43,10 @@ def main() -> None:
         if options.cells in cell.path and cell.path not in done:
             print(cell.path, flush=True)
             run_cell(cell, options.folder, options.dns_root, test_sets, options.folder / "teacher")
-            record = collect(cells, options.folder, title, record)
+            record = collect(cells, options.folder, title, record, test_sets)
             write_json(options.output, record)
             draw(record, options.output.with_suffix(".png"))
-    print(render_study(collect(cells, options.folder, title, record)))
+    print(render_study(collect(cells, options.folder, title, record, test_sets)))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ import yaml
 
 from mvat_hf.figures import quality_by_method
 from mvat_hf.recipe import RecipeError
-from mvat_hf.study import collect, gain, read_record, read_study, recorded, render_study
+from mvat_hf.study import collect, gain, read_record, read_study, recorded, render_study, run_cell
 
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = sorted((REPOSITORY / "scripts" / "recipes" / "study").glob("*.yaml"))
+TESTS = ("dns test", "valentini test")
 METHODS = {"cpu": {"none", "output", "at", "mvat"}, "longer": {"none", "at", "mvat"}}  # of those studies
 STUDY = {
     "title": "A small study.",
@@ -158,11 +159,36 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
     assert all([entry["step"] for entry in cell["validations"]] == [2] for cell in record["cells"])
     assert (tmp_path / "study.png").read_bytes()[1:4] == b"PNG"
     assert any((tmp_path / "runs" / "teacher").rglob("*.safetensors"))
-    assert collect(read_study(config), tmp_path / "elsewhere", "", {})["cells"] == []
+    assert collect(read_study(config), tmp_path / "elsewhere", "", {}, TESTS)["cells"] == []
+
+    half = tmp_path / "runs" / "manner-s-2.2gf" / "none" / "seed0" / "valentini_test.json"
+    half.rename(tmp_path / "kept.json")  # as after a kill between the two test sets
+    assert [cell["name"] for cell in collect(read_study(config), tmp_path / "runs", "", {}, TESTS)["cells"]] == [
+        "mvat", "p 1",
+    ]  # fmt: skip
+    (tmp_path / "kept.json").rename(half)
 
     (tmp_path / "runs").rename(tmp_path / "lost")
     assert run() == record and not (tmp_path / "runs").exists()
     assert run("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
+
+
+def test_a_training_that_dies_is_told(tmp_path, monkeypatch):
+    cell = read_study(written(tmp_path / "study.yaml"))[0]
+    log = tmp_path / cell.path / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("what an earlier try said\n")
+    script = tmp_path / "distill.py"
+    monkeypatch.setattr("mvat_hf.study.DISTILL", script)
+    for source, says in (("import os; os.kill(os.getpid(), 9)", "-9: it said nothing"), ("exit('a, b')", "1: a, b")):
+        script.write_text(source)
+        with pytest.raises(RecipeError, match=f"none/seed3 failed with exit status {says}"):
+            run_cell(cell, tmp_path, tmp_path, {}, None)
+
+
+def test_options_that_yaml_has_as_text_are_the_same(tmp_path):
+    cell = read_study(written(tmp_path / "study.yaml", recipe={"attention_levels": "2"}))[0]
+    assert cell.changed({**cell.recipe}) == [] and cell.changed({**cell.recipe, "attention_levels": "1"})
 
 
 def test_a_record_stands_for_lost_runs_of_the_same_recipe_only(tmp_path, record):
@@ -176,7 +202,8 @@ def test_a_record_stands_for_lost_runs_of_the_same_recipe_only(tmp_path, record)
     earlier = {**record, "teacher": None}
     kept = recorded(cells, earlier)
     assert len(kept) == 5 and kept["manner-s-2.2gf/p_1/seed0"] == record["cells"][-1]
-    assert collect(cells, tmp_path, "", earlier)["cells"] == [kept[cell.path] for cell in cells if cell.path in kept]
+    kept_rows = [kept[cell.path] for cell in cells if cell.path in kept]
+    assert collect(cells, tmp_path, "", earlier, TESTS)["cells"] == kept_rows
     record["cells"][0]["recipe"]["max_steps"] = 3
     assert recorded(cells, earlier).keys() == kept.keys() - {"manner-s-2.2gf/none/seed0"}
 

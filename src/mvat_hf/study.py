@@ -7,7 +7,7 @@ A study is a YAML file (`scripts/recipes/study/`): a recipe that all cells share
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -56,7 +56,7 @@ class Cell:
     def changed(self, trained: Mapping[str, Any]) -> list[str]:
         """Options that a run by the recipe `trained` had otherwise."""
         bearing = self.recipe.keys() - NOT_PART_OF_A_RECIPE
-        return sorted(name for name in bearing if trained.get(name) != as_recorded(self.recipe[name]))
+        return sorted(name for name in bearing if as_recorded(trained.get(name)) != as_recorded(self.recipe[name]))
 
 
 def as_recorded(value: Any) -> Any:
@@ -112,16 +112,27 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
         recipe = write_text(own / "cell.yaml", yaml.safe_dump(dict(cell.recipe)))
         command = [sys.executable, str(DISTILL), "--config", str(recipe), "--data_root", str(data_root)]
         command += ["--output_dir", str(own), *(["--teacher_cache", str(cache)] if cache else [])]
-        with (own / "log.txt").open("a") as log:
-            if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
-                raise RecipeError(f"{cell.path} failed: {(own / 'log.txt').read_text().strip().splitlines()[-1]}")
+        log = own / "log.txt"
+        earlier = log.stat().st_size if log.is_file() else 0
+        with log.open("a") as output:
+            status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        if status:
+            said = log.read_bytes()[earlier:].decode(errors="replace").split("\n")
+            last = next((line for line in reversed(said) if line.strip()), "it said nothing")
+            raise RecipeError(f"{cell.path} failed with exit status {status}: {last}")
     if changed := cell.changed(json.loads((own / "results.json").read_text())["recipe"]):
         raise RecipeError(f"{own} holds a run with other {', '.join(changed)}: choose another folder")
     for name, dataset in test_sets.items():
-        record = own / f"{name.replace(' ', '_')}.json"
+        record = test_record(own, name)
         if not record.is_file():
             journal = record.with_suffix(".jsonl")
             write_json(record, evaluate({"student": own}, dataset, name=name, metrics=QUICK, journal=journal))
+            journal.unlink(missing_ok=True)
+
+
+def test_record(run: Path, name: str) -> Path:
+    """Where a run keeps its record of a test set."""
+    return run / f"{name.replace(' ', '_')}.json"
 
 
 def read_record(path: Path, test_sets: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,8 +156,10 @@ def recorded(cells: Sequence[Cell], record: Mapping[str, Any]) -> dict[str, dict
     return {cell.path: row for cell, row in found if row and not cell.changed(row["recipe"])}
 
 
-def collect(cells: Sequence[Cell], folder: Path, title: str, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a study: every finished cell with its validation and scores by file.
+def collect(
+    cells: Sequence[Cell], folder: Path, title: str, before: Mapping[str, Any], test_sets: Iterable[str]
+) -> dict[str, Any]:
+    """The record of a study: every cell that is measured on all `test_sets`, with its validation and scores by file.
 
     Args:
         before: an earlier record, or nothing; its rows stand for the cells that `folder` lacks, so that a study goes on
@@ -157,8 +170,8 @@ def collect(cells: Sequence[Cell], folder: Path, title: str, before: Mapping[str
     tests: dict[str, Any] = dict(before.get("tests", {})) if kept else {}
     teacher = before["teacher"] if kept else None
     for cell in cells:
-        paths = sorted((folder / cell.path).glob("*_test.json"))
-        if not paths:
+        paths = [test_record(folder / cell.path, name) for name in test_sets]
+        if not all(path.is_file() for path in paths):
             found += [kept[cell.path]] if cell.path in kept else []
             continue
         training = json.loads((folder / cell.path / "results.json").read_text())
