@@ -174,20 +174,25 @@ def render_training(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+# options that the validation mixtures depend on too
+VALIDATION_RANGES = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr")
+
+
 def render_trials(path: Path) -> list[str]:
     """What differed between short runs and how they validated, under a heading; nothing without a record.
 
-    A table for every kind of run: of the same model, first weights, seed and validation files.
+    A table for every kind of run: of the same model, first weights, seed and validation mixtures.
     """
     if not path.is_file():
         return []
     kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for trial in json.loads(path.read_text()):
         recipe = trial["recipe"]
-        kind = (recipe["preset"], recipe.get("init_from"), trial["seed"], trial["validation_files"])
+        validation = (trial["validation_files"], *(recipe.get(name) for name in VALIDATION_RANGES))
+        kind = (recipe["preset"], recipe.get("init_from"), trial["seed"], validation)
         kinds.setdefault(kind, []).append(trial)
     parts = ["### What was tried"]
-    for (preset, weights, _, files), trials in kinds.items():
+    for (preset, weights, _, (files, *_)), trials in kinds.items():
         begun = f"from {weights}" if weights else "from the first step on"
         runs = f"Short runs of {preset} {begun}, on the same mixtures" if trials[1:] else f"A run of {preset} {begun}"
         parts.append(f"{runs}, validated on {files} files:\n\n{trials_table(trials)}")

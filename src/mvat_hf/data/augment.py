@@ -45,7 +45,7 @@ class Augmentation:
     )
     clean_probability: float = option(0.0, "dns: chance of a mixture without noise.")
     level_change_probability: float = option(
-        0.0, "dns: chance that the speech before or after a random moment is up to 20 dB quieter: a talker further away."
+        0.0, "dns: chance that the speech before or after a random moment is up to 20 dB quieter: from further away."
     )
     noise_probability: float = option(0.0, "dns: chance of a mixture without speech, whose target is silence.")
     reverb_probability: float = option(
@@ -58,7 +58,7 @@ class Augmentation:
     )
 
     def __post_init__(self):
-        for name in (field.name for field in fields(self) if field.name.endswith("_probability")):
+        for name in (option.name for option in fields(self) if option.name.endswith("_probability")):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {value}")

@@ -47,7 +47,8 @@ def load_dns(
         split: "train" and "validation": see `source`; "test" or "no_reverb", "with_reverb": the synthetic test sets.
         source: of training and validation. "mixed": training mixtures made on the fly from `clean` and `noise`; fixed
             validation mixtures, never augmented, of the whole files of `clean_valid` (else of a tenth of the speakers)
-            with a tenth of the noise types, both held out of training. "synthesised": the pairs of
+            with a tenth of the noise types, both held out of training, at SNRs and levels of the same ranges as in
+            training: runs that differ in these validate on other mixtures. "synthesised": the pairs of
             `training/{clean,noisy}` by fileid, without a tenth of the readers (else of the pairs) for validation. By
             default "mixed" where there is a `clean` folder.
         streaming: an endless `MixtureStream` of the training mixtures; see there how it is split and resumed.
