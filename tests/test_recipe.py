@@ -70,6 +70,7 @@ def test_described_options_are_those_that_were_set_and_matter(tmp_path):
         "--beta",
         "0.5",
         "--output_dir=elsewhere",
+        "--hub_token=secret",
         "--learning_rate=1e-3",
     ]
     assert parse_recipe(KINDS, options).described() == {"beta": 0.5, "hidden_size": 24, "learning_rate": 1e-3}
@@ -80,6 +81,7 @@ def test_another_recipe_is_told_from_the_same_one_with_its_defaults_spelt_out(tm
     check_same_recipe(tmp_path, parse_recipe(KINDS, ["--beta=0.5"]))
     (tmp_path / "recipe.yaml").write_text("beta: 0.1\n")
     check_same_recipe(tmp_path, parse_recipe(KINDS, []))
+    check_same_recipe(tmp_path, parse_recipe(KINDS, ["--seed=42"]))
     with pytest.raises(RecipeError, match="other beta, seed"):
         check_same_recipe(tmp_path, parse_recipe(KINDS, ["--beta=0.5", "--seed=3"]))
 
@@ -170,6 +172,17 @@ def test_options_of_augmentation_reach_their_part():
     assert (collator.seconds, collator.seed, collator.augmentation) == (2, 5, BatchAugmentation(band_mask=0.2))
     with pytest.raises(ValueError, match="band_mask must be from 0 to 1, got 2"):
         DataArguments(band_mask=2).collator(16000, 5)
+
+
+def test_options_of_mixing_are_refused_where_nothing_is_mixed(tmp_path):
+    for kind in ("clean", "noisy"):
+        (tmp_path / "training" / kind).mkdir(parents=True)
+        for number in range(2):
+            soundfile.write(tmp_path / "training" / kind / f"a_fileid_{number}.wav", np.ones(10) / 2, 16000)
+    options = {"dataset": "dns", "data_root": str(tmp_path)}
+    assert len(DataArguments(**options).load(0, 10, 16000)[0]) == 1
+    with pytest.raises(RecipeError, match="synthesised already"):
+        DataArguments(**options, snr_low=-5).load(0, 10, 16000)
 
 
 def test_streaming_data_of_a_recipe():

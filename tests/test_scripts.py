@@ -129,12 +129,32 @@ def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher)
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
     again = launch("train.py", *config, data_root=data, output_dir=teacher, **SHORT)
     assert again.returncode == 0, again.stderr[-2000:]
-    assert "continuing from" in again.stdout and "was finished before" in again.stdout
+    assert "continuing from" not in again.stdout and "was finished before" in again.stdout
     assert (teacher / "results.json").read_bytes() == record
     other = launch("train.py", *config, data_root=data, output_dir=teacher, **{**SHORT, "hidden_size": 8})
     assert other.returncode != 0
     assert "holds a run with other hidden_size" in other.stderr
     assert (teacher / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_that_was_killed_at_its_end_is_recorded_without_another_step(data, tmp_path):
+    folder = tmp_path / "run"
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    options = {**SHORT, "data_root": data, "output_dir": folder, "streaming": True, "one_cycle": True}
+    done = launch("train.py", *config, **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights, record = (folder / "model.safetensors").read_bytes(), json.loads((folder / "results.json").read_text())
+    (folder / "model.safetensors").unlink()
+    (folder / "results.json").unlink()
+    again = launch("train.py", *config, **options)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert json.loads((folder / "results.json").read_text()) == record
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    other = launch("train.py", *config, **options, snr_weight=5)
+    assert other.returncode != 0 and "holds a model, and no checkpoint to go on from" in other.stderr
+    assert (folder / "model.safetensors").read_bytes() == weights
 
 
 def test_bad_input_is_one_line_and_writes_nothing(data, tmp_path):

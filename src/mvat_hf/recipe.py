@@ -15,13 +15,13 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import yaml
 from accelerate.utils import gather_object
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainerState
 
 from .cores import usable_cores
 from .data.augment import Augmentation
 from .data.batch_augmentation import AugmentingCollator, BatchAugmentation
 from .data.dns import load_dns
-from .data.mixing import MixingOptions
+from .data.mixing import Mixer, MixingOptions
 from .data.reverb import Rooms
 from .data.segments import hop_segments
 from .data.streaming import MixtureStream
@@ -31,7 +31,7 @@ from .losses import METHODS, DistillationMethod, build_method
 from .losses.attention_transfer import SIDES, VIEWS
 from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
 from .records import environment, weights_hash, write_json, write_text
-from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
+from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer, FollowFolder
 
 Part = TypeVar("Part", Augmentation, BatchAugmentation, Rooms)
 
@@ -150,6 +150,12 @@ class DataArguments(Augmentation, BatchAugmentation, Rooms):
         train = load_dns(
             self.data_root, "train", seed=seed, size=size, streaming=self.streaming, rooms=self.part(Rooms), **options
         )
+        mixes = isinstance(train, MixtureStream) or isinstance(train.format["format_kwargs"]["transform"], Mixer)
+        if not mixes and options["mixing"] != MixingOptions(self.segment_seconds):
+            raise RecipeError(
+                f"{self.data_root} gives pairs that are synthesised already, which options of mixing do not change: "
+                "expected speed_change, snr_low and the like at their defaults"
+            )
         return train, load_dns(self.data_root, "validation", **options)
 
     def _load_valentini(self, seed: int, mixtures: int | None, sampling_rate: int):
@@ -230,10 +236,11 @@ class Recipe:
         return {name: self.value(name) for name in sorted(self.given - NOT_PART_OF_A_RECIPE)}
 
 
-# where and how fast a run goes, not what it computes
+# where and how fast a run goes and who gets it, not what it computes; a token is for no file
 NOT_PART_OF_A_RECIPE = {
     "config", "data_root", "cache_dir", "output_dir", "logging_steps", "disable_tqdm", "scoring_processes",
-    "dataloader_num_workers", "report_to", "save_total_limit", "teacher_cache",
+    "dataloader_num_workers", "report_to", "save_total_limit", "teacher_cache", "push_to_hub", "hub_token",
+    "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision",
 }  # fmt: skip
 
 
@@ -326,32 +333,55 @@ def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments)
 def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
 
-    Of a finished run, the record stays as it is.
+    A finished run stays as it is.
 
     Raises:
-        RecipeError: the output folder holds a run of another recipe, or is not the same for all processes.
+        RecipeError: the output folder holds a run of another recipe, or a model and no checkpoint to go on from, or is
+            not the same for all processes; or `resume_from_checkpoint` is set.
     """
+    if trainer.args.resume_from_checkpoint is not None:
+        raise RecipeError("resume_from_checkpoint cannot be set: a run goes on from what its output_dir holds")
     folder = Path(str(trainer.args.output_dir))
     last = last_checkpoint(folder)
     if trainer.args.world_size > 1:
         check_same_folder(folder, gather_object([last and Path(last).name]))
     if last is not None:
         check_same_recipe(folder, recipe)
-    finished = (folder / "results.json").is_file()
+    elif (folder / "model.safetensors").is_file():
+        raise RecipeError(f"{folder} holds a model, and no checkpoint to go on from: choose another output_dir")
+    trained = last is not None and take_finished(trainer, Path(last))
+    if trained and (folder / "results.json").is_file():
+        if trainer.is_world_process_zero():
+            print(f"{folder} was finished before")
+        return
     if trainer.is_world_process_zero():
         if last is not None:
             print(f"continuing from {last}")
         write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.described()))
     start = environment()  # the code that runs is the code of now, whatever the checkout holds at the end
-    trainer.train(resume_from_checkpoint=last)
+    if not trained:
+        trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
-    finished &= last is not None and step_of(Path(last)) == trainer.state.global_step
     if trainer.is_world_process_zero():
-        if not finished:
-            training_curve(trainer.state.log_history, folder / "training_curve.png")
-            write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
-        print(f"{folder} was finished before" if finished else f"saved {folder}")
+        training_curve(trainer.state.log_history, folder / "training_curve.png")
+        write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
+        print(f"saved {folder}")
     trainer.accelerator.wait_for_everyone()
+
+
+def take_finished(trainer: EnhancementTrainer, last: Path) -> bool:
+    """Whether the checkpoint `last` is of the last step; the trainer then has what `train` would leave it with.
+
+    transformers, asked to go on from there, takes another step where an epoch is longer than the run.
+    """
+    state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        return False
+    trainer.state = state
+    FollowFolder().on_train_begin(trainer.args, state, trainer.control)
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    trainer._load_from_checkpoint(best or str(last))
+    return True
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -379,7 +409,8 @@ def check_same_recipe(folder: Path, recipe: Recipe) -> None:
     """RecipeError unless the run in `folder` has the options of `recipe`."""
     previous = read_recipe(folder / "recipe.yaml") if (folder / "recipe.yaml").is_file() else {}
     current = recipe.described()
-    changed = [name for name in current if previous.get(name) != current[name]]
+    defaults = {option.name: option.default for part in recipe for option in dataclasses.fields(part)}
+    changed = [name for name in current if previous.get(name, defaults[name]) != current[name]]
     changed += [name for name in previous if name not in current and previous[name] != recipe.value(name)]
     if changed:
         raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")

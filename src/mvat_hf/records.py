@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+import uuid
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ def write_text(path: str | Path, text: str) -> Path:
     """Write `text` under a temporary name and rename it: a reader sees the old file or the new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         temporary.write_text(text)
         os.replace(temporary, path)

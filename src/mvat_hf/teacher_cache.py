@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class TargetCache:
 def keep(path: Path, targets: dict[str, Tensor]) -> None:
     """Write `targets` to `path` in one piece."""
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
         save_file({name: target.cpu().contiguous() for name, target in targets.items()}, temporary)
         os.replace(temporary, path)

@@ -45,7 +45,8 @@ class EnhancementArguments(TrainingArguments):
     greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     one_cycle: bool = field(
-        default=False, metadata={"help": "torch's OneCycleLR up to learning_rate in the place of lr_scheduler_type."}
+        default=False,
+        metadata={"help": "torch's OneCycleLR in place of lr_scheduler_type; it moves adam_beta1 too."},
     )
     muon_learning_rate: float = field(
         default=0.0, metadata={"help": "Learning rate of Muon for matrices, AdamW for the rest; 0: optim for all."}

@@ -82,6 +82,12 @@ def test_methods_are_their_formulas(student, teacher, audio):
     assert one_view(*outputs) == multi_view_attention_transfer(*both, 3, ("channel_view",))
 
 
+@pytest.mark.parametrize("name", ["at", "mvat"])
+def test_an_exponent_without_a_gradient_at_zero_is_refused(name):
+    with pytest.raises(ValueError, match="p must be at least 1, got 0.5"):
+        build_method(name, p=0.5)
+
+
 @torch.no_grad()
 def test_sides_and_views_leave_out_the_others(student, teacher, audio):
     outputs = [model(audio, output_view_features=True) for model in (student, teacher)]

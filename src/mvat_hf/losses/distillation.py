@@ -60,6 +60,8 @@ class LevelMatching(DistillationMethod):
 
     def __init__(self, p: float = 2):
         super().__init__()
+        if p < 1:
+            raise ValueError(f"p must be at least 1, got {p}: below, |F|^p has no gradient where features are 0")
         self.p = p
 
     def check(self, student: MannerConfig, teacher: MannerConfig) -> None:
