@@ -190,3 +190,14 @@ def test_find_audio(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     assert find_audio(tmp_path) == sorted(tmp_path / name for name in names)
     assert find_audio(str(tmp_path / "a" / "deep")) == [tmp_path / "a" / "deep" / "er" / "x.mp3"]
+
+
+def test_find_audio_follows_links(tmp_path):
+    for name in ("elsewhere/x.wav", "here/.hidden/x.wav", "here/a/y.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "here" / "a" / "loop").symlink_to(tmp_path / "here")
+    (tmp_path / "here" / "broken.wav").symlink_to(tmp_path / "nothing")
+    names = ["a/y.wav", "broken.wav", "linked/x.wav"]
+    assert find_audio(tmp_path / "here") == [tmp_path / "here" / name for name in names]

@@ -1,6 +1,7 @@
 """Reading, checking and resampling audio. Audio here is float32 (channels, time) in [-1, 1]."""
 
 import io
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -126,12 +127,20 @@ def read_mono(source: AudioSource, sampling_rate: int, start: int = 0, length: i
 
 
 def find_audio(folder: str | Path) -> list[Path]:
-    """Audio files anywhere below `folder`, sorted; told by their suffix. Names that begin with a dot are none."""
-    return sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    """Audio files anywhere below `folder`, sorted; told by their suffix. Names that begin with a dot are none.
+
+    Linked folders are entered, but for one that holds the link itself; a link to a file that is not there is a file
+    that cannot be opened.
+    """
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        here = Path(parent).resolve()
+        folders[:] = [
+            name for name in folders if name[0] != "." and Path(parent, name).resolve() not in (here, *here.parents)
+        ]
+        paths = (Path(parent, name) for name in names if name[0] != ".")
+        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
+    return sorted(found)
 
 
 def describe_files(files: Iterable[AudioSource]) -> dict:
