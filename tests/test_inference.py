@@ -228,6 +228,12 @@ def test_share_of_the_input(manner, options, share, rate):
     np.testing.assert_allclose(mixed, (1 - share) * wet + share * audio, atol=1e-6)
 
 
+@pytest.mark.parametrize(("chunk", "overlap"), [(10.0, 1.0), (0.5, 0.125)])
+def test_chunks_overlap_by_a_second_or_a_quarter(chunk, overlap):
+    options = [ChunkedEnhancer(Fake(), 0, None, chunk, given) for given in (None, overlap)]
+    assert options[0].overlap == options[1].overlap == round(overlap * 16000)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -238,7 +244,7 @@ def test_share_of_the_input(manner, options, share, rate):
         {"attenuation_limit": float("nan")},
         {"chunk_seconds": 0},
         {"chunk_seconds": float("nan")},
-        {"chunk_seconds": 1.0},  # no more than the overlap
+        {"chunk_seconds": 1.0, "overlap_seconds": 1.0},
         {"overlap_seconds": -1},
         {"chunk_seconds": 1e-6, "overlap_seconds": 0},
     ],

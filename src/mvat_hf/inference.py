@@ -27,12 +27,11 @@ import torch
 from tqdm.auto import tqdm
 
 from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, open_whole, read_audio
-from .models.manner import MannerModel
+from .models.manner import PRESETS, MannerModel
 from .models.manner.chunking_manner import (
     BLOCK_FRAMES,
     CHUNK_SECONDS,
     FULL_SCALE,
-    OVERLAP_SECONDS,
     ChunkedEnhancer,
     array_blocks,
     array_fault,
@@ -131,7 +130,7 @@ def enhance(
     dry: float = 0.0,
     attenuation_limit: float | None = None,
     chunk_seconds: float | None = CHUNK_SECONDS,
-    overlap_seconds: float = OVERLAP_SECONDS,
+    overlap_seconds: float | None = None,
     device: str | torch.device | None = None,
     progress: bool = False,
 ) -> np.ndarray | torch.Tensor:
@@ -309,6 +308,8 @@ def load_model(
             raise ValueError(f"{model} runs on the CPU, got device {device}")
         return OnnxManner(model, runtime)  # type: ignore[return-value]  # the same face, as far as enhancing goes
     if isinstance(model, (str, Path)):
+        if fault := name_fault(model):
+            raise ValueError(f"{model} {fault}")
         loaded = MannerModel.from_pretrained(model)
         if fault := weights_fault(loaded):
             raise ValueError(f"{model}: {fault}")
@@ -316,6 +317,16 @@ def load_model(
         return loaded if device is None else loaded.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there
         raise ValueError(f"device {device} cannot be used: {error}") from error
+
+
+def name_fault(model: str | Path) -> str | None:
+    """Why a name is none of a model, where that is a likely slip."""
+    if str(model) in PRESETS and not Path(model).exists():
+        return f"is a preset, which has no weights: expected a folder or a Hub id, such as mvat/{model}"
+    if not Path(model).is_file():
+        return None
+    upstream = Path(model).suffix in (".pth", ".pt", ".th")
+    return "is a file, expected a " + ("folder as `mvat convert` makes of it" if upstream else "checkpoint folder")
 
 
 def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -328,11 +339,10 @@ def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
         return options
     rate = model.config.sampling_rate
     seconds = model.samples / rate
-    chunk, overlap = options.get("chunk_seconds", CHUNK_SECONDS), options.get("overlap_seconds", OVERLAP_SECONDS)
+    chunk = options.get("chunk_seconds", CHUNK_SECONDS)
     if chunk not in (None, CHUNK_SECONDS) and not abs(chunk * rate - model.samples) <= 0.5:  # NaN is none either
         raise ValueError(f"the ONNX file takes {seconds:g} s at a time, got chunk_seconds={chunk}: export any length")
-    overlap = min(overlap, seconds / 4) if overlap == OVERLAP_SECONDS else overlap
-    return {**options, "chunk_seconds": chunk and seconds, "overlap_seconds": overlap}
+    return {**options, "chunk_seconds": chunk and seconds}
 
 
 def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float | None) -> tuple[np.ndarray, float]:

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from .modeling_manner import MannerModel
 
-CHUNK_SECONDS, OVERLAP_SECONDS = 10.0, 1.0  # unless others are asked for
+CHUNK_SECONDS, OVERLAP_SECONDS, OVERLAP_SHARE = 10.0, 1.0, 1 / 4  # unless others are asked for
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
@@ -43,7 +43,7 @@ class ChunkedEnhancer:
         dry: share of the input in the output, 0 to 1.
         attenuation_limit: in dB, at least 0: the input is kept at 10^(-limit / 20) or more. The larger share holds.
         chunk_seconds: None for one pass over the whole signal.
-        overlap_seconds: at least 0, below `chunk_seconds`.
+        overlap_seconds: at least 0, below `chunk_seconds`; None for 1 s, or a quarter of a chunk where that is less.
 
     Raises:
         ValueError: an option out of its range.
@@ -55,7 +55,7 @@ class ChunkedEnhancer:
         dry: float = 0.0,
         attenuation_limit: float | None = None,
         chunk_seconds: float | None = CHUNK_SECONDS,
-        overlap_seconds: float = OVERLAP_SECONDS,
+        overlap_seconds: float | None = None,
     ):
         self.model = model
         self.share = input_share(dry, attenuation_limit)
@@ -107,10 +107,12 @@ def input_share(dry: float, attenuation_limit: float | None) -> float:
     return max(dry, 10 ** (-attenuation_limit / 20))
 
 
-def chunk_samples(chunk_seconds: float | None, overlap_seconds: float, rate: int) -> tuple[int, int]:
+def chunk_samples(chunk_seconds: float | None, overlap_seconds: float | None, rate: int) -> tuple[int, int]:
     """Chunk and overlap in samples at `rate` Hz; a chunk without end for None."""
     if chunk_seconds is None:
         return sys.maxsize, 0
+    if overlap_seconds is None:
+        overlap_seconds = min(OVERLAP_SECONDS, OVERLAP_SHARE * chunk_seconds)
     if 0 <= overlap_seconds < chunk_seconds < math.inf:
         chunk, overlap = round(chunk_seconds * rate), round(overlap_seconds * rate)
         if overlap < chunk:
