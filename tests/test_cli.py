@@ -82,6 +82,10 @@ def test_processes_that_accelerate_launches_share_a_folder(checkpoint, tmp_path,
         (["IN", "OUT", "--model", "MODEL", "--shard", "0/2"], "--shard is of a folder, got"),
         (["IN", "OUT", "--model", "MODEL", "--resume"], "--resume is of a folder, got"),
         (["-", "-", "--stream", "--model", "MODEL", "--batch-size", "2"], "--batch-size is of a folder, got -"),
+        (["-", "-", "--stream", "--model", "MODEL", "--chunk-seconds", "2"], "--chunk-seconds is of recordings, not"),
+        (["IN", "OUT", "--model", "MODEL", "--rate", "8000"], "--rate is of --stream, got"),
+        (["IN", "OUT", "--model", "manner-s"], "manner-s is a preset, which has no weights"),
+        (["IN", "OUT", "--model", "IN"], "is a file, expected a checkpoint folder"),
         (["IN", "OUT", "--runtime", "onnx", "--device", "cuda"], "--runtime onnx runs on the CPU, got --device cuda"),
     ],
 )
@@ -154,6 +158,29 @@ def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
     record = json.loads((output / "results.json").read_text())
     assert [system["name"] for system in record["systems"]] == ["noisy", checkpoint]
     assert f"{record['systems'][1]['means']['stoi'] * 100:.1f}" in capsys.readouterr().out
+    assert not (output / "scores.jsonl").exists()
+
+    other = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "clean"), "--output", str(output)]
+    assert main(["evaluate", checkpoint, "--data", "pairs", *other]) == 1
+    assert "is no record of pairs of clean and clean" in error_of(capsys)
+    assert json.loads((output / "results.json").read_text()) == record
+
+
+def test_evaluate_fails_where_a_system_lacks_a_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clean", "noisy", "enhanced"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            audio = np.random.default_rng(number).standard_normal(1600) + (name == "noisy")
+            soundfile.write(tmp_path / name / f"{number}.wav", audio / 10 + (name == "enhanced") / 20, 16000)
+    command = ["evaluate", "enhanced", "--data", "pairs", "--clean", "clean", "--noisy", "noisy"]
+    command += ["--metrics", "si_sdr, si_sdr", "--processes", "1"]
+    assert main(command) == 0
+    (tmp_path / "enhanced" / "1.wav").unlink()
+    assert main(command) == 1
+    assert "not scored: enhanced: 1: enhanced has no file named 1" in capsys.readouterr().err
+    record = json.loads((tmp_path / "results" / "pairs_of_noisy_and_clean" / "results.json").read_text())
+    assert record["metrics"] == ["si_sdr"] and record["systems"][1]["scored"] == 1
 
 
 @pytest.mark.parametrize("metrics", ["stoi", "pesq,dnsmos", "foo"])

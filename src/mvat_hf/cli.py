@@ -15,6 +15,7 @@ from .errors import USER_ERRORS, one_line
 
 DEFAULT_MODEL = "mvat/manner-s-8.1gf"
 A_DAY = 86400  # seconds
+LIVE_OPTIONS = ("rate", "pcm", "context_seconds", "hop_seconds", "lookahead_seconds")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     def add(name: str, run, summary: str, extra: str = "training") -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
-        command.set_defaults(run=run, extra=extra)
+        command.set_defaults(run=run, extra=extra, default=command.get_default)
         return command
 
     add_enhance_options(add("enhance", run_enhance, "Clean a recording, or every recording below a folder."))
@@ -103,7 +104,11 @@ def add_enhance_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--chunk-seconds", type=float, default=10.0, help="length of a chunk (default: 10, or what an .onnx file takes)"
     )
-    command.add_argument("--overlap-seconds", type=float, default=1.0, help="overlap of chunks (default: %(default)s)")
+    command.add_argument(
+        "--overlap-seconds",
+        type=float,
+        help="overlap of chunks (default: 1, or a quarter of a chunk where that is less)",
+    )
     command.add_argument("--device", help="device to run on, for example cpu or cuda (of several processes, one each)")
     command.add_argument("--resume", action="store_true", help="of a folder, leave files alone that are there")
     command.add_argument(
@@ -140,11 +145,11 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--clean", type=Path, help="folder of clean files (pairs)")
     command.add_argument("--noisy", type=Path, help="folder of noisy files of the same names (pairs)")
     command.add_argument("--metrics", help="for example pesq,stoi,dnsmos_ovrl (default: all but DNSMOS)")
-    command.add_argument("--processes", type=int, help="processes that score (default: one per core)")
+    command.add_argument("--processes", type=positive, help="processes that score (default: one per core)")
     command.add_argument("--device", help="device to run on, for example cpu or cuda")
     command.add_argument(
-        "--output", type=Path, default=Path("results"), metavar="DIR",
-        help="folder of the record, the table and the pictures (default: %(default)s)",
+        "--output", type=Path, metavar="DIR",
+        help="folder of the record, the table and the pictures (default: results/ and the name of the data set)",
     )  # fmt: skip
 
 
@@ -153,8 +158,7 @@ def run_enhance(options: argparse.Namespace) -> int:
 
     if not options.stream and not options.source.exists():
         raise FileNotFoundError(f"no such file or folder: {options.source}")
-    if options.stream or options.source.is_file():
-        refuse_folder_options(options)
+    refuse_idle_options(options)
     if options.stream:
         return run_stream(options)
     chunking = {
@@ -170,8 +174,9 @@ def run_enhance(options: argparse.Namespace) -> int:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     model = load_runtime(options)
     if options.source.is_file():
-        enhance_file(model, options.source, options.target, **chunking)
-        print(options.target)
+        target = options.target / options.source.name if options.target.is_dir() else options.target
+        enhance_file(model, options.source, target, **chunking)
+        print(target)
         return 0
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ  # as accelerate does
     shard = options.shard or ((int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched else (0, 1))
@@ -187,11 +192,24 @@ def run_enhance(options: argparse.Namespace) -> int:
     return 1 if report.failed else 0
 
 
-def refuse_folder_options(options: argparse.Namespace) -> None:
-    """ValueError for an option that would do nothing, as there is no folder."""
-    for name in ("resume", "shard", "batch_size"):
-        if getattr(options, name) not in (None, False):
-            raise ValueError(f"--{name.replace('_', '-')} is of a folder, got {options.source}")
+def refuse_idle_options(options: argparse.Namespace) -> None:
+    """ValueError for an option of `enhance` that would do nothing with what it is given."""
+    idle = {
+        "is of a folder": ("resume", "shard", "batch_size") if options.stream or options.source.is_file() else (),
+        "is of recordings, not of --stream": ("chunk_seconds", "overlap_seconds") if options.stream else (),
+        "is of --stream": () if options.stream else LIVE_OPTIONS,
+    }
+    for why, names in idle.items():
+        for name in names:
+            if getattr(options, name) != options.default(name):
+                raise ValueError(f"--{name.replace('_', '-')} {why}, got {options.source}")
+
+
+def positive(text: str) -> int:
+    """A number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
+    return int(text)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -247,29 +265,41 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from .report import draw_report, render_differences, render_table, write_report
     from .systems import PeerSystem, build_system
 
-    metrics = check_metrics(FULL if options.metrics is None else options.metrics.split(","))
+    names = (name.strip() for name in (options.metrics or "").split(","))
+    metrics = check_metrics(FULL if options.metrics is None else dict.fromkeys(names))
     dataset, name = load_dataset(options)
     systems = {row: build_system(entry, options.device) for row, entry in name_rows(options.systems).items()}
     systems |= {peer: PeerSystem(peer) for peer in options.peer}
-    options.output.mkdir(parents=True, exist_ok=True)
-    journal = options.output / "scores.jsonl"
+    output = options.output or Path("results") / re.sub(r"[^\w-]+", "_", name)
+    refuse_other_record(output / "results.json", name)
+    output.mkdir(parents=True, exist_ok=True)
+    journal = output / "scores.jsonl"
     record = evaluate(
         systems, dataset, name=name, metrics=metrics, processes=options.processes, journal=journal, progress=True
     )
-    write_report(options.output, record)
+    write_report(output, record)
     journal.unlink(missing_ok=True)
     first = next(iter(systems.values()), None)
-    draw_report(options.output, record, {} if first is None else examples_of(record, first, dataset))
+    draw_report(output, record, {} if first is None else examples_of(record, first, dataset))
     print(render_table(record))
     if len(systems) > 0:
         print(f"\n{render_differences(record)}")
-    unread = [failure for failure in record["systems"][0]["failures"] if failure["reason"].startswith(UNREADABLE)]
+    scorable = record["systems"][0]["scores"]
+    failed = False  # but for what has no score by its nature, such as silence
     for system in record["systems"]:
         for failure in system["failures"]:
+            failed |= failure["id"] in scorable or failure["reason"].startswith(UNREADABLE)
             print(f"not scored: {system['name']}: {failure['id']}: {failure['reason']}", file=sys.stderr)
         if "not_timed" in system:
             print(f"not timed: {system['name']}: {system['not_timed']}", file=sys.stderr)
-    return 1 if unread else 0
+    return 1 if failed else 0
+
+
+def refuse_other_record(path: Path, name: str) -> None:
+    """ValueError if `path` is the record of another data set than `name`."""
+    there = json.loads(path.read_text()) if path.is_file() else {}
+    if there and there.get("dataset", {}).get("name") != name:
+        raise ValueError(f"{path} is no record of {name}, which would replace it: choose another --output")
 
 
 def name_rows(entries: Sequence[str]) -> dict[str, str]:
