@@ -2,9 +2,10 @@
 
     python scripts/study.py --dns_root DNS_FOLDER --valentini_root VALENTINI_FOLDER
 
-Runs are kept below `--folder`; the record and the picture (quality against FLOPs; of a single size, validation over
-steps) are written after every cell. A cell that the record has already is not run anew, also where its run is no more,
-but with `--again`. `--cells TEXT` runs only those whose path (PRESET/METHOD/seedN) holds the text.
+Runs are kept below `--folder`; the record (there too, but for `--output`) and the picture (quality against FLOPs; of a
+single size, validation over steps) are written after every cell. A cell that the record has already is not run anew,
+also where its run is no more, but with `--again`. `--cells TEXT` runs only those whose path (PRESET/METHOD/seedN) holds
+the text.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--dns_root", type=Path, required=True, help="DNS folder: to train, validate and test on")
     parser.add_argument("--valentini_root", type=Path, required=True, help="Valentini folder: its test set")
     parser.add_argument("--folder", type=Path, default=Path("runs/study"), help="of the runs (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=SCRIPTS / "benchmarks" / "study.json", help="record to write")
+    parser.add_argument("--output", type=Path, help="record to write (default: study.json in the folder)")
     parser.add_argument("--cells", default="", help="only cells whose path holds this text")
     parser.add_argument("--again", action="store_true", help="run also cells that the record has and the folder lacks")
     options = parser.parse_args()
@@ -37,15 +38,16 @@ def main() -> None:
         "dns test": load_dns(options.dns_root, "test"),
         "valentini test": load_valentini(options.valentini_root, "test"),
     }
-    record = read_record(options.output, test_sets)
+    output = options.output or options.folder / "study.json"
+    record = read_record(output, test_sets)
     done = set() if options.again else recorded(cells, record).keys()
     for cell in cells:
         if options.cells in cell.path and cell.path not in done:
             print(cell.path, flush=True)
             run_cell(cell, options.folder, options.dns_root, test_sets, options.folder / "teacher")
             record = collect(cells, options.folder, title, record, test_sets)
-            write_json(options.output, record)
-            draw(record, options.output.with_suffix(".png"))
+            write_json(output, record)
+            draw(record, output.with_suffix(".png"))
     print(render_study(collect(cells, options.folder, title, record, test_sets)))
 
 
