@@ -164,9 +164,11 @@ def render_training(record: Mapping[str, Any]) -> str:
     versions = record["environment"]["versions"]
     options = ", ".join(f"{name} {value}" for name, value in sorted(recipe.items()))
     machine = record["environment"]["machine"]
+    processes = record.get("processes", 1)
+    steps = f"{record['steps']} steps" + (f" of {processes} processes, a batch each" if processes > 1 else "")
     lines = [
         f"- Data: {', '.join(f'{part}: {describe_part(files)}' for part, files in data.items())}.",
-        f"- Recipe: {record['steps']} steps; {options}.",
+        f"- Recipe: {steps}; {options}.",
         f"- {record['validation_files']} files for validation. {render_validation(chosen)}",
         f"- Commit {record['environment']['commit'] or 'not recorded'}, seed {record['seed']}, "
         f"torch {versions['torch']}, {machine['processor']}, {machine['cores']} cores.",
