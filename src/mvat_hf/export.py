@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .errors import extra
-from .inference import replaced_at_end
+from .files import replaced_at_end
 from .models.manner import MannerModel
 from .models.manner.chunking_manner import evaluating
 from .models.manner.folded_manner import FoldedManner

@@ -8,15 +8,10 @@ All three are one stream of blocks (channels, n) through `ChunkedEnhancer`; this
 files and back into them.
 """
 
-import os
-import re
 import threading
-import time
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, open_whole, read_audio
+from .files import made_folders, remove_stale, replaced_at_end
 from .models.manner import PRESETS, MannerModel
 from .models.manner.chunking_manner import (
     BLOCK_FRAMES,
@@ -41,7 +37,6 @@ from .models.manner.feature_extraction_manner import from_tensor
 from .models.manner.folded_manner import weights_fault
 from .runtime import OnnxManner
 
-STALE_SECONDS = 3600  # without a write for so long, a half-written file has no writer any more
 ACCELERATOR_BATCH = 8  # chunks of a pass
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
@@ -395,41 +390,6 @@ def with_progress(blocks: Iterable[np.ndarray], seconds: float, rate: float, sho
         for block in blocks:
             yield block
             bar.update(block.shape[1] / rate)
-
-
-@contextmanager
-def replaced_at_end(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that takes its place at the end; after an error nothing is left of it."""
-    partial = target.parent / f".{uuid.uuid4().hex}.partial"
-    with made_folders([target.parent]):
-        try:
-            yield partial
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove the temporary files of `replaced_at_end` anywhere below `folder` that no one has written to of late."""
-    for path in folder.rglob(".*.partial"):
-        with suppress(FileNotFoundError):  # another process may remove them too
-            ours = re.fullmatch(r"\.[0-9a-f]{32}\.partial", path.name)
-            if ours and path.stat().st_mtime < time.time() - STALE_SECONDS:
-                path.unlink()
-
-
-@contextmanager
-def made_folders(folders: Iterable[Path]) -> Iterator[None]:
-    """The folders exist; of those that were made for it, what is empty at the end goes."""
-    made = {path for folder in folders for path in (folder, *folder.parents) if not path.exists()}
-    try:
-        for folder in sorted(made):
-            folder.mkdir(exist_ok=True)
-        yield
-    finally:
-        for folder in sorted(made, reverse=True):
-            with suppress(OSError):  # something is in it
-                folder.rmdir()
 
 
 def open_output(path: Path, target: Path, source: soundfile.SoundFile, source_path: Path) -> soundfile.SoundFile:

@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
-import uuid
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cores import usable_cores
+from .files import replaced_at_end
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,11 +90,6 @@ def write_json(path: str | Path, content: Any) -> Path:
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` under a temporary name and rename it: a reader sees the old file or the new one."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced_at_end(path) as partial:
+        partial.write_text(text)
     return path

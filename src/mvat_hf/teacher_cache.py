@@ -1,8 +1,6 @@
 """What a teacher gave for a clip, kept on disk: the next epoch, or another student, need not run the teacher for it."""
 
 import hashlib
-import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .files import replaced_at_end
 from .losses import DistillationMethod
 from .models.manner import MannerModel
 from .records import weights_hash
@@ -55,13 +54,8 @@ class TargetCache:
 
 def keep(path: Path, targets: dict[str, Tensor]) -> None:
     """Write `targets` to `path` in one piece."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.part")
-    try:
-        save_file({name: target.cpu().contiguous() for name, target in targets.items()}, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced_at_end(path) as partial:
+        save_file({name: target.cpu().contiguous() for name, target in targets.items()}, partial)
 
 
 __all__ = ["TargetCache"]
