@@ -10,8 +10,9 @@ import sys
 from transformers import set_seed
 
 from mvat_hf.errors import USER_ERRORS, one_line
-from mvat_hf.recipe import DataArguments, ModelArguments, parse_recipe, prepare, run
+from mvat_hf.recipe import DataArguments, ModelArguments, parse_recipe
 from mvat_hf.trainer import EnhancementArguments, EnhancementTrainer
+from mvat_hf.training_run import prepare, run
 
 
 def main() -> None:

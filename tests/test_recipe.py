@@ -16,12 +16,11 @@ from mvat_hf.recipe import (
     DistillationArguments,
     ModelArguments,
     RecipeError,
-    check_same_folder,
-    check_same_recipe,
     parse_recipe,
     read_recipe,
 )
 from mvat_hf.trainer import EnhancementArguments
+from mvat_hf.training_run import check_same_folder, check_same_recipe
 
 KINDS = [EnhancementArguments, ModelArguments, DataArguments, DistillationArguments]
 RECIPES = sorted(Path("scripts/recipes").glob("*.yaml"))
@@ -181,7 +180,7 @@ def test_options_of_mixing_are_refused_where_nothing_is_mixed(tmp_path):
             soundfile.write(tmp_path / "training" / kind / f"a_fileid_{number}.wav", np.ones(10) / 2, 16000)
     options = {"dataset": "dns", "data_root": str(tmp_path)}
     assert len(DataArguments(**options).load(0, 10, 16000)[0]) == 1
-    with pytest.raises(RecipeError, match="synthesised already"):
+    with pytest.raises(DataError, match="synthesised already"):
         DataArguments(**options, snr_low=-5).load(0, 10, 16000)
 
 

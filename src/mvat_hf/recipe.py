@@ -1,7 +1,4 @@
-"""Recipes: YAML files of options, overridden on the command line, and what they describe (models, data, runs).
-
-`scripts/train.py` and `scripts/distill.py` only wire these parts.
-"""
+"""Recipes: YAML files of options, overridden on the command line, and the models, data and methods they describe."""
 
 import dataclasses
 import json
@@ -12,26 +9,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import torch
 import yaml
-from accelerate.utils import gather_object
-from transformers import HfArgumentParser, TrainerState
+from transformers import HfArgumentParser
 
-from .cores import usable_cores
 from .data.augment import Augmentation
 from .data.batch_augmentation import AugmentingCollator, BatchAugmentation
 from .data.dns import load_dns
-from .data.mixing import Mixer, MixingOptions
+from .data.mixing import MixingOptions
 from .data.reverb import Rooms
 from .data.segments import hop_segments
-from .data.streaming import MixtureStream
 from .data.valentini import VALIDATION_SPEAKERS, load_valentini
-from .figures import training_curve
 from .losses import METHODS, DistillationMethod, build_method
 from .losses.attention_transfer import SIDES, VIEWS
-from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
-from .records import environment, weights_hash, write_json, write_text
-from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer, FollowFolder
+from .models.manner import MannerConfig, MannerModel
 
 Part = TypeVar("Part", Augmentation, BatchAugmentation, Rooms)
 
@@ -150,12 +140,6 @@ class DataArguments(Augmentation, BatchAugmentation, Rooms):
         train = load_dns(
             self.data_root, "train", seed=seed, size=size, streaming=self.streaming, rooms=self.part(Rooms), **options
         )
-        mixes = isinstance(train, MixtureStream) or isinstance(train.format["format_kwargs"]["transform"], Mixer)
-        if not mixes and options["mixing"] != MixingOptions(self.segment_seconds):
-            raise RecipeError(
-                f"{self.data_root} gives pairs that are synthesised already, which options of mixing do not change: "
-                "expected speed_change, snr_low and the like at their defaults"
-            )
         return train, load_dns(self.data_root, "validation", **options)
 
     def _load_valentini(self, seed: int, mixtures: int | None, sampling_rate: int):
@@ -306,142 +290,3 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     if not isinstance(recipe, dict):
         raise RecipeError(f"{path} must hold a mapping of options, got {type(recipe).__name__}")
     return recipe
-
-
-def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments) -> dict[str, Any]:
-    """Keyword arguments of the trainers: data sets, collator and feature extractor.
-
-    With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
-    """
-    if args.device.type == "cpu" and args.world_size == 1:
-        torch.set_num_threads(usable_cores())  # accelerate launch leaves a process on the CPU one thread
-    rate = model.config.sampling_rate
-    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    mixtures = batch * args.max_steps if args.max_steps > 0 else None
-    seed = args.seed if args.data_seed is None else args.data_seed
-    train, validation = data.load(seed, mixtures, rate)
-    return {
-        "model": model,
-        "args": args,
-        "train_dataset": train,
-        "eval_dataset": validation,
-        "data_collator": data.collator(rate, args.seed),
-        "processing_class": MannerFeatureExtractor(sampling_rate=rate),
-    }
-
-
-def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
-    """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
-
-    A finished run stays as it is.
-
-    Raises:
-        RecipeError: the output folder holds a run of another recipe, or a model and no checkpoint to go on from, or is
-            not the same for all processes; or `resume_from_checkpoint` is set.
-    """
-    if trainer.args.resume_from_checkpoint is not None:
-        raise RecipeError("resume_from_checkpoint cannot be set: a run goes on from what its output_dir holds")
-    folder = Path(str(trainer.args.output_dir))
-    last = last_checkpoint(folder)
-    if trainer.args.world_size > 1:
-        check_same_folder(folder, gather_object([last and Path(last).name]))
-    if last is not None:
-        check_same_recipe(folder, recipe)
-    elif (folder / "model.safetensors").is_file():
-        raise RecipeError(f"{folder} holds a model, and no checkpoint to go on from: choose another output_dir")
-    trained = last is not None and take_finished(trainer, Path(last))
-    if trained and (folder / "results.json").is_file():
-        if trainer.is_world_process_zero():
-            print(f"{folder} was finished before")
-        return
-    if trainer.is_world_process_zero():
-        if last is not None:
-            print(f"continuing from {last}")
-        write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.described()))
-    start = environment()  # the code that runs is the code of now, whatever the checkout holds at the end
-    if not trained:
-        trainer.train(resume_from_checkpoint=last)
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        training_curve(trainer.state.log_history, folder / "training_curve.png")
-        write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
-        print(f"saved {folder}")
-    trainer.accelerator.wait_for_everyone()
-
-
-def take_finished(trainer: EnhancementTrainer, last: Path) -> bool:
-    """Whether the checkpoint `last` is of the last step; the trainer then has what `train` would leave it with.
-
-    transformers, asked to go on from there, takes another step where an epoch is longer than the run.
-    """
-    state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-    if state.global_step < state.max_steps:
-        return False
-    trainer.state = state
-    FollowFolder().on_train_begin(trainer.args, state, trainer.control)
-    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-    trainer._load_from_checkpoint(best or str(last))
-    return True
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint: a killed run may leave one without its state, which is written last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=step_of)) if whole else None
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step at which a folder "checkpoint-N" was saved."""
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def check_same_folder(folder: Path, found: Sequence[str | None]) -> None:
-    """RecipeError unless all processes `found` the same checkpoint: they would go on from different steps."""
-    if len(set(found)) > 1:
-        checkpoints = ", ".join(name or "none" for name in found)
-        raise RecipeError(
-            f"{folder} must be on a disk that all processes share, but they do not find the same checkpoint there; "
-            f"by rank: {checkpoints}"
-        )
-
-
-def check_same_recipe(folder: Path, recipe: Recipe) -> None:
-    """RecipeError unless the run in `folder` has the options of `recipe`."""
-    previous = read_recipe(folder / "recipe.yaml") if (folder / "recipe.yaml").is_file() else {}
-    current = recipe.described()
-    defaults = {option.name: option.default for part in recipe for option in dataclasses.fields(part)}
-    changed = [name for name in current if previous.get(name, defaults[name]) != current[name]]
-    changed += [name for name in previous if name not in current and previous[name] != recipe.value(name)]
-    if changed:
-        raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")
-
-
-def describe_model(model: Any) -> dict[str, Any]:
-    """Parameters and hash of a model: what a record says of the teacher."""
-    return {"parameters": model.num_parameters(), "weights_sha256": weights_hash(model)}
-
-
-def training_record(
-    trainer: EnhancementTrainer, described: dict[str, Any], environment: dict[str, Any]
-) -> dict[str, Any]:
-    """What a run measured on its validation data, with its recipe and environment."""
-    state = trainer.state
-    model: Any = trainer.model
-    train: Any = trainer.train_dataset
-    described_by = train if isinstance(train, MixtureStream) else train.format["format_kwargs"]["transform"]
-    validation: Any = trainer.eval_dataset
-    teacher = trainer.teacher if isinstance(trainer, DistillationTrainer) and trainer.method is not None else None
-    return {
-        "kind": "training",
-        "recipe": described,
-        "seed": trainer.args.seed,
-        "steps": state.global_step,
-        "processes": trainer.args.world_size,
-        "parameters": model.num_parameters(),
-        "teacher": None if teacher is None else describe_model(teacher),
-        "training_data": described_by.describe(),
-        "validation_files": len(validation),
-        "chosen": trainer.chosen_validation(),
-        "validations": [entry for entry in state.log_history if "eval_pesq" in entry],
-        "environment": environment,
-    }

@@ -59,7 +59,8 @@ def load_dns(
         rooms: what to simulate where reverberation is asked for and there is no `impulse_responses` folder.
 
     Raises:
-        DataError: unknown split or source, missing folder, no files, or files without a partner of the same fileid.
+        DataError: unknown split or source, missing folder, no files, files without a partner of the same fileid, or
+            other than the default `mixing` of pairs that are synthesised already.
     """
     if split not in DNS_SPLITS:
         raise DataError(f'unknown split "{split}" of DNS, expected one of: {", ".join(DNS_SPLITS)}')
@@ -83,6 +84,11 @@ def load_dns(
         folder = data / "test_set" / "synthetic" / TEST_SETS[split]
         return pairs_dataset(match_pairs(folder / "clean", folder / "noisy", key=fileid), sampling_rate)
     if source == "synthesised":
+        if mixing is not None and mixing != MixingOptions(mixing.seconds):
+            raise DataError(
+                f"{training} holds pairs that are synthesised already, which options of mixing (speed_change, snr_low "
+                "and the like) do not change: expected their defaults"
+            )
         return pairs_dataset(split_synthesised(training)[split == "validation"], sampling_rate)
 
     options = replace(mixing or MixingOptions(), sampling_rate=sampling_rate)
