@@ -53,6 +53,8 @@ def render_card(folder: str | Path) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+# options that the validation mixtures depend on too, see `load_dns`
+VALIDATION_RANGES = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr")
 USAGE = """```python
 from transformers import pipeline
 
@@ -174,10 +176,6 @@ def render_training(record: Mapping[str, Any]) -> str:
         f"torch {versions['torch']}, {machine['processor']}, {machine['cores']} cores.",
     ]
     return "\n".join(lines)
-
-
-# options that the validation mixtures depend on too
-VALIDATION_RANGES = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr")
 
 
 def render_trials(path: Path) -> list[str]:

@@ -144,8 +144,10 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="test", help="split of the data set (default: %(default)s)")
     command.add_argument("--clean", type=Path, help="folder of clean files (pairs)")
     command.add_argument("--noisy", type=Path, help="folder of noisy files of the same names (pairs)")
-    command.add_argument("--metrics", help="for example pesq,stoi,dnsmos_ovrl (default: all but DNSMOS)")
-    command.add_argument("--processes", type=positive, help="processes that score (default: one per core)")
+    command.add_argument(
+        "--metrics", type=parse_names, help="for example pesq,stoi,dnsmos_ovrl (default: all but DNSMOS)"
+    )
+    command.add_argument("--processes", type=parse_positive, help="processes that score (default: one per core)")
     command.add_argument("--device", help="device to run on, for example cpu or cuda")
     command.add_argument(
         "--output", type=Path, metavar="DIR",
@@ -205,11 +207,16 @@ def refuse_idle_options(options: argparse.Namespace) -> None:
                 raise ValueError(f"--{name.replace('_', '-')} {why}, got {options.source}")
 
 
-def positive(text: str) -> int:
-    """A number above 0."""
+def parse_positive(text: str) -> int:
+    """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
     return int(text)
+
+
+def parse_names(text: str) -> list[str]:
+    """ "A, B" as a list, each name once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -265,8 +272,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from .report import draw_report, render_differences, render_table, write_report
     from .systems import PeerSystem, build_system
 
-    names = (name.strip() for name in (options.metrics or "").split(","))
-    metrics = check_metrics(FULL if options.metrics is None else dict.fromkeys(names))
+    metrics = check_metrics(options.metrics or FULL)
     dataset, name = load_dataset(options)
     systems = {row: build_system(entry, options.device) for row, entry in name_rows(options.systems).items()}
     systems |= {peer: PeerSystem(peer) for peer in options.peer}
@@ -284,15 +290,15 @@ def run_evaluate(options: argparse.Namespace) -> int:
     print(render_table(record))
     if len(systems) > 0:
         print(f"\n{render_differences(record)}")
-    scorable = record["systems"][0]["scores"]
-    failed = False  # but for what has no score by its nature, such as silence
+    lost = False
+    scorable = record["systems"][0]["scores"]  # the noisy input's: silence has no score by its nature, and is not lost
     for system in record["systems"]:
         for failure in system["failures"]:
-            failed |= failure["id"] in scorable or failure["reason"].startswith(UNREADABLE)
+            lost |= failure["id"] in scorable or failure["reason"].startswith(UNREADABLE)
             print(f"not scored: {system['name']}: {failure['id']}: {failure['reason']}", file=sys.stderr)
         if "not_timed" in system:
             print(f"not timed: {system['name']}: {system['not_timed']}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if lost else 0
 
 
 def refuse_other_record(path: Path, name: str) -> None:

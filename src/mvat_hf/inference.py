@@ -317,7 +317,7 @@ def load_model(
 def name_fault(model: str | Path) -> str | None:
     """Why a name is none of a model, where that is a likely slip."""
     if str(model) in PRESETS and not Path(model).exists():
-        return f"is a preset, which has no weights: expected a folder or a Hub id, such as mvat/{model}"
+        return "is a preset, which has no weights: expected a folder or a Hub id, such as mvat/manner-s-8.1gf"
     if not Path(model).is_file():
         return None
     upstream = Path(model).suffix in (".pth", ".pt", ".th")

@@ -56,11 +56,11 @@ class Cell:
     def changed(self, trained: Mapping[str, Any]) -> list[str]:
         """Options that a run by the recipe `trained` had otherwise."""
         bearing = self.recipe.keys() - NOT_PART_OF_A_RECIPE
-        return sorted(name for name in bearing if as_recorded(trained.get(name)) != as_recorded(self.recipe[name]))
+        return sorted(name for name in bearing if typed(trained.get(name)) != typed(self.recipe[name]))
 
 
-def as_recorded(value: Any) -> Any:
-    """An option as a run records it, where YAML has it as text: numbers such as 1e-3, and mappings in JSON."""
+def typed(value: Any) -> Any:
+    """An option in one form, where YAML or a record has it as text: numbers such as 1e-3, and mappings in JSON."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
@@ -123,14 +123,14 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
     if changed := cell.changed(json.loads((own / "results.json").read_text())["recipe"]):
         raise RecipeError(f"{own} holds a run with other {', '.join(changed)}: choose another folder")
     for name, dataset in test_sets.items():
-        record = test_record(own, name)
+        record = record_path(own, name)
         if not record.is_file():
             journal = record.with_suffix(".jsonl")
             write_json(record, evaluate({"student": own}, dataset, name=name, metrics=QUICK, journal=journal))
             journal.unlink(missing_ok=True)
 
 
-def test_record(run: Path, name: str) -> Path:
+def record_path(run: Path, name: str) -> Path:
     """Where a run keeps its record of a test set."""
     return run / f"{name.replace(' ', '_')}.json"
 
@@ -170,7 +170,7 @@ def collect(
     tests: dict[str, Any] = dict(before.get("tests", {})) if kept else {}
     teacher = before["teacher"] if kept else None
     for cell in cells:
-        paths = [test_record(folder / cell.path, name) for name in test_sets]
+        paths = [record_path(folder / cell.path, name) for name in test_sets]
         if not all(path.is_file() for path in paths):
             found += [kept[cell.path]] if cell.path in kept else []
             continue

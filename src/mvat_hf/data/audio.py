@@ -129,8 +129,8 @@ def read_mono(source: AudioSource, sampling_rate: int, start: int = 0, length: i
 def find_audio(folder: str | Path) -> list[Path]:
     """Audio files anywhere below `folder`, sorted; told by their suffix. Names that begin with a dot are none.
 
-    Linked folders are entered, but for one that holds the link itself; a link to a file that is not there is a file
-    that cannot be opened.
+    Linked folders are entered, but for one that holds the link itself; a link to nothing counts as a file, which cannot
+    be opened.
     """
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -139,7 +139,8 @@ def find_audio(folder: str | Path) -> list[Path]:
             name for name in folders if name[0] != "." and Path(parent, name).resolve() not in (here, *here.parents)
         ]
         paths = (Path(parent, name) for name in names if name[0] != ".")
-        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
+        audio = (path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES)
+        found += [path for path in audio if path.is_file() or path.is_symlink()]
     return sorted(found)
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from .audio import resample
 
 RING = 512  # samples; the slowest filter of `equalise` is down by more than 100 dB after them
-
-LEVEL_CHANGE_DB = (-20.0, 0.0)
-LEVEL_CHANGE_SECONDS = 0.05
+LEVEL_CHANGE_DB = (-20.0, 0.0)  # of the quieter side relative to the other
+LEVEL_CHANGE_SECONDS = 0.05  # from one level to the other
 
 
 def option(default: Any, text: str) -> Any:
@@ -43,10 +42,10 @@ class Augmentation:
     babble_probability: float = option(
         0.0, "dns: chance that the noise is many voices at once, of the training speech (a cafe, a canteen)."
     )
-    clean_probability: float = option(0.0, "dns: chance of a mixture without noise.")
     level_change_probability: float = option(
         0.0, "dns: chance that the speech before or after a random moment is up to 20 dB quieter: from further away."
     )
+    clean_probability: float = option(0.0, "dns: chance of a mixture without noise.")
     noise_probability: float = option(0.0, "dns: chance of a mixture without speech, whose target is silence.")
     reverb_probability: float = option(
         0.0,
@@ -58,7 +57,7 @@ class Augmentation:
     )
 
     def __post_init__(self):
-        for name in (option.name for option in fields(self) if option.name.endswith("_probability")):
+        for name in (each.name for each in fields(self) if each.name.endswith("_probability")):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {value}")
