@@ -77,7 +77,7 @@ def write_data(folder: Path) -> None:
 
 
 def distil(folder: Path) -> Path:
-    """About a minute of distillation from the shipped model, as a user would launch it; the student's folder."""
+    """A minute or two of distillation from the shipped model, as a user would launch it; the student's folder."""
     student = OUT / "student"
     command = [
         "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1", "--num_machines", "1",
@@ -102,13 +102,13 @@ def main() -> None:
     recordings = {"noisy": read_mono(noisy, RATE), "enhanced": read_mono(enhanced, RATE)}
     spectrograms(recordings, RATE, OUT / "spectrograms.png")
 
-    print("2. Distilling a small student on generated speech and noise, about a minute")
+    print("2. Distilling a small student on generated speech and noise, a minute or two")
     write_data(OUT / "data")
     student = distil(OUT / "data")
 
     print("3. Scoring both on a voice and noises that the student was not trained on")
     pairs = load_pairs(OUT / "data" / "test" / "clean", OUT / "data" / "test" / "noisy")
-    models = {f"teacher ({DEFAULT_MODEL})": model, "student (a minute old)": student}
+    models = {f"teacher ({DEFAULT_MODEL})": model, "student (just distilled)": student}
     record = evaluate(models, pairs, name="generated speech", metrics=QUICK)
     write_json(OUT / "results.json", record)
     print(f"\n{render_table(record)}\n")
