@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from mvat_hf.data.augment import Augmentation, change_level, change_speed, coloured_noise, equalise, random_speed
+from mvat_hf.data.augment import (
+    Augmentation,
+    change_level,
+    change_speed,
+    coloured_noise,
+    equalise,
+    narrow_noise,
+    random_speed,
+)
 
 
 def generator(seed=0):
@@ -71,3 +79,17 @@ def test_coloured_noise_falls_by_its_slope_an_octave(slope, decibels):
     octaves = [power[(frequency >= low) & (frequency < 2 * low)].mean() for low in (250, 500, 1000, 2000)]
     assert np.diff(10 * np.log10(octaves)) == pytest.approx(decibels, abs=0.3)
     assert np.sqrt(np.mean(noise**2)) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("sampling_rate", [8000, 16000])
+def test_narrow_noise_is_a_few_bands_from_hum_to_whistles(sampling_rate):
+    loudest, widths = [], []
+    for seed in range(100):
+        noise = narrow_noise(2 * sampling_rate, sampling_rate, generator(seed))
+        assert noise.shape == (2 * sampling_rate,) and noise.dtype == np.float32
+        assert np.sqrt(np.mean(noise**2)) == pytest.approx(1, abs=1e-3)
+        power = np.abs(np.fft.rfft(noise * np.hanning(len(noise)))) ** 2
+        loudest.append(power.argmax() / 2)  # bins of 0.5 Hz
+        widths.append((np.sort(power)[::-1].cumsum() < 0.5 * power.sum()).sum() / 2)
+    assert min(loudest) < 60 and max(loudest) > 2000
+    assert np.median(widths) < 200 and np.mean(np.array(widths) < 10) > 0.2  # white noise: half of all

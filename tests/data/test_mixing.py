@@ -322,6 +322,7 @@ def test_reverberation_needs_responses(files):
         {"coloured_noise_probability": 1},
         {"babble_probability": 1},
         {"level_change_probability": 1},
+        {"narrow_noise_probability": 1},
     ],
 )
 def test_changes_keep_the_ratio_the_length_and_the_determinism(options, files):

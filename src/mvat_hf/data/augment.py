@@ -13,6 +13,11 @@ from .audio import resample
 RING = 512  # samples; the slowest filter of `equalise` is down by more than 100 dB after them
 LEVEL_CHANGE_DB = (-20.0, 0.0)  # of the quieter side relative to the other
 LEVEL_CHANGE_SECONDS = 0.05  # from one level to the other
+NARROW_SOURCES = (1, 3)  # at once
+NARROW_HARMONICS = (1, 8)  # of a source, the k-th 20 log10(k) dB below the first
+NARROW_HZ = (20.0, 7000.0)  # centre of a source's lowest band
+NARROW_OCTAVES = (0.002, 1.0)  # width of a band: from a tone to a rumble
+NARROW_SOURCE_DB = (-12.0, 0.0)  # level of a source relative to the loudest possible
 
 
 def option(default: Any, text: str) -> Any:
@@ -41,6 +46,9 @@ class Augmentation:
     )
     babble_probability: float = option(
         0.0, "dns: chance that the noise is many voices at once, of the training speech (a cafe, a canteen)."
+    )
+    narrow_noise_probability: float = option(
+        0.0, "dns: chance of further noise in narrow bands (hum, whistles, rumble), 15 dB below to 10 above the rest."
     )
     level_change_probability: float = option(
         0.0, "dns: chance that the speech before or after a random moment is up to 20 dB quieter: from further away."
@@ -119,6 +127,32 @@ def coloured_noise(samples: int, slope: float, sampling_rate: int, rng: np.rando
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     spectrum /= np.maximum(np.fft.rfftfreq(samples, 1 / sampling_rate), 20) ** (slope / 2)
     noise = np.fft.irfft(spectrum, samples)
+    return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+
+
+def narrow_noise(samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """
+    Noise (time,) of RMS 1 in narrow bands: hum of the mains, engines and fans, whistles, rumble.
+
+    One to three sources, each of up to eight harmonics of 20 to 7,000 Hz, as wide as an octave or as narrow as a tone.
+    """
+    size = fast_length(samples)
+    step = sampling_rate / size
+    octaves = np.log2(np.arange(1, size // 2 + 1) * step)
+    shape = np.zeros(size // 2 + 1)
+    highest = min(NARROW_HZ[1], sampling_rate / 2 - step)
+    for _ in range(rng.integers(*NARROW_SOURCES, endpoint=True)):
+        lowest_band = np.exp(rng.uniform(np.log(NARROW_HZ[0]), np.log(highest)))
+        width = np.exp(rng.uniform(*np.log(NARROW_OCTAVES)))
+        level = 10 ** (rng.uniform(*NARROW_SOURCE_DB) / 20)
+        for harmonic in range(1, rng.integers(*NARROW_HARMONICS, endpoint=True) + 1):
+            centre = harmonic * lowest_band
+            if centre > highest:
+                break
+            # a tone between two bins is heard in both
+            band = np.exp(-(((octaves - np.log2(centre)) / max(width, 2 * step / centre)) ** 2))
+            shape[1:] += level / harmonic * band / np.linalg.norm(band)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(size)) * shape, size)[:samples]
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .audio import AudioError, describe_files, open_audio, read_frames, read_mono, resample
-from .augment import Augmentation, change_level, change_speed, coloured_noise, equalise, random_speed
+from .augment import Augmentation, change_level, change_speed, coloured_noise, equalise, narrow_noise, random_speed
 from .levels import EPS, active_db, at_level, rms_db
 from .reverb import ResponseFiles, reverberate
 
@@ -27,9 +27,10 @@ STEEPEST = 2.0  # of generated noise: brown
 VOICES = (5, 12)  # at once in babble
 VOICE_DB = (-6.0, 0.0)  # level of a voice relative to the loudest possible
 SECOND_NOISE_DB = (-10.0, 0.0)  # level of a second noise relative to the first
+NARROW_NOISE_DB = (-15.0, 10.0)  # level of noise in narrow bands relative to the other noise
 ATTEMPTS = 100  # files that are tried before a mixture is given up
 # what draws from a generator of its own; numbers above 0, which a seed's trailing zeros would not tell from none
-SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, MADE_NOISE, LEVEL = range(1, 8)
+SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, MADE_NOISE, LEVEL, NARROW_NOISE = range(1, 9)
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ class Mixer:
         snr_db, level_dbfs = rng.uniform(*options.snr_db), rng.uniform(*options.level_dbfs)
 
         noise = self.add_second_noise(index, self.recorded_or_made(index, noise))
+        noise = self.add_narrow_noise(index, noise)
         clean, heard = self.hear(index, self.nearer_or_further(index, clean))
         part, augmentation = self.generator(index, PARTS).random(), options.augmentation
         if part < augmentation.clean_probability:
@@ -303,6 +305,14 @@ class Mixer:
             return noise
         other = self.recorded_noise(len(noise), rng, rng)
         return noise + at_level(other, rms_db(noise) + rng.uniform(*SECOND_NOISE_DB))
+
+    def add_narrow_noise(self, index: int, noise: np.ndarray) -> np.ndarray:
+        """`noise` (time,), sometimes with another one in narrow bands, which may be louder."""
+        rng = self.generator(index, NARROW_NOISE)
+        if rng.random() >= self.options.augmentation.narrow_noise_probability:
+            return noise
+        other = narrow_noise(len(noise), self.options.sampling_rate, rng)
+        return noise + at_level(other, rms_db(noise) + rng.uniform(*NARROW_NOISE_DB))
 
     def nearer_or_further(self, index: int, speech: np.ndarray) -> np.ndarray:
         """`speech` (time,), sometimes with a change of its level."""
