@@ -182,8 +182,14 @@ def test_a_part_is_that_part_of_the_whole(suffix, rate, tmp_path):
         np.testing.assert_array_equal(read_mono(path, 16000, start, length), expected)
 
 
+def test_a_format_that_is_not_read_says_what_to_do(tmp_path):
+    (tmp_path / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    with pytest.raises(AudioError, match=r"phone.m4a cannot be read as audio: .*ffmpeg -i IN OUT.wav"):
+        open_audio(tmp_path / "phone.m4a")
+
+
 def test_find_audio(tmp_path):
-    names = ["b.wav", "a/z.FLAC", "a/c.ogg", "a/deep/er/x.mp3"]
+    names = ["b.wav", "a/z.FLAC", "a/c.ogg", "a/deep/er/x.mp3", "phone.M4A"]
     for name in [*names, "a/notes.txt", "c.wav.part", "wav"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

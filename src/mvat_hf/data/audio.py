@@ -11,6 +11,7 @@ import soundfile
 import soxr
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au")
+UNREAD_SUFFIXES = (".m4a", ".aac", ".wma", ".amr")  # audio that libsndfile does not read
 UNKNOWN_SIZE = 0x7FFFF000  # bytes of samples: a wav header with so many is of a file written through a pipe
 # what libsndfile's log says of a wav, aiff, au, w64 or rf64 file that ends early
 SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -51,7 +52,9 @@ def open_audio(source: AudioSource) -> soundfile.SoundFile:
     try:
         file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{source} cannot be read as audio: {error.error_string}") from error
+        unread = Path(str(source)).suffix.lower() in UNREAD_SUFFIXES
+        advice = " Convert it first, for example: ffmpeg -i IN OUT.wav" if unread else ""
+        raise AudioError(f"{source} cannot be read as audio: {error.error_string}{advice}") from error
     if file.frames == 0:
         file.close()
         raise AudioError(f"{source} has no samples, expected at least one")
@@ -129,6 +132,7 @@ def read_mono(source: AudioSource, sampling_rate: int, start: int = 0, length: i
 def find_audio(folder: str | Path) -> list[Path]:
     """Audio files anywhere below `folder`, sorted; told by their suffix. Names that begin with a dot are none.
 
+    Among them are files of formats that `open_audio` cannot read (m4a): they fail by name, and are not overlooked.
     Linked folders are entered, but for one that holds the link itself; a link to nothing counts as a file, which cannot
     be opened.
     """
@@ -139,7 +143,7 @@ def find_audio(folder: str | Path) -> list[Path]:
             name for name in folders if name[0] != "." and Path(parent, name).resolve() not in (here, *here.parents)
         ]
         paths = (Path(parent, name) for name in names if name[0] != ".")
-        audio = (path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES)
+        audio = (path for path in paths if path.suffix.lower() in (*AUDIO_SUFFIXES, *UNREAD_SUFFIXES))
         found += [path for path in audio if path.is_file() or path.is_symlink()]
     return sorted(found)
 
