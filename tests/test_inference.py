@@ -2,9 +2,12 @@
 
 import io
 import os
+import resource
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +16,7 @@ import soundfile
 import torch
 from torch import nn
 
+from mvat_hf import inference
 from mvat_hf.data.audio import AudioError
 from mvat_hf.inference import BLOCK_FRAMES, ChunkedEnhancer, SharedEnhancer, enhance, enhance_file, enhance_folder
 from mvat_hf.models.manner import MannerConfig, MannerModel
@@ -630,3 +634,42 @@ def test_folders_in_which_all_failed_are_not_left(tmp_path):
     (tmp_path / "in" / "bad" / "a.wav").write_bytes(b"no audio")
     assert enhance_folder(Fake(), tmp_path / "in", tmp_path / "out").done == []
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".wav", ".mp3"])
+def test_a_disk_that_is_full_when_the_file_is_closed_leaves_the_target_as_it_was(suffix, tmp_path):
+    target = tmp_path / f"a{suffix}"
+    soundfile.write(tmp_path / "in.wav", noise(3000), 16000)
+    enhance_file(Fake(), tmp_path / "in.wav", target)
+    before = target.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signals = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(AudioError, match=f"a{suffix} cannot be written"):
+            enhance_file(Fake(), tmp_path / "in.wav", target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, signals)
+    assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_wav_beyond_4_gib_is_rf64(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "in.flac", noise(3000), 16000)
+    monkeypatch.setattr(inference, "WAV_BYTES", 6000)
+    enhance_file(Fake(), tmp_path / "in.flac", tmp_path / "small.wav")
+    monkeypatch.setattr(inference, "WAV_BYTES", 5999)
+    enhance_file(Fake(), tmp_path / "in.flac", tmp_path / "large.wav")
+    assert [soundfile.info(tmp_path / f"{name}.wav").format for name in ("small", "large")] == ["WAV", "RF64"]
+    np.testing.assert_array_equal(*(soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("small", "large")))
+
+
+def test_a_folder_that_takes_no_files_is_told_from_a_format(tmp_path):
+    soundfile.write(tmp_path / "in.wav", noise(300), 16000)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed").chmod(0o500)
+    target = tmp_path / "closed" / "a.wav"
+    if os.access(target.parent, os.W_OK):  # as root
+        target = Path("/proc/a.wav")
+    with pytest.raises(AudioError, match="a.wav cannot be written: (Permission denied|No such file)"):
+        enhance_file(Fake(), tmp_path / "in.wav", target)

@@ -38,6 +38,7 @@ from .models.manner.folded_manner import weights_fault
 from .runtime import OnnxManner
 
 ACCELERATOR_BATCH = 8  # chunks of a pass
+WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
 
@@ -198,9 +199,12 @@ def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress:
             raise ValueError(f"target {target} is the source itself, expected another file")
         warn_if_truncated(source)
         blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
-        with replaced_at_end(target) as partial, open_output(partial, target, file, source) as output:
-            for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
-                write_block(output, check_finite(block, "enhanced audio"), target)
+        with replaced_at_end(target) as partial:
+            with open_output(partial, target, file, source) as output:
+                for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
+                    write_block(output, check_finite(block, "enhanced audio"), target)
+                written = output.frames
+            check_written(partial, target, written)
 
 
 def enhance_folder(
@@ -400,6 +404,12 @@ def open_output(path: Path, target: Path, source: soundfile.SoundFile, source_pa
             raise ValueError(f"target must end in one of {', '.join(AUDIO_SUFFIXES)}, got {target}")
         format = format_name(target)
         format, subtype = ("OGG", "OPUS") if format == "OPUS" else (format, soundfile.default_subtype(format))
+        if format == "WAV" and 2 * source.channels * source.frames > WAV_BYTES:
+            format = "RF64"
+    try:
+        path.touch()
+    except OSError as error:
+        raise AudioError(f"{target} cannot be written: {error.strerror}") from error
     try:
         return soundfile.SoundFile(path, "w", source.samplerate, source.channels, subtype=subtype, format=format)
     except soundfile.LibsndfileError as error:
@@ -415,6 +425,20 @@ def write_block(output: soundfile.SoundFile, block: np.ndarray, target: Path) ->
         output.write((block if output.subtype in UNBOUNDED_SUBTYPES else block.clip(-1, 1)).T)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{target} cannot be written: {error.error_string}") from error
+
+
+def check_written(path: Path, target: Path, frames: int) -> None:
+    """AudioError if `path` does not hold all of its `frames`: libsndfile is silent on errors as it closes a file."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            whole = frames <= file.frames <= frames + BLOCK_FRAMES  # some formats come in blocks; broken flac says 2^63
+            if file.format == "MP3" and frames:  # whose header is written first
+                file.seek(frames - 1)
+                whole = len(file.read(1)) == 1
+    except soundfile.LibsndfileError:
+        whole = False
+    if not whole:
+        raise AudioError(f"{target} cannot be written: its end is not there, the disk may be full")
 
 
 def format_name(path: Path) -> str:
