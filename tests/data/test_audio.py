@@ -207,3 +207,11 @@ def test_find_audio_follows_links(tmp_path):
     (tmp_path / "here" / "broken.wav").symlink_to(tmp_path / "nothing")
     names = ["a/y.wav", "broken.wav", "linked/x.wav"]
     assert find_audio(tmp_path / "here") == [tmp_path / "here" / name for name in names]
+
+
+def test_folders_that_link_to_each_other_are_entered_once_on_a_way(tmp_path):
+    for one, other in ("ab", "ba"):
+        (tmp_path / one).mkdir()
+        (tmp_path / one / f"{one}.wav").touch()
+        (tmp_path / one / f"to_{other}").symlink_to(tmp_path / other)
+    assert find_audio(tmp_path) == [tmp_path / name for name in ("a/a.wav", "a/to_b/b.wav", "b/b.wav", "b/to_a/a.wav")]

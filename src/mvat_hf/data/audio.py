@@ -133,15 +133,17 @@ def find_audio(folder: str | Path) -> list[Path]:
     """Audio files anywhere below `folder`, sorted; told by their suffix. Names that begin with a dot are none.
 
     Among them are files of formats that `open_audio` cannot read (m4a): they fail by name, and are not overlooked.
-    Linked folders are entered, but for one that holds the link itself; a link to nothing counts as a file, which cannot
-    be opened.
+    Linked folders are entered, but for one that holds the link or was entered on the way there; a link to nothing
+    counts as a file, which cannot be opened.
     """
     found = []
+    here = Path(folder).resolve()
+    above = {os.fspath(folder): {here, *here.parents}}  # of a folder: it, what holds it, and the way that led there
     for parent, folders, names in os.walk(folder, followlinks=True):
-        here = Path(parent).resolve()
-        folders[:] = [
-            name for name in folders if name[0] != "." and Path(parent, name).resolve() not in (here, *here.parents)
-        ]
+        passed = above.pop(parent)
+        resolved = {name: Path(parent, name).resolve() for name in folders if name[0] != "."}
+        folders[:] = [name for name, path in resolved.items() if path not in passed]
+        above |= {os.path.join(parent, name): passed | {resolved[name], *resolved[name].parents} for name in folders}
         paths = (Path(parent, name) for name in names if name[0] != ".")
         audio = (path for path in paths if path.suffix.lower() in (*AUDIO_SUFFIXES, *UNREAD_SUFFIXES))
         found += [path for path in audio if path.is_file() or path.is_symlink()]
