@@ -194,6 +194,12 @@ def test_weights_that_are_not_finite_are_not_exported(tiny_model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_in_bfloat16_is_exported_as_it_would_be_in_float32(tiny_model, tmp_path):
+    model = tiny_model().eval()
+    assert export.export_onnx(model.fuse(torch.bfloat16), tmp_path / "a.onnx") < 1e-4
+    assert model.fused
+
+
 def test_a_graph_that_differs_is_not_written(tiny_model, tmp_path, monkeypatch):
     wrong = export.onnx_graph(tiny_model(seed=1))
     monkeypatch.setattr(export, "onnx_graph", lambda *arguments: wrong)

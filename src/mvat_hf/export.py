@@ -5,6 +5,7 @@ T = stride^depth n + constant. Normalisation and padding stay outside, as traced
 padded length of one input; `runtime.OnnxManner` does them. What it needs for that stands in the file's metadata.
 """
 
+import copy
 import io
 import json
 import math
@@ -19,7 +20,6 @@ import torch
 from .errors import extra
 from .files import replaced_at_end
 from .models.manner import MannerModel
-from .models.manner.chunking_manner import evaluating
 from .models.manner.folded_manner import FoldedManner
 from .records import weights_hash
 from .runtime import OnnxManner
@@ -150,12 +150,14 @@ CHANGES = {"fp16": halved, "int8": quantized}  # of the graph; "bf16" is a matte
 
 
 def parity_error(model: MannerModel, exported: OnnxManner, lengths: tuple[int, ...]) -> float:
-    """Largest difference between the two on noise of `lengths` samples, relative to the peak of PyTorch's output."""
+    """Largest difference between the two on noise of `lengths` samples, relative to the peak of PyTorch's output, which
+    is that of the plain graph in float32, however `model` is cast or fused."""
     generator, errors = torch.Generator().manual_seed(0), []
-    with evaluating(model), torch.no_grad():
+    plain = copy.deepcopy(model).float().eval()
+    with torch.no_grad():
         for length in lengths:
             audio = 0.1 * torch.randn(1, length, generator=generator)
-            expected = model(audio.to(model.device, model.dtype)).audio_values.float().cpu()
+            expected = plain(audio.to(plain.device)).audio_values.cpu()
             difference = (exported(audio).audio_values - expected).abs().max()
             errors.append(float(difference / expected.abs().max().clamp(min=1e-9)))
     return float(np.max(errors))  # NaN if there is one
