@@ -244,6 +244,8 @@ def test_files_of_sub_folders_are_not_taken_for_one_another(tmp_path):
         with pytest.raises(AudioError, match=f"no file named {unknown}, expected one"):
             system({**item, "id": unknown, "name": unknown[2:]}, RATE)
     assert system({**item, "id": "002", "name": "002"}, RATE)[0] == pytest.approx(ord("c") / 256)
+    soundfile.write(tmp_path / "001.wav", np.zeros(10), RATE)
+    assert FolderSystem(tmp_path)({**item, "id": "001", "name": "001"}, RATE)[0] == 0  # and not one of those below
 
 
 def test_examples_are_the_best_median_and_worst_file(folder):

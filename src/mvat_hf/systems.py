@@ -102,16 +102,17 @@ class FolderSystem:
         files = find_audio(self.folder)
         if not files:
             raise AudioError(f"{folder} holds no audio files, expected the enhanced ones")
-        self.files: dict[str, list[Path]] = {}
+        self.by_path: dict[str, list[Path]] = {}
+        self.by_name: dict[str, list[Path]] = {}
         for path in files:
             fileid = re.search(r"fileid_\d+", path.stem)
-            relative = path.relative_to(self.folder).with_suffix("").as_posix()
-            for key in {relative, path.stem, fileid[0] if fileid else path.stem}:
-                self.files.setdefault(key, []).append(path)
+            self.by_path.setdefault(path.relative_to(self.folder).with_suffix("").as_posix(), []).append(path)
+            for key in {path.stem, fileid[0] if fileid else path.stem}:
+                self.by_name.setdefault(key, []).append(path)
 
     def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
         keys = [item["id"]] if "/" in item["id"] else [item["id"], item["name"]]
-        found = next((self.files[key] for key in keys if key in self.files), [])
+        found = next((files[key] for key in keys for files in (self.by_path, self.by_name) if key in files), [])
         if len(found) != 1:
             named = f"{len(found)} files" if found else "no file"
             raise AudioError(f"{self.folder} has {named} named {' or '.join(dict.fromkeys(keys))}, expected one")
@@ -121,7 +122,7 @@ class FolderSystem:
         return audio
 
     def describe(self) -> dict[str, Any]:
-        files = sorted({path for found in self.files.values() for path in found})
+        files = sorted(path for found in self.by_path.values() for path in found)
         found = [path.stat() for path in files]
         size, changed = sum(status.st_size for status in found), max(status.st_mtime_ns for status in found)
         return {"kind": "folder", "folder": self.folder.name, "files": len(files), "bytes": size, "changed": changed}
