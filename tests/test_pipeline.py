@@ -114,6 +114,13 @@ def test_columns_generators_and_empty_lists(clean, files):
     assert clean([]) == [] and clean(()) == []
 
 
+def test_workers_read_each_recording_once(clean):
+    audio = [noise(500, seed=seed) for seed in range(3)]
+    for given in (audio, (each for each in audio)):
+        for one, alone in zip(clean(given, num_workers=2), audio, strict=True):
+            np.testing.assert_array_equal(one["audio"], clean(alone)["audio"])
+
+
 def test_options_are_those_of_enhance(model):
     options = {"chunk_seconds": 0.25, "overlap_seconds": 0.05, "dry": 0.2}
     audio = noise(13000)

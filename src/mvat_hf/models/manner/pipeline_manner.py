@@ -64,6 +64,8 @@ class AudioToAudioPipeline(Pipeline):
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Results in the order of `inputs`; transformers' own would pad the recordings of a batch."""
         kind = PipelineDataset if isinstance(inputs, Sized) else PipelineIterator
+        if kind is PipelineIterator:
+            num_workers = min(num_workers, 1)  # each would go through all of it
         recordings = kind(inputs, self.preprocess, preprocess_params)
         for batch in DataLoader(recordings, num_workers=num_workers, batch_size=batch_size, collate_fn=list):
             for output in self.forward(batch, **forward_params):
