@@ -1,7 +1,12 @@
 """The `mvat` command: what it prints, its exit status, and one-line errors that leave nothing behind."""
 
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +73,26 @@ def test_processes_that_accelerate_launches_share_a_folder(checkpoint, tmp_path,
     counts = [line[:21] for line in capsys.readouterr().out.splitlines()]
     assert counts == ["2 files enhanced, 0 f", "1 files enhanced, 0 f", "0 files enhanced, 0 f"]
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_processes_that_were_launched_together_fail_together(checkpoint, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, seconds in (("a", 2), ("b", 1)):
+        soundfile.write(tmp_path / "in" / f"{name}.wav", np.zeros(16000 * seconds), 16000)
+    (tmp_path / "in" / "bad.wav").write_bytes(b"no audio")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    command = [sys.executable, "-m", "mvat_hf.cli", "enhance", "in", "out", "--model", checkpoint]
+    processes = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env={**os.environ, **meeting, "RANK": rank}, text=True, stdout=subprocess.PIPE
+        )
+        for rank in "01"
+    ]
+    printed = [process.communicate(timeout=300)[0] for process in processes]
+    assert [line[:26] for line in printed] == ["1 files enhanced, 1 failed", "1 files enhanced, 0 failed"]
+    assert [process.returncode for process in processes] == [1, 1]  # the second waited for the first and its failure
 
 
 @pytest.mark.parametrize(
@@ -162,7 +187,11 @@ def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
 
     other = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "clean"), "--output", str(output)]
     assert main(["evaluate", checkpoint, "--data", "pairs", *other]) == 1
-    assert "is no record of pairs of clean and clean" in error_of(capsys)
+    assert f"is no record of pairs of {tmp_path.name}/clean and {tmp_path.name}/clean" in error_of(capsys)
+    for name in ("clean", "noisy"):
+        (tmp_path / name / "a.wav").rename(tmp_path / name / "b.wav")
+    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 1
+    assert "is of other files of pairs of" in error_of(capsys)
     assert json.loads((output / "results.json").read_text()) == record
 
 
@@ -179,7 +208,9 @@ def test_evaluate_fails_where_a_system_lacks_a_file(tmp_path, capsys, monkeypatc
     (tmp_path / "enhanced" / "1.wav").unlink()
     assert main(command) == 1
     assert "not scored: enhanced: 1: enhanced has no file named 1" in capsys.readouterr().err
-    record = json.loads((tmp_path / "results" / "pairs_of_noisy_and_clean" / "results.json").read_text())
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name == f"pairs_of_{tmp_path.name}_noisy_and_{tmp_path.name}_clean"
+    record = json.loads((folder / "results.json").read_text())
     assert record["metrics"] == ["si_sdr"] and record["systems"][1]["scored"] == 1
 
 
@@ -215,6 +246,17 @@ def test_info_prints_the_paper_s_ratios(capsys):
     printed = capsys.readouterr().out
     assert "1,380,901" in printed
     assert "15.4x fewer parameters, 4.7x fewer FLOPs by thop, 4.4x truly" in printed
+
+
+def test_info_of_a_checkpoint_named_like_a_preset(checkpoint, monkeypatch, capsys):
+    monkeypatch.chdir(Path(checkpoint).parent)
+    Path(checkpoint).rename("manner-b")
+    assert main(["info", "manner-b"]) == 0
+    assert "24,068,671" not in capsys.readouterr().out
+
+
+def test_a_row_is_not_named_like_a_peer(capsys):
+    assert main(["evaluate", "rnnoise=x", "--peer", "rnnoise", "--data", "pairs", "--clean", "c", "--noisy", "n"]) == 1
 
 
 def test_info_unknown_preset(capsys):

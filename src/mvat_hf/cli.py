@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,22 @@ def run_enhance(options: argparse.Namespace) -> int:
     there = f", {len(report.skipped)} were there" if options.resume else ""
     part = f" in part {shard[0]} of {shard[1]}" if shard[1] > 1 else ""
     print(f"{len(report.done)} files enhanced, {len(report.failed)} failed{there}{part}")
-    return 1 if report.failed else 0
+    return 1 if any_process(bool(report.failed)) else 0
+
+
+def any_process(failed: bool) -> bool:
+    """Whether any of the processes that were launched together `failed`; all wait for the last, as a launcher ends the
+    others when one ends with an error."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
+        return failed
+    import torch
+    from torch import distributed
+
+    distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    count = torch.tensor(int(failed))
+    distributed.all_reduce(count)
+    distributed.destroy_process_group()
+    return bool(count)
 
 
 def refuse_idle_options(options: argparse.Namespace) -> None:
@@ -266,7 +282,7 @@ def load_runtime(options: argparse.Namespace) -> Any:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    from .evaluation import evaluate, examples_of
+    from .evaluation import evaluate, examples_of, item_name
     from .journal import UNREADABLE
     from .metrics.scoring import FULL, check_metrics
     from .report import draw_report, render_differences, render_table, write_report
@@ -274,10 +290,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     metrics = check_metrics(options.metrics or FULL)
     dataset, name = load_dataset(options)
-    systems = {row: build_system(entry, options.device) for row, entry in name_rows(options.systems).items()}
+    entries = name_rows(options.systems, taken=("noisy", *options.peer))
+    systems = {row: build_system(entry, options.device) for row, entry in entries.items()}
     systems |= {peer: PeerSystem(peer) for peer in options.peer}
     output = options.output or Path("results") / re.sub(r"[^\w-]+", "_", name)
-    refuse_other_record(output / "results.json", name)
+    refuse_other_record(output / "results.json", name, {item_name(dataset, index) for index in range(len(dataset))})
     output.mkdir(parents=True, exist_ok=True)
     journal = output / "scores.jsonl"
     record = evaluate(
@@ -301,22 +318,26 @@ def run_evaluate(options: argparse.Namespace) -> int:
     return 1 if lost else 0
 
 
-def refuse_other_record(path: Path, name: str) -> None:
-    """ValueError if `path` is the record of another data set than `name`."""
+def refuse_other_record(path: Path, name: str, ids: set[str]) -> None:
+    """ValueError if `path` is the record of another data set than `name`, or of other files than those of `ids`."""
     there = json.loads(path.read_text()) if path.is_file() else {}
     if there and there.get("dataset", {}).get("name") != name:
         raise ValueError(f"{path} is no record of {name}, which would replace it: choose another --output")
+    if there and ids != {*there["systems"][0]["scores"], *(lost["id"] for lost in there["systems"][0]["failures"])}:
+        raise ValueError(f"{path} is of other files of {name}, which would replace it: choose another --output")
 
 
-def name_rows(entries: Sequence[str]) -> dict[str, str]:
-    """What to evaluate by the name of its row, from entries X or ROW=X; ValueError for a name given twice."""
+def name_rows(entries: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+    """What to evaluate by the name of its row, from entries X or ROW=X; ValueError for one given twice or `taken`."""
     named: dict[str, str] = {}
     for entry in entries:
         row, separator, system = entry.partition("=")
         if Path(entry).exists() or not separator:
             row = system = entry
-        if row in named or row == "noisy":
-            raise ValueError(f'every row needs a name of its own, other than "noisy"; got "{row}" again')
+        if row in named or row in taken:
+            raise ValueError(
+                f'every row needs a name of its own, other than "noisy" and the peers\'; got "{row}" again'
+            )
         named[row] = system
     return named
 
@@ -330,7 +351,8 @@ def load_dataset(options: argparse.Namespace):
     if options.data == "pairs":
         if options.clean is None or options.noisy is None:
             raise ValueError("--data pairs needs --clean and --noisy, two folders with files of the same names")
-        return load_pairs(options.clean, options.noisy), f"pairs of {options.noisy.name} and {options.clean.name}"
+        sides = [Path(*side.resolve().parts[-2:]) for side in (options.noisy, options.clean)]
+        return load_pairs(options.clean, options.noisy), f"pairs of {sides[0].as_posix()} and {sides[1].as_posix()}"
     if options.root is None:
         raise ValueError(f"--data {options.data} needs --root, the folder of the data set")
     load = load_valentini if options.data == "valentini" else load_dns
@@ -345,7 +367,7 @@ def run_info(options: argparse.Namespace) -> int:
         raise ValueError(f"--seconds must be above 0 and at most {A_DAY}, got {options.seconds:g}")
     costs = {}
     for name in [options.model] if options.model else list(PRESETS):
-        preset = name in PRESETS or ("/" not in name and not Path(name).exists())  # a bare word is meant as a preset
+        preset = not Path(name).exists() and (name in PRESETS or "/" not in name)  # a bare word is meant as a preset
         config = MannerConfig.from_preset(name) if preset else MannerConfig.from_pretrained(name)
         costs[name] = complexity(config, options.seconds)
     print(f"{'model':<18} {'parameters':>11} {'GFLOPs (thop)':>14} {'GFLOPs (true)':>14}  {options.seconds:g} s audio")
