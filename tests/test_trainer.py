@@ -341,6 +341,31 @@ def three_steps(folder, batch_size: int) -> None:
         torch.save(saved, folder / "run.pt")
 
 
+def validated_with_other_statistics(folder) -> None:
+    """Two ranks whose batch norms differ; each rank's mean SI-SDR goes to `folder`."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # what was forked knows of one process
+    trainer = plain(folder, scoring_processes=1)
+    for norm in trainer.model.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            norm.running_var += trainer.args.process_index
+    metrics = trainer.evaluate(pairs(2, seconds=1.5))
+    torch.save(metrics, folder / f"{trainer.args.process_index}.pt")
+
+
+def test_every_rank_validates_the_model_of_the_first(tmp_path):
+    for folder, processes in (("two", 2), ("one", 1)):
+        (tmp_path / folder).mkdir()
+        debug_launcher(validated_with_other_statistics, (tmp_path / folder,), num_processes=processes)
+    one, *two = (torch.load(tmp_path / name) for name in ("one/0.pt", "two/0.pt", "two/1.pt"))
+    assert two == [pytest.approx(one, rel=1e-6), pytest.approx(one, rel=1e-6)]  # to rounding
+
+
+def test_a_process_trains_on_one_gpu(tmp_path):
+    args = arguments(tmp_path)
+    args._n_gpu = 4  # what transformers finds where a process sees four
+    assert args.n_gpu == 1 and args.train_batch_size == args.per_device_train_batch_size
+
+
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     """To rounding, but for the statistics that batch norms take of each process's own batch."""
     debug_launcher(three_steps, (tmp_path / "two", 1), num_processes=2)

@@ -1,12 +1,26 @@
 """How many CPU cores this process may use: fewer than the machine has under `taskset` or in a container."""
 
+import math
 import os
 from os import PathLike
+from pathlib import Path
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, or "max", and of the period
 
 
 def usable_cores() -> int:
-    """Cores that the process is allowed on, where the system tells (Linux); else all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that the process is allowed on, where the system tells (Linux), or as much time as they have; else all."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = QUOTA.read_text().split()
+        return min(allowed, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or no limit
+        return allowed
+
+
+def processes_here() -> int:
+    """How many processes a launcher started on this machine, this one among them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def one_thread_session(path: str | PathLike):

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from .cores import processes_here, usable_cores
 from .data.collator import SegmentCollator
 from .data.streaming import MixtureStream
 from .losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr_loss
@@ -72,7 +73,7 @@ class EnhancementArguments(TrainingArguments):
         metadata={"help": "Training batches that batch-norm statistics are averaged over before a validation."},
     )
     scoring_processes: int | None = field(
-        default=None, metadata={"help": "Processes that compute PESQ and STOI; one per core by default."}
+        default=None, metadata={"help": "Processes of each rank that compute PESQ and STOI; by default one per core."}
     )
 
     def __post_init__(self):
@@ -83,6 +84,12 @@ class EnhancementArguments(TrainingArguments):
         super().__post_init__()
         if self.dataloader_persistent_workers:  # they would keep the collator, and with it the epoch, they began with
             raise ValueError("dataloader_persistent_workers must be false: every epoch would crop at the same places")
+
+    @property
+    def n_gpu(self) -> int:
+        """At most one: a process trains on one GPU, `accelerate launch` starts a process for each. Transformers would
+        spread a single process over all that it sees by `DataParallel`, without mixed precision."""
+        return min(super().n_gpu, 1)
 
 
 class CropAnew(TrainerCallback):
@@ -276,7 +283,11 @@ class EnhancementTrainer(Trainer):
         rate = model.config.sampling_rate
         rank, world = self.args.process_index, self.args.world_size
         mine = range(rank, len(dataset), world)
-        with ScoringPool(self.args.scoring_processes) as pool, evaluating(model):
+        if world > 1:
+            for buffer in model.buffers():  # each rank's statistics are of its own last batch; rank 0's are saved
+                torch.distributed.broadcast(buffer, 0)
+        processes = self.args.scoring_processes or max(usable_cores() // processes_here(), 1)
+        with ScoringPool(processes) as pool, evaluating(model):
             pending = []
             for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
                 item = dataset[index]
