@@ -136,7 +136,8 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
         "teacher": str(teacher), "dataset": "dns", "segment_seconds": 0.3, "max_steps": 2, "eval_steps": 2,
         "save_steps": 2, "per_device_train_batch_size": 2, "validation_files": 1, "use_cpu": True, "hidden_size": 6,
     }  # fmt: skip
-    config = written(tmp_path / "study.yaml", recipe=recipe, presets=["manner-s-2.2gf"], seeds=[0])
+    changes = {"presets": ["manner-s-2.2gf"], "seeds": [0]}
+    config = written(tmp_path / "study.yaml", recipe=recipe, **changes)
     command = [
         sys.executable, str(REPOSITORY / "scripts" / "study.py"), f"--config={config}", f"--dns_root={corpora}/dns",
         f"--valentini_root={corpora}/valentini", f"--folder={tmp_path}/runs", f"--output={tmp_path}/study.json",
@@ -160,6 +161,11 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
     assert (tmp_path / "study.png").read_bytes()[1:4] == b"PNG"
     assert any((tmp_path / "runs" / "teacher").rglob("*.safetensors"))
     assert collect(read_study(config), tmp_path / "elsewhere", "", {}, TESTS)["cells"] == []
+    longer = read_study(written(tmp_path / "longer.yaml", recipe={**recipe, "max_steps": 3}, **changes))
+    assert collect(longer, tmp_path / "runs", "", {}, TESTS)["cells"] == []
+    with pytest.raises(RecipeError, match=r"dns_test.json is of 1 pairs, others are of 75"):
+        tests = {name: {**test, "files": 75} for name, test in record["tests"].items()}
+        collect(read_study(config), tmp_path / "runs", "", {**record, "tests": tests}, TESTS)
 
     half = tmp_path / "runs" / "manner-s-2.2gf" / "none" / "seed0" / "valentini_test.json"
     half.rename(tmp_path / "kept.json")  # as after a kill between the two test sets

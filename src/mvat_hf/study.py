@@ -161,6 +161,8 @@ def collect(
 ) -> dict[str, Any]:
     """The record of a study: every cell that is measured on all `test_sets`, with its validation and scores by file.
 
+    A run of another recipe than its cell's is none of it.
+
     Args:
         before: an earlier record, or nothing; its rows stand for the cells that `folder` lacks, so that a study goes on
             where its runs are no more.
@@ -175,6 +177,8 @@ def collect(
             found += [kept[cell.path]] if cell.path in kept else []
             continue
         training = json.loads((folder / cell.path / "results.json").read_text())
+        if cell.changed(training["recipe"]):
+            continue
         teacher = teacher or training["teacher"]
         row = {
             "preset": cell.preset,
@@ -191,7 +195,9 @@ def collect(
         for path in paths:
             record = json.loads(path.read_text())
             noisy, student = record["systems"]
-            tests.setdefault(record["dataset"]["name"], {**record["dataset"], "noisy": noisy["means"]})
+            test = tests.setdefault(record["dataset"]["name"], {**record["dataset"], "noisy": noisy["means"]})
+            if record["dataset"]["files"] != test["files"]:
+                raise RecipeError(f"{path} is of {record['dataset']['files']} pairs, others are of {test['files']}")
             row["weights_sha256"] = student["weights_sha256"]
             row["tests"][record["dataset"]["name"]] = {
                 "failures": student["failures"],
