@@ -20,7 +20,7 @@ from mvat_hf.recipe import (
     read_recipe,
 )
 from mvat_hf.trainer import EnhancementArguments
-from mvat_hf.training_run import check_same_folder, check_same_recipe
+from mvat_hf.training_run import check_same_folder, check_same_processes, check_same_recipe
 
 KINDS = [EnhancementArguments, ModelArguments, DataArguments, DistillationArguments]
 RECIPES = sorted(Path("scripts/recipes").glob("*.yaml"))
@@ -40,6 +40,7 @@ def test_command_line_wins_over_recipe(tmp_path):
         ("- 1", "mapping of options, got list"),
         ("a: [", "not YAML"),
         ("", "mapping of options, got NoneType"),
+        ("max_steps: null", "max_steps cannot be null"),
     ],
 )
 def test_bad_recipe_is_one_clear_line(tmp_path, text, message):
@@ -48,6 +49,31 @@ def test_bad_recipe_is_one_clear_line(tmp_path, text, message):
     with pytest.raises(RecipeError, match=message) as raised:
         parse_recipe(KINDS, [f"--config={recipe}"])
     assert "\n" not in str(raised.value)
+
+
+def test_null_is_a_value_where_an_option_may_have_none(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("save_total_limit: null\n")
+    recipe = parse_recipe(KINDS, ["--config", str(tmp_path / "recipe.yaml")])
+    assert recipe.parts[0].save_total_limit is None and parse_recipe(KINDS, []).parts[0].save_total_limit == 2
+
+
+def test_options_of_another_method_are_refused():
+    for options, message in (
+        ({"method": "at", "sides": "encoder"}, "sides is an option of mvat, the method is at"),
+        ({"method": "none", "p": 1.0}, "p is an option of at, mvat, the method is none"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            DistillationArguments(**options).build_method()
+    assert DistillationArguments(method="at", p=1.0).build_method().p == 1
+
+
+def test_another_number_of_processes_is_told(tmp_path):
+    check_same_processes(tmp_path, 4)  # nothing tells how many saved the model alone
+    for rank in range(2):
+        (tmp_path / f"rng_state_{rank}.pth").touch()
+    check_same_processes(tmp_path, 2)
+    with pytest.raises(RecipeError, match="was saved by 2 processes, got 1"):
+        check_same_processes(tmp_path, 1)
 
 
 def test_missing_recipe_is_named():

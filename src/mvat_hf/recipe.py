@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
@@ -186,11 +186,13 @@ class DistillationArguments:
     def build_method(self) -> DistillationMethod | None:
         """The method with its options; None for "none"."""
         views, sides = (tuple(part.strip() for part in names.split(",")) for names in (self.views, self.sides))
-        options: dict[str, dict[str, Any]] = {
-            "at": {"p": self.p},
-            "mvat": {"p": self.p, "views": views, "sides": sides},
-        }
-        return build_method(self.method, **options.get(self.method, {}))
+        options: dict[str, Any] = {"p": self.p, "views": views, "sides": sides}
+        own = {"at": ("p",), "mvat": ("p", "views", "sides")}.get(self.method, ())
+        for option in (option for option in dataclasses.fields(self) if option.name in options.keys() - set(own)):
+            if getattr(self, option.name) != option.default:
+                owners = option.metadata["help"].partition(":")[0]
+                raise RecipeError(f"{option.name} is an option of {owners}, the method is {self.method}")
+        return build_method(self.method, **{name: options[name] for name in own})
 
 
 @dataclass
@@ -254,12 +256,15 @@ def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -
         unknown = sorted(recipe.keys() - known)
         if unknown:
             raise RecipeError(f"{path}: unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}; see --help for all")
+        types = {name: kind for each in kinds for name, kind in get_type_hints(each).items()}
+        for name in (name for name, value in recipe.items() if value is None):
+            if type(None) not in get_args(types[name]):
+                raise RecipeError(f"{path}: {name} cannot be null; leave the line out for its default")
         # argparse converts defaults to the type of their option where they are strings, and only there
         parser.set_defaults(
             **{
-                name: json.dumps(value) if isinstance(value, dict) else str(value)
+                name: json.dumps(value) if isinstance(value, dict) else None if value is None else str(value)
                 for name, value in recipe.items()
-                if value is not None
             }
         )
         given |= recipe.keys()

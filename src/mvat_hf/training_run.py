@@ -61,6 +61,7 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
         check_same_folder(folder, gather_object([last and Path(last).name]))
     if last is not None:
         check_same_recipe(folder, recipe)
+        check_same_processes(Path(last), trainer.args.world_size)
     elif (folder / "model.safetensors").is_file():
         raise RecipeError(f"{folder} holds a model, and no checkpoint to go on from: choose another output_dir")
     trained = last is not None and take_finished(trainer, Path(last))
@@ -128,6 +129,14 @@ def check_same_recipe(folder: Path, recipe: Recipe) -> None:
     changed += [name for name in previous if name not in current and previous[name] != recipe.value(name)]
     if changed:
         raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")
+
+
+def check_same_processes(checkpoint: Path, world: int) -> None:
+    """RecipeError unless `world` processes saved the checkpoint: each step would be of another number of items, and
+    data that was seen would come again."""
+    saved = len(list(checkpoint.glob("rng_state*.pth")))  # one of each, unless the model alone was saved
+    if saved not in (0, world):
+        raise RecipeError(f"{checkpoint} was saved by {saved} processes, got {world}: go on with as many as it had")
 
 
 def describe_model(model: Any) -> dict[str, Any]:
