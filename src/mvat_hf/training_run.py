@@ -50,8 +50,8 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     A finished run stays as it is.
 
     Raises:
-        RecipeError: the output folder holds a run of another recipe, or a model and no checkpoint to go on from, or is
-            not the same for all processes; or `resume_from_checkpoint` is set.
+        RecipeError: the output folder holds a run of another recipe or of another number of processes, or a model and
+            no checkpoint to go on from, or is not the same for all processes; or `resume_from_checkpoint` is set.
     """
     if trainer.args.resume_from_checkpoint is not None:
         raise RecipeError("resume_from_checkpoint cannot be set: a run goes on from what its output_dir holds")
@@ -61,7 +61,6 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
         check_same_folder(folder, gather_object([last and Path(last).name]))
     if last is not None:
         check_same_recipe(folder, recipe)
-        check_same_processes(Path(last), trainer.args.world_size)
     elif (folder / "model.safetensors").is_file():
         raise RecipeError(f"{folder} holds a model, and no checkpoint to go on from: choose another output_dir")
     trained = last is not None and take_finished(trainer, Path(last))
@@ -69,6 +68,8 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
         if trainer.is_world_process_zero():
             print(f"{folder} was finished before")
         return
+    if last is not None and not trained:
+        check_same_processes(Path(last), trainer.args.world_size)
     if trainer.is_world_process_zero():
         if last is not None:
             print(f"continuing from {last}")
