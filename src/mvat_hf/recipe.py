@@ -187,12 +187,13 @@ class DistillationArguments:
         """The method with its options; None for "none"."""
         views, sides = (tuple(part.strip() for part in names.split(",")) for names in (self.views, self.sides))
         options: dict[str, Any] = {"p": self.p, "views": views, "sides": sides}
-        own = {"at": ("p",), "mvat": ("p", "views", "sides")}.get(self.method, ())
-        for option in (option for option in dataclasses.fields(self) if option.name in options.keys() - set(own)):
-            if getattr(self, option.name) != option.default:
-                owners = option.metadata["help"].partition(":")[0]
-                raise RecipeError(f"{option.name} is an option of {owners}, the method is {self.method}")
-        return build_method(self.method, **{name: options[name] for name in own})
+        for option in dataclasses.fields(self):
+            owners = option.metadata["help"].partition(":")[0]  # as the help of each begins
+            if option.name in options and self.method not in owners.split(", "):
+                if getattr(self, option.name) != option.default:
+                    raise RecipeError(f"{option.name} is an option of {owners}, the method is {self.method}")
+                del options[option.name]
+        return build_method(self.method, **options)
 
 
 @dataclass
