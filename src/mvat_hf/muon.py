@@ -1,5 +1,6 @@
 """Muon: steps of matrices in all their directions alike, AdamW for what is no matrix."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -50,23 +51,29 @@ class Muon(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for matrix in group["params"] if "momentum" in group else ():
-                if matrix.grad is not None:
-                    self.step_matrix(matrix, matrix.grad, group)
-                    matrix.grad = None
+            if "momentum" in group:
+                self.step_matrices([matrix for matrix in group["params"] if matrix.grad is not None], group)
         super().step()
         return loss
 
-    def step_matrix(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[matrix]
-        if not state:
-            state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
-            state["momentum"] = torch.zeros_like(matrix)
-        state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        update = orthogonalise(gradient.lerp(state["momentum"], group["momentum"]).flatten(1))
-        scale = RMS_OF_ADAM * max(update.shape) ** 0.5
-        matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(update.view_as(matrix), alpha=-group["lr"] * scale)
+    def step_matrices(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+        """A step of all matrices, those of one shape at once: a GPU spends its time on starting small products."""
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for matrix in matrices:
+            state = self.state[matrix]
+            if not state:
+                state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
+                state["momentum"] = torch.zeros_like(matrix)
+            state["momentum"].lerp_(matrix.grad, 1 - group["momentum"])
+            ahead = matrix.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
+            alike[ahead.shape].append((matrix, ahead))
+            matrix.grad = None
+        for shape, pairs in alike.items():
+            updates = orthogonalise(torch.stack([ahead for _, ahead in pairs]))
+            scale = RMS_OF_ADAM * max(shape) ** 0.5
+            for (matrix, _), update in zip(pairs, updates, strict=True):
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update.view_as(matrix), alpha=-group["lr"] * scale)
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -74,15 +81,17 @@ def is_matrix(parameter: Tensor) -> bool:
     return parameter.ndim > 1 and min(parameter.shape[:2]) > 1
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """The matrix with all singular values near 1, (M, N) to (M, N), by Newton-Schulz iteration; zeros stay zeros."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / wide.norm().clamp_min(1e-12)
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Matrices with all their singular values near 1, (..., M, N) to the same, by Newton-Schulz iteration; zeros stay
+    zeros."""
+    rows, columns = matrices.shape[-2:]
+    wide = matrices if rows <= columns else matrices.mT
+    wide = wide / torch.linalg.matrix_norm(wide, keepdim=True).clamp_min(1e-12)
     a, b, c = COEFFICIENTS
     for _ in range(PASSES):
-        gram = wide @ wide.T
+        gram = wide @ wide.mT
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return wide if rows <= columns else wide.mT
 
 
 __all__ = ["Muon", "is_matrix", "orthogonalise"]
