@@ -78,7 +78,8 @@ def distance(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 def magnitude(audio: Tensor, fft_size: int, hop: int, window_length: int) -> Tensor:
-    spectrum = torch.stft(audio, fft_size, hop, window_length, torch.hann_window(window_length), return_complex=True)
+    window = torch.hann_window(window_length, device=audio.device)
+    spectrum = torch.stft(audio, fft_size, hop, window_length, window, return_complex=True)
     return (spectrum.real.square() + spectrum.imag.square()).clamp_min(1e-7).sqrt()
 
 
