@@ -45,9 +45,9 @@ class Step:
         torch.manual_seed(0)
         self.device, self.tf32 = device, False
         self.student: Any = MannerModel(MannerConfig.from_preset(STUDENT)).train()
-        self.teacher: Any = MannerModel(MannerConfig.from_preset(TEACHER)).eval().requires_grad_(False)
+        self.teacher: Any = MannerModel(MannerConfig.from_preset(TEACHER))
         self.student.to(device)
-        self.teacher.to(device)
+        self.teacher.to(device).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.student.parameters(), 1e-3)
         speech = sorted(SPEECH.glob("*/*.ogg"))
         self.mixer = Mixer(speech, speech, MixingOptions(seconds=seconds))
