@@ -38,7 +38,7 @@ def main() -> None:
     record: dict[str, Any] = {"kind": "inference benchmark on a GPU", "environment": environment(), "models": {}}
     for name in options.models:
         model: Any = load_calibrated(name)
-        model.to(options.device)
+        model = model.to(options.device)
         rows = [
             row
             for batch, seconds in SIZES

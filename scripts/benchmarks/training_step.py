@@ -38,16 +38,20 @@ STEPS_TOGETHER = 5
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 
 
+def build(preset: str, device: str) -> Any:
+    """A model of random weights on `device`."""
+    model: Any = MannerModel(MannerConfig.from_preset(preset))
+    return model.to(device)
+
+
 class Step:
     """A distillation step in parts, to be called one after another; each keeps what the next ones need."""
 
     def __init__(self, batch: int, seconds: float, device: str):
         torch.manual_seed(0)
         self.device, self.tf32 = device, False
-        self.student: Any = MannerModel(MannerConfig.from_preset(STUDENT)).train()
-        self.teacher: Any = MannerModel(MannerConfig.from_preset(TEACHER))
-        self.student.to(device)
-        self.teacher.to(device).eval().requires_grad_(False)
+        self.student = build(STUDENT, device).train()
+        self.teacher = build(TEACHER, device).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.student.parameters(), 1e-3)
         speech = sorted(SPEECH.glob("*/*.ogg"))
         self.mixer = Mixer(speech, speech, MixingOptions(seconds=seconds))
