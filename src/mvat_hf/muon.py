@@ -52,20 +52,20 @@ class Muon(torch.optim.AdamW):
                 loss = closure()
         for group in self.param_groups:
             if "momentum" in group:
-                self.step_matrices([matrix for matrix in group["params"] if matrix.grad is not None], group)
+                self.step_matrices(group)
         super().step()
         return loss
 
-    def step_matrices(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+    def step_matrices(self, group: dict[str, Any]) -> None:
         """A step of all matrices, those of one shape at once: a GPU spends its time on starting small products."""
         alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for matrix in matrices:
+        for matrix, gradient in ((matrix, matrix.grad) for matrix in group["params"] if matrix.grad is not None):
             state = self.state[matrix]
             if not state:
                 state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
                 state["momentum"] = torch.zeros_like(matrix)
-            state["momentum"].lerp_(matrix.grad, 1 - group["momentum"])
-            ahead = matrix.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
+            state["momentum"].lerp_(gradient, 1 - group["momentum"])
+            ahead = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
             alike[ahead.shape].append((matrix, ahead))
             matrix.grad = None
         for shape, pairs in alike.items():
