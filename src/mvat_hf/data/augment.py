@@ -16,8 +16,6 @@ LEVEL_CHANGE_SECONDS = 0.05  # from one level to the other
 NARROW_SOURCES = (1, 3)  # at once
 NARROW_HARMONICS = (1, 8)  # of a source, the k-th 20 log10(k) dB below the first
 NARROW_HZ = (20.0, 7000.0)  # centre of a source's lowest band
-MAINS_HZ = (50.0, 60.0)  # of a source, sometimes: speech that is called clean may hold some of it
-MAINS_PROBABILITY = 0.25
 NARROW_OCTAVES = (0.002, 1.0)  # width of a band: from a tone to a rumble
 NARROW_SOURCE_DB = (-12.0, 0.0)  # level of a source relative to the loudest possible
 
@@ -136,8 +134,7 @@ def narrow_noise(samples: int, sampling_rate: int, rng: np.random.Generator) -> 
     """
     Noise (time,) of RMS 1 in narrow bands: hum of the mains, engines and fans, whistles, rumble.
 
-    One to three sources, each of up to eight harmonics of 20 to 7,000 Hz, as wide as an octave or as narrow as a tone;
-    a quarter of them hum at 50 or 60 Hz.
+    One to three sources, each of up to eight harmonics of 20 to 7,000 Hz, as wide as an octave or as narrow as a tone.
     """
     size = fast_length(samples)
     step = sampling_rate / size
@@ -147,8 +144,6 @@ def narrow_noise(samples: int, sampling_rate: int, rng: np.random.Generator) -> 
     for _ in range(rng.integers(*NARROW_SOURCES, endpoint=True)):
         lowest_band = np.exp(rng.uniform(np.log(NARROW_HZ[0]), np.log(highest)))
         width = np.exp(rng.uniform(*np.log(NARROW_OCTAVES)))
-        if rng.random() < MAINS_PROBABILITY:
-            lowest_band, width = rng.choice(MAINS_HZ), NARROW_OCTAVES[0]
         level = 10 ** (rng.uniform(*NARROW_SOURCE_DB) / 20)
         for harmonic in range(1, rng.integers(*NARROW_HARMONICS, endpoint=True) + 1):
             centre = harmonic * lowest_band
