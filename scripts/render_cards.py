@@ -121,6 +121,22 @@ def speed_table(rows: list[dict[str, Any]], quality: list[dict[str, Any]]) -> st
     return markdown(table)
 
 
+def render_speed_gpu(record: Mapping[str, Any]) -> str:
+    """A table of `scripts/benchmarks/inference_gpu.json` for every model."""
+    parts = []
+    for name, model in record["models"].items():
+        sizes = list(dict.fromkeys((row["batch"], row["seconds"]) for row in model["rows"]))
+        lengths = [f"{batch} x {seconds:g} s" for batch, seconds in sizes]
+        table = [["", *lengths, f"{lengths[-1]} take", "largest error", f"memory, {lengths[-1]}"]]
+        for system in dict.fromkeys(row["system"] for row in model["rows"]):
+            own = [row for row in model["rows"] if row["system"] == system]
+            cells = [system, *(f"{row['ratio']:.2f}x" for row in own), f"{1000 * own[-1]['median_seconds']:.0f} ms"]
+            table.append([*cells, f"{max(row['error'] for row in own):.0e}", f"{own[-1]['peak_gigabytes']:.1f} GB"])
+        on = ", ".join(record["environment"]["machine"]["accelerators"])
+        parts.append(f"{name} on {on}; times the speed of the baseline, by the input:\n\n{markdown(table)}")
+    return "\n\n".join(parts)
+
+
 VALENTINI_FILES, VALENTINI_EPOCHS = 11572, 350  # of 28 speakers (Valentini-Botinhao et al. 2016); upstream's protocol
 
 
@@ -144,6 +160,7 @@ def render_training_step(record: Mapping[str, Any]) -> str:
 TABLES = {
     "inference": ("speed", render_speed),
     "inference_avx2": ("speed_avx2", render_speed),
+    "inference_gpu": ("speed_gpu", render_speed_gpu),
     "long_file": ("long_file", render_long_file),
     "chunking": ("chunking", render_chunking),
     "training_step": ("training_step", render_training_step),
