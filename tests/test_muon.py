@@ -9,20 +9,20 @@ from mvat_hf.muon import Muon, is_matrix, orthogonalise
 
 @pytest.mark.parametrize("shape", [(30, 8), (8, 30), (16, 16)])
 def test_all_directions_become_alike(shape):
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    matrix, other = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     left, singular, right = torch.linalg.svd(matrix, full_matrices=False)
-    result = orthogonalise(matrix)
+    result = orthogonalise(torch.stack([1000 * other, matrix]))[1]
     # the same directions as before, each by nearly the same factor
     factors = (left.T @ result @ right.T).diagonal()
     assert factors.min() > 0.6 and factors.max() < 1.3
     off = left.T @ result @ right.T - factors.diag()
     assert off.abs().max() < 1e-4
-    assert torch.allclose(orthogonalise(1000 * matrix), result, atol=1e-4)
+    assert torch.allclose(orthogonalise(1000 * matrix[None])[0], result, atol=1e-4)
     assert singular.max() / singular.min() > 2  # they were not alike
 
 
 def test_no_gradient_is_no_step():
-    assert not orthogonalise(torch.zeros(3, 5)).any()
+    assert not orthogonalise(torch.zeros(1, 3, 5)).any()
 
 
 def test_every_parameter_is_in_one_group(tiny_model):
@@ -74,6 +74,26 @@ def test_a_matrix_moves_as_far_as_by_adam_whatever_its_gradient():
         moved = (model.matrix.detach() - before).square().mean().sqrt()
         assert moved == pytest.approx(0.2e-2, rel=0.3)
         assert is_matrix(model.matrix) and model.matrix.grad is None
+
+
+def test_matrices_move_together_as_each_alone():
+    shapes = [(6, 8), (5, 3), (6, 4, 2), (3, 5)]  # the first and the third are of one shape as matrices
+    generator = torch.Generator().manual_seed(0)
+    start, *gradients = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(3)]
+
+    def moved(chosen: list[int]) -> list[torch.Tensor]:
+        model = nn.ParameterList(start[index].clone() for index in chosen)
+        optimizer = Muon(model, lr=0.0, matrix_lr=1e-2, weight_decay=0.1)
+        for found in gradients:
+            for parameter, index in zip(model, chosen, strict=True):
+                parameter.grad = found[index].clone()
+            optimizer.step()
+        return list(model)
+
+    for index, together in enumerate(moved([0, 1, 2, 3])):
+        (alone,) = moved([index])
+        torch.testing.assert_close(together, alone)
+        assert not torch.equal(alone, start[index])
 
 
 def test_a_quadratic_is_minimised():

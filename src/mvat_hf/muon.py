@@ -57,23 +57,27 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def step_matrices(self, group: dict[str, Any]) -> None:
-        """A step of all matrices, those of one shape at once: a GPU spends its time on starting small products."""
-        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for matrix, gradient in ((matrix, matrix.grad) for matrix in group["params"] if matrix.grad is not None):
-            state = self.state[matrix]
-            if not state:
-                state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
-                state["momentum"] = torch.zeros_like(matrix)
-            state["momentum"].lerp_(gradient, 1 - group["momentum"])
-            ahead = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
-            alike[ahead.shape].append((matrix, ahead))
+        """A step of all matrices, together what is alike: a GPU spends its time on starting small products."""
+        matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
+        if not matrices:
+            return
+        gradients = [matrix.grad for matrix in matrices]
+        for matrix in matrices:
+            if not self.state[matrix]:
+                self.state[matrix]["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
+                self.state[matrix]["momentum"] = torch.zeros_like(matrix)
             matrix.grad = None
+        momenta = [self.state[matrix]["momentum"] for matrix in matrices]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for matrix, ahead in zip(matrices, torch._foreach_lerp(gradients, momenta, group["momentum"]), strict=True):
+            alike[ahead.flatten(1).shape].append((matrix, ahead.flatten(1)))
+        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         for shape, pairs in alike.items():
-            updates = orthogonalise(torch.stack([ahead for _, ahead in pairs]))
-            scale = RMS_OF_ADAM * max(shape) ** 0.5
-            for (matrix, _), update in zip(pairs, updates, strict=True):
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(update.view_as(matrix), alpha=-group["lr"] * scale)
+            moved = [matrix for matrix, _ in pairs]
+            directions = orthogonalise(torch.stack([ahead for _, ahead in pairs]))
+            updates = [direction.view_as(matrix) for direction, matrix in zip(directions, moved, strict=True)]
+            torch._foreach_add_(moved, updates, alpha=-group["lr"] * RMS_OF_ADAM * max(shape) ** 0.5)
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -82,7 +86,7 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Matrices with all their singular values near 1, (..., M, N) to the same, by Newton-Schulz iteration; zeros stay
+    """Matrices with all their singular values near 1, (B, M, N) to the same, by Newton-Schulz iteration; zeros stay
     zeros."""
     rows, columns = matrices.shape[-2:]
     wide = matrices if rows <= columns else matrices.mT
@@ -90,7 +94,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     for _ in range(PASSES):
         gram = wide @ wide.mT
-        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
     return wide if rows <= columns else wide.mT
 
 
