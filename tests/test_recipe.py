@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 
 from mvat_hf.data.augment import Augmentation
@@ -175,6 +176,18 @@ def test_a_checkpoint_brings_its_own_size():
         ModelArguments(init_from="runs/teacher", hidden_size=7).build()
     with pytest.raises(RecipeError, match='attention_levels must be all, deepest, none or .*, got "x"'):
         ModelArguments(attention_levels="x").build()
+
+
+def test_the_mean_of_checkpoints(tmp_path, tiny_model):
+    first, second, other = tiny_model(seed=0), tiny_model(seed=1), tiny_model(hidden_size=18)
+    for name, model in (("a", first), ("b", second), ("c", other)):
+        model.save_pretrained(tmp_path / name)
+    mean = ModelArguments(init_from=f"{tmp_path / 'a'}, {tmp_path / 'b'}").build().state_dict()
+    for name, value in mean.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (first.state_dict()[name] + second.state_dict()[name]) / 2)
+    with pytest.raises(RecipeError, match="a and .*c have no mean: their hidden_size is .* and 18"):
+        ModelArguments(init_from=f"{tmp_path / 'a'},{tmp_path / 'c'}").build()
 
 
 def test_levels_from_the_command_line():

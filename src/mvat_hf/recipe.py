@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
+import torch
 import yaml
 from transformers import HfArgumentParser
 
@@ -30,6 +31,28 @@ class RecipeError(ValueError):
     """A recipe or command line that cannot be run; the message says what was got and expected."""
 
 
+def load_mean(checkpoints: Sequence[str]) -> MannerModel:
+    """
+    One checkpoint, or the mean of the weights of several that were trained from each other or from the same one: often
+    better than each (Wortsman et al. 2022, "Model soups"). The statistics of batch norms are means, too: recalibrate.
+
+    Raises:
+        RecipeError: they have different configurations.
+        OSError: as `from_pretrained`.
+    """
+    mean, *others = (MannerModel.from_pretrained(name) for name in checkpoints)
+    for name, other in zip(checkpoints[1:], others, strict=True):
+        for option in MannerConfig.__annotations__:
+            ours, theirs = (getattr(model.config, option) for model in (mean, other))
+            if ours != theirs:
+                raise RecipeError(f"{checkpoints[0]} and {name} have no mean: their {option} is {ours} and {theirs}")
+    with torch.no_grad():
+        for name, value in mean.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.stack([model.state_dict()[name] for model in (mean, *others)]).mean(dim=0))
+    return mean
+
+
 @dataclass
 class ModelArguments:
     """The model to train."""
@@ -40,7 +63,10 @@ class ModelArguments:
     attention_levels: str | None = field(
         default=None, metadata={"help": 'Overrides the preset: "all", "deepest", "none", or levels such as "1,2".'}
     )
-    init_from: str | None = field(default=None, metadata={"help": "Checkpoint to start from instead: folder or id."})
+    init_from: str | None = field(
+        default=None,
+        metadata={"help": "Checkpoint to start from instead: folder or id; of several, with commas, the mean."},
+    )
 
     def build(self) -> MannerModel:
         """A new model of the preset with its overrides, or the checkpoint `init_from`."""
@@ -49,7 +75,7 @@ class ModelArguments:
         if self.init_from is not None:
             if overrides:
                 raise RecipeError(f"init_from brings its own {', '.join(overrides)}, which cannot be set beside it")
-            return MannerModel.from_pretrained(self.init_from)
+            return load_mean([name.strip() for name in self.init_from.split(",")])
         if self.attention_levels not in (None, "all", "deepest", "none"):
             try:
                 overrides["attention_levels"] = [int(level) for level in self.attention_levels.split(",")]
