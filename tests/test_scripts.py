@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 
 from mvat_hf.models.manner import MannerModel
@@ -135,6 +136,23 @@ def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher)
     assert other.returncode != 0
     assert "holds a run with other hidden_size" in other.stderr
     assert (teacher / "model.safetensors").read_bytes() == before
+
+
+def test_no_steps_recalibrate_validate_and_save_the_mean(data, teacher, tmp_path):
+    last = teacher / "checkpoint-2"
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    options = {name: value for name, value in SHORT.items() if name != "hidden_size"} | {"max_steps": 0}
+    options |= {"init_from": f"{teacher},{last}", "recalibration_batches": 2}
+    done = launch("train.py", *config, data_root=data, output_dir=tmp_path / "run", **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert record["steps"] == 0 and record["chosen"]["eval_pesq"] > 1
+    mean, first, second = (MannerModel.from_pretrained(folder) for folder in (tmp_path / "run", teacher, last))
+    for name, weight in mean.named_parameters():
+        expected = (first.get_parameter(name) + second.get_parameter(name)) / 2
+        torch.testing.assert_close(weight, expected)
+    statistics = "input_norm.running_mean"
+    assert not torch.allclose(mean.get_buffer(statistics), first.get_buffer(statistics))
 
 
 def test_a_run_that_was_killed_at_its_end_is_recorded_without_another_step(data, tmp_path):

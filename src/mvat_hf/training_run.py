@@ -47,7 +47,8 @@ def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments)
 def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
 
-    A finished run stays as it is.
+    A finished run stays as it is. With `max_steps` 0 there is no training: what the run would begin at, the mean of
+    checkpoints for example, is recalibrated, validated and saved.
 
     Raises:
         RecipeError: the output folder holds a run of another recipe or of another number of processes, or a model and
@@ -75,7 +76,9 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
             print(f"continuing from {last}")
         write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.described()))
     start = environment()  # the code that runs is the code of now, whatever the checkout holds at the end
-    if not trained:
+    if trainer.args.max_steps == 0:
+        trainer.evaluate()
+    elif not trained:
         trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
     if trainer.is_world_process_zero():
