@@ -46,10 +46,11 @@ def load_mean(checkpoints: Sequence[str]) -> MannerModel:
             ours, theirs = (getattr(model.config, option) for model in (mean, other))
             if ours != theirs:
                 raise RecipeError(f"{checkpoints[0]} and {name} have no mean: their {option} is {ours} and {theirs}")
+    states = [model.state_dict() for model in (mean, *others)]
     with torch.no_grad():
-        for name, value in mean.state_dict().items():
+        for name, value in states[0].items():
             if value.is_floating_point():
-                value.copy_(torch.stack([model.state_dict()[name] for model in (mean, *others)]).mean(dim=0))
+                value.copy_(torch.stack([state[name] for state in states]).mean(dim=0))
     return mean
 
 
@@ -69,7 +70,7 @@ class ModelArguments:
     )
 
     def build(self) -> MannerModel:
-        """A new model of the preset with its overrides, or the checkpoint `init_from`."""
+        """A new model of the preset with its overrides, or the mean of the checkpoints `init_from`."""
         named = {name: getattr(self, name) for name in ("hidden_size", "depth", "attention_levels")}
         overrides: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
         if self.init_from is not None:
