@@ -73,7 +73,7 @@ def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None 
     with extra("export"):
         import onnx
 
-    graph = onnx.load_from_string(trace(model, samples))
+    graph = onnx.load_from_string(trace(model, samples, convolve_rows=precision != "int8"))
     if precision in CHANGES:
         graph = CHANGES[precision](graph)
     metadata = {
@@ -91,11 +91,11 @@ def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None 
     return graph.SerializeToString()
 
 
-def trace(model: MannerModel, samples: int | None) -> bytes:
+def trace(model: MannerModel, samples: int | None, convolve_rows: bool) -> bytes:
     """The graph as PyTorch's tracing exporter gives it (the newer one takes minutes for this network)."""
     audio = torch.randn(1, model.config.padded_length(samples or TRACED_SAMPLES))
     axes = None if samples else {"normalized": {1: "time"}, "estimate": {1: "time"}}
-    folded = FoldedManner(model, torch.float32, tiled=False).cpu().eval()
+    folded = FoldedManner(model, torch.float32, tiled=False, convolve_rows=convolve_rows).cpu().eval()
     written: Any = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # about the exporter's age, and shapes that `parity_error` checks

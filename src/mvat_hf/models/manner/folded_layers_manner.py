@@ -3,7 +3,7 @@
 Shapes: B batch, L frames of a level, C channels, N, I and O those of a layer, K kernel size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -71,47 +71,96 @@ class FoldedLinear(nn.Module):
 
 
 class Target:
-    """What is folded, and into which dtype; makes the layers of a snapshot."""
+    """
+    What is folded, and into which dtype; makes the layers of a snapshot.
 
-    def __init__(self, dtype: torch.dtype, packed: bool):
-        self.dtype, self.packed = dtype, packed
+    Args:
+        packed: matrix products by oneDNN.
+        widths: numbers of channels that become others, the further ones zeros, as products like whole vectors.
+        convolve_rows: see `FoldedRows`.
+    """
 
-    def linear(self, weight: Tensor, bias: Tensor | None = None) -> FoldedLinear:
+    def __init__(
+        self, dtype: torch.dtype, packed: bool, widths: Mapping[int, int] | None = None, convolve_rows: bool = False
+    ):
+        self.dtype, self.packed, self.widths, self.convolve_rows = dtype, packed, widths or {}, convolve_rows
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> "FoldedLinear":
         return FoldedLinear(weight, bias, self.dtype, self.packed)
 
-    def pointwise(self, conv: nn.Conv1d, norm: nn.BatchNorm1d | None = None) -> FoldedLinear:
-        weight, bias = folded_weights(conv, norm)
+    def pointwise(self, conv: nn.Conv1d, norm: nn.BatchNorm1d | None = None) -> "FoldedLinear":
+        weight, bias = self.folded(conv, norm)
         return self.linear(weight.squeeze(-1), bias)
 
     def conv(self, conv: nn.Conv1d, norm: nn.BatchNorm1d) -> "FoldedConv":
-        return FoldedConv(*folded_weights(conv, norm), conv.groups, self.dtype)
+        weight, bias = self.folded(conv, norm)
+        return FoldedConv(weight, bias, self.dtype, depthwise=conv.groups > 1)
+
+    def folded(self, conv: Any, norm: nn.BatchNorm1d | None = None) -> tuple[Tensor, Tensor]:
+        """`folded_weights` at the widths of this target."""
+        weight, bias = folded_weights(conv, norm)
+        return self.widened(weight), self.widened(bias)
+
+    def widened(self, values: Tensor) -> Tensor:
+        """(O), (O, I), (O, I, K) or (I, O, K) with zeros for the further channels."""
+        further = [self.widths.get(size, size) - size for size in values.shape[:2]]
+        last = [0, 0] * (values.dim() - len(further))
+        return F.pad(values, [*last, *(size for count in reversed(further) for size in (0, count))])
 
 
 class FoldedConv(nn.Module):
-    """Convolution along time of (B, L, C), of odd kernel; the length is kept."""
+    """Convolution along time of (B, L, C): of odd kernel, which keeps the length, or not `padded`."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor, groups: int, dtype: torch.dtype):
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, depthwise: bool = False, padded: bool = True):
         super().__init__()
         # oneDNN 3.12 never ends preparing some bfloat16 depthwise convolutions of that layout for two threads or more
-        self.exact = groups > 1 and dtype == torch.bfloat16 and weight.device.type == "cpu"
+        self.exact = depthwise and dtype == torch.bfloat16 and weight.device.type == "cpu"
         dtype = torch.float32 if self.exact else dtype
         # (O, I, K) -> (O, I, 1, K): the layout is known in two dimensions only
         weight = weight.to(dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias.to(dtype))
-        self.groups = groups
+        self.groups = len(weight) if depthwise else 1
+        self.padding = (0, weight.shape[-1] // 2 if padded else 0)
 
     def forward(self, hidden: Tensor, activation: Activation = "none") -> Tensor:
         # (B, L, C) -> (B, 1, L, C) -> (B, C, 1, L), the channels still last in memory, and back
         image = hidden.contiguous().unsqueeze(1).permute(0, 3, 1, 2)
-        padding = (0, self.weight.shape[-1] // 2)
         if self.exact:
             image = image.float()
-        output = F.conv2d(image, self.weight, self.bias, padding=padding, groups=self.groups)
+        output = F.conv2d(image, self.weight, self.bias, padding=self.padding, groups=self.groups)
         return ACTIVATIONS[activation](output).to(hidden.dtype).permute(0, 2, 3, 1).squeeze(1)
+
+
+class FoldedRows(nn.Module):
+    """
+    ReLU of a convolution along time of (B, n + parts - 1, I) to (B, n, O), its taps the `parts` (O, I).
+
+    By default it is a sum of matrix products; where the target says so, one convolution. PyTorch is faster at the
+    former, ONNX Runtime and OpenVINO at the latter, but for int8.
+    """
+
+    def __init__(self, parts: Sequence[Tensor], bias: Tensor, target: Target):
+        super().__init__()
+        if target.convolve_rows:
+            self.conv: FoldedConv | None = FoldedConv(torch.stack(list(parts), -1), bias, target.dtype, padded=False)
+        else:
+            self.conv = None
+            biases = [bias, *[None] * (len(parts) - 1)]
+            self.parts = nn.ModuleList(target.linear(part, bias) for part, bias in zip(parts, biases, strict=True))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if self.conv is not None:
+            return self.conv(rows, activation="relu")
+        count, output = rows.shape[1] - len(self.parts) + 1, None
+        for index, part in enumerate(self.parts):
+            last = index == len(self.parts) - 1
+            output = part(rows[:, index : index + count], add=output, activation="relu" if last else "none")
+        assert output is not None
+        return output
 
 
 class FoldedGate(nn.Module):
@@ -119,7 +168,7 @@ class FoldedGate(nn.Module):
 
     def __init__(self, block: Any, target: Target, before: tuple[Tensor, Tensor] | None = None):
         super().__init__()
-        (content, content_bias), (gate, gate_bias) = folded_weights(block.content), folded_weights(block.gate)
+        (content, content_bias), (gate, gate_bias) = target.folded(block.content), target.folded(block.gate)
         if before is not None:
             weight, bias = before
             content_bias, gate_bias = content_bias + content[..., 0] @ bias, gate_bias + gate[..., 0] @ bias
@@ -140,12 +189,14 @@ class FoldedResidual(nn.Module):
     def __init__(self, block: Any, target: Target):
         super().__init__()
         weight, bias = folded_weights(block.expand, block.expand_norm)
-        (content, gate), (content_bias, gate_bias) = weight.squeeze(-1).chunk(2), bias.chunk(2)
-        self.content, self.gate = target.linear(content, content_bias), target.linear(gate, gate_bias)
+        self.content, self.gate = (
+            target.linear(target.widened(half.squeeze(-1)), target.widened(half_bias))
+            for half, half_bias in zip(weight.chunk(2), bias.chunk(2), strict=True)
+        )
         self.depthwise = target.conv(block.depthwise.conv, block.depthwise.norm)
         self.project = target.pointwise(block.project, block.project_norm)
         (out, out_bias), (shortcut, shortcut_bias) = (
-            folded_weights(layer.conv, layer.norm) for layer in (block.out, block.shortcut)
+            target.folded(layer.conv, layer.norm) for layer in (block.out, block.shortcut)
         )
         self.out = target.linear(out.squeeze(-1), out_bias + shortcut_bias)
         self.shortcut = target.linear(shortcut.squeeze(-1))

@@ -6,6 +6,7 @@ does differently, all of it exact but for rounding:
   of the global view, value and output, the join of an attention block and its gate's two inputs;
 - features are (batch, time, channels), so that 1x1, strided and transposed convolutions are matrix products (a
   transposed one gives `stride` frames at once), and depthwise ones find the layout that CPUs want;
+- where no level attends, channels of zeros fill up the last vector of 16 (30 become 32);
 - everything but the views of attention is computed in tiles of time that fit a core's cache, each with as many frames
   around it as the depthwise convolution reaches: features at the full rate are never held whole; of the views, the
   global one takes few channels at a time, the local one few chunks;
@@ -17,6 +18,7 @@ Shapes: B batch, T samples, L frames of a level, C channels, P chunks, S chunk l
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from .folded_layers_manner import (
     FoldedGate,
     FoldedLinear,
     FoldedResidual,
+    FoldedRows,
     Rows,
     Target,
     folded_weights,
@@ -48,11 +51,13 @@ class FoldedAttention(nn.Module):
 
     def __init__(self, block: Any, target: Target):
         super().__init__()
+        target = Target(target.dtype, target.packed)  # views have as many channels as they have
         self.segment_len = block.segment_len
         self.branches = nn.ModuleList(target.pointwise(branch.conv, branch.norm) for branch in block.branches)
         self.channel_mlp = copy.deepcopy(block.channel_view.mlp).requires_grad_(False).to(target.dtype)
         self.query, self.value = fold_projections(block.global_view, target)
-        self.scale = 1 / math.sqrt(block.global_view.query.out_features // block.global_view.num_heads)
+        self.heads: int = block.global_view.num_heads
+        self.scale = 1 / math.sqrt(block.global_view.query.out_features // self.heads)
         self.local_depthwise = target.conv(block.local_view.depthwise.conv, block.local_view.depthwise.norm)
         self.local_weight = target.conv(block.local_view.weight.conv, block.local_view.weight.norm)
         self.refine = nn.ModuleList(target.conv(refine.conv, refine.norm) for refine in block.refine)
@@ -102,7 +107,9 @@ class FoldedAttention(nn.Module):
         # (B C, heads, P, S) each, summed over the heads
         query, value = (self.of_heads(project, rows) for project in (self.query, self.value))
         key = rows.unsqueeze(1).expand_as(query)
-        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale).sum(dim=1).reshape(tokens.shape)
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        mixed = mixed.sum(dim=1) if self.heads > 1 else mixed  # a sum of one would be a copy
+        mixed = mixed.reshape(tokens.shape)
         # (B, C, P, S) -> (B, C, L) -> (B, L, C)
         return overlap_add(mixed, hidden.shape[1]).transpose(1, 2)
 
@@ -161,28 +168,51 @@ def overlap_add(chunks: Tensor, frames: int) -> Tensor:
     return ((chunks[..., 2:, :hop] + chunks[..., 1:-1, hop:]) / 2).flatten(-2)[..., :frames]
 
 
+class FoldedInput(nn.Module):
+    """The first convolution of `model` with its norm, from samples to N channels."""
+
+    def __init__(self, model: Any, target: Target):
+        super().__init__()
+        weight, bias = target.folded(model.input, model.input_norm)
+        weight, self.channels = weight.squeeze(1), len(bias)
+        self.stride: int = model.config.stride
+        # (N, 3) -> (stride N, stride + 2): a row is `stride` frames, each of three of the samples that all of them read
+        at_once = torch.cat([F.pad(weight, (shift, self.stride - 1 - shift)) for shift in range(self.stride)])
+        taps = strided_parts(at_once, self.stride)
+        self.ahead = self.stride * (len(taps) - 1) - 2  # what the last row of samples holds beyond those
+        self.rows = FoldedRows(taps, bias.repeat(self.stride), target) if target.convolve_rows else None
+        self.linear = target.linear(weight, bias)
+
+    def forward(self, samples: Tensor, start: int, stop: int) -> Tensor:
+        """(B, n, N) from `start` to `stop` of `samples` (B, T), which begins one before; rows where n is whole rows."""
+        if self.rows is None:
+            # three times (B, n) -> (B, n, 3) -> (B, n, N)
+            neighbours = [samples[:, start + shift : stop + shift] for shift in range(3)]
+            return self.linear(torch.stack(neighbours, dim=-1), activation="relu")
+        # (B, n + 2) -> (B, n / stride + 1, stride) -> (B, n / stride, stride N) -> (B, n, N)
+        read = F.pad(frames_of(samples, start, stop + 2), (0, self.ahead))
+        return self.rows(read.reshape(len(read), -1, self.stride)).reshape(len(read), -1, self.channels)
+
+
 class FoldedEncoder(nn.Module):
     """`EncoderLevel` in tiles: from `source` of the level's input to (B, L, 2C) and its views."""
 
     def __init__(self, level: Any, target: Target):
         super().__init__()
         self.stride: int = level.down.stride[0]
-        weight, bias = folded_weights(level.down, level.down_norm)
+        weight, bias = target.folded(level.down, level.down_norm)
         # (O, I, K) -> for every `stride` taps, a map from `stride` frames to one: (O, stride I)
-        taps = strided_parts(weight, self.stride)
-        self.down = nn.ModuleList(
-            target.linear(part.transpose(1, 2).flatten(1), bias if index == 0 else None)
-            for index, part in enumerate(taps)
-        )
+        taps = [part.transpose(1, 2).flatten(1) for part in strided_parts(weight, self.stride)]
+        self.down, self.parts = FoldedRows(taps, bias, target), len(taps)
         self.residual = FoldedResidual(level.residual, target)
         self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
 
     def forward(self, source: Rows, frames: int, tile: int | None, inside: bool) -> Attended:
         def down(start: int, stop: int) -> Tensor:
             # (B, stride (n + parts - 1), C) -> (B, n + parts - 1, stride C)
-            rows = source(self.stride * start, self.stride * (stop + len(self.down) - 1))
+            rows = source(self.stride * start, self.stride * (stop + self.parts - 1))
             rows = rows.reshape(rows.shape[0], -1, self.stride * rows.shape[2])
-            return sum_of_parts(self.down, rows, backwards=False)
+            return self.down(rows)
 
         hidden = in_tiles(lambda start, stop: self.residual.rows(down, start, stop, frames), frames, tile)
         return (hidden, None) if self.attention is None else self.attention(hidden, None if inside else tile)
@@ -195,27 +225,25 @@ class FoldedDecoder(nn.Module):
         super().__init__()
         self.stride: int = level.up.stride[0]
         self.kernel_size: int = level.up.kernel_size[0]
-        self.channels: int = level.up.out_channels
-        weight, bias = folded_weights(level.up, level.up_norm)
+        weight, bias = target.folded(level.up, level.up_norm)
+        self.channels = len(bias)
         # (I, O, K) -> for every `stride` taps, a map from one frame to `stride` frames: (stride O, I)
-        taps = strided_parts(weight, self.stride)
-        self.up = nn.ModuleList(
-            target.linear(part.permute(2, 1, 0).flatten(0, 1), bias.repeat(self.stride) if index == 0 else None)
-            for index, part in enumerate(taps)
-        )
+        taps = [part.permute(2, 1, 0).flatten(0, 1) for part in strided_parts(weight, self.stride)]
+        # the first taps reach from a frame on, the next ones from the frame before
+        self.up, self.parts = FoldedRows(taps[::-1], bias.repeat(self.stride), target), len(taps)
         self.residual = FoldedResidual(level.residual, target)
         self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
 
     def forward(self, hidden: Tensor, tile: int | None, finish: Finish | None, written: Tensor | None) -> Tensor:
         """`finish`, if it is given, is applied to every tile of the output, which goes to `written`, see `in_tiles`."""
-        frames, before = hidden.shape[1], len(self.up) - 1
+        frames, before = hidden.shape[1], self.parts - 1
 
         def up(start: int, stop: int) -> Tensor:
             first, last = max(start - before, 0), min(stop, frames)
             rows = self.residual.rows(rows_of(hidden), first, last, frames)
             rows = F.pad(rows, (0, 0, first - start + before, stop - last))
             # (B, n, stride C) -> (B, stride n, C)
-            output = sum_of_parts(self.up, rows, backwards=True).reshape(rows.shape[0], -1, self.channels)
+            output = self.up(rows).reshape(rows.shape[0], -1, self.channels)
             return output if finish is None else finish(output, self.stride * start)
 
         return in_tiles(up, frames + before, tile, written)[:, : self.stride * (frames - 1) + self.kernel_size]
@@ -230,18 +258,6 @@ def strided_parts(weight: Tensor, stride: int) -> tuple[Tensor, ...]:
     return F.pad(weight, (0, -weight.shape[-1] % stride)).split(stride, dim=-1)
 
 
-def sum_of_parts(parts: nn.ModuleList, rows: Tensor, backwards: bool) -> Tensor:
-    """ReLU of the sum of part i of the rows from i on, or the last i rows back: (B, n + parts - 1, I) to (B, n, O)."""
-    count, output = rows.shape[1] - len(parts) + 1, None
-    for index, part in enumerate(parts):
-        start = len(parts) - 1 - index if backwards else index
-        output = part(
-            rows[:, start : start + count], add=output, activation="relu" if index == len(parts) - 1 else "none"
-        )
-    assert output is not None
-    return output
-
-
 class FoldedManner(nn.Module):
     """
     The network of `model` between normalisation and trimming, as `MannerModel.estimate` computes it: (B, T) to (B, T).
@@ -250,6 +266,7 @@ class FoldedManner(nn.Module):
         model: a `MannerModel`, whose weights and statistics are copied.
         dtype: of the computation; input and output keep theirs.
         tiled: compute in tiles of time, and by oneDNN where it is at hand; off for what is traced.
+        convolve_rows: see `FoldedRows`.
 
     Raises:
         ValueError: a weight or statistic of `model` is NaN or infinite, which would not show in the output.
@@ -257,22 +274,22 @@ class FoldedManner(nn.Module):
 
     output_bias: Tensor
 
-    def __init__(self, model: Any, dtype: torch.dtype, tiled: bool = True):
+    def __init__(self, model: Any, dtype: torch.dtype, tiled: bool = True, convolve_rows: bool = False):
         super().__init__()
         if fault := weights_fault(model):
             raise ValueError(fault)
         self.config, self.dtype, self.tiled = model.config, dtype, tiled
         self.sources = weight_states(model)
-        target = Target(dtype, packed=tiled and packs(model.input.weight.device, dtype))
-        weight, bias = folded_weights(model.input, model.input_norm)
-        self.input = target.linear(weight.squeeze(1), bias)
+        packed = tiled and packs(model.input.weight.device, dtype)
+        target = Target(dtype, packed, widths(model.config), convolve_rows)
+        self.input = FoldedInput(model, target)
         self.encoder = nn.ModuleList(FoldedEncoder(level, target) for level in model.encoder)
-        self.bottleneck = target.linear(model.bottleneck.weight.detach())
+        self.bottleneck = target.linear(target.widened(model.bottleneck.weight.detach()))
         self.decoder = nn.ModuleList(FoldedDecoder(level, target) for level in model.decoder)
         self.mask = FoldedGate(model.mask, target)
         # (1, N, 3) -> (3, N): what a frame adds to the sample after it, to its own, to the one before it
         weight, bias = folded_weights(model.output)
-        self.output = target.linear(weight.squeeze(0).t())
+        self.output = target.linear(target.widened(weight.squeeze(0).t()))
         self.register_buffer("output_bias", bias.to(model.output.weight.dtype))
 
     def forward(self, normalized: Tensor) -> Tensor:
@@ -288,27 +305,25 @@ class FoldedManner(nn.Module):
         spare = -config.kernel_size % config.stride  # taps of weight zero, which read frames past the end
         padded = F.pad(normalized, (1, 1 + spare)).to(self.dtype)
 
-        def first(start: int, stop: int) -> Tensor:
-            # three times (B, n) -> (B, n, 3) -> (B, n, N)
-            neighbours = [padded[:, start + shift : stop + shift] for shift in range(3)]
-            return self.input(torch.stack(neighbours, dim=-1), activation="relu")
-
+        first: Rows = partial(self.input, padded)
         # read by the first level and the mask: a tile is computed again, the whole is kept
         at_full_rate: Rows = first if self.tiled else rows_of(first(0, samples + spare))
 
         def masked(rows: Tensor, start: int) -> Tensor:
             return self.output(at_full_rate(start, start + rows.shape[1]) * self.mask(rows))
 
-        def note(name: str, hidden: Tensor, views: list[Tensor] | None = None) -> Tensor:
+        def note(name: str, channels: int, hidden: Tensor, views: list[Tensor] | None = None) -> Tensor:
             if inside:
-                levels[name] = (hidden.transpose(1, 2), views and [view.transpose(1, 2) for view in views])
+                given = hidden.transpose(1, 2)[:, :channels]
+                levels[name] = (given, views and [view.transpose(1, 2) for view in views])
             return hidden
 
         source = at_full_rate
         frames, skips = samples, []
         for level, encode in enumerate(self.encoder):
             frames = (frames - config.kernel_size) // config.stride + 1
-            hidden = note(f"encoder.{level}", *encode(source, frames, self.tile(normalized, level + 1), inside))
+            encoded = encode(source, frames, self.tile(normalized, level + 1), inside)
+            hidden = note(f"encoder.{level}", config.level_channels(level + 1), *encoded)
             skips.append(F.pad(hidden, (0, 0, 0, spare)) if spare else hidden)
             source = rows_of(skips[-1])
         del source  # which holds the last level's output
@@ -328,7 +343,7 @@ class FoldedManner(nn.Module):
             attended: Attended = (hidden, None)
             if decode.attention is not None:
                 attended = decode.attention(hidden, None if inside else self.tile(normalized, level))
-            hidden = note(f"decoder.{level}", *attended)
+            hidden = note(f"decoder.{level}", config.level_channels(level), *attended)
             if level == last_level:
                 return None, levels
         if finish is not masked:
@@ -348,6 +363,13 @@ class FoldedManner(nn.Module):
     def tile(self, audio: Tensor, level: int) -> int | None:
         """Frames of a tile at the width of `level`; None for all."""
         return max(TILE_ELEMENTS // (len(audio) * self.config.level_channels(level)), 64) if self.tiled else None
+
+
+def widths(config: Any) -> dict[int, int]:
+    """Channels that become a multiple of a vector's 16, where no level attends at them and few are added."""
+    attended = {config.level_channels(level + deeper) for level in config.attended_levels for deeper in (0, 1)}
+    wider = {channels: -(-channels // 16) * 16 for channels in map(config.level_channels, range(config.depth + 1))}
+    return {old: new for old, new in wider.items() if old not in attended and new <= 1.1 * old}
 
 
 def weight_states(model: Any) -> list[tuple[Tensor, tuple[int, int]]]:
