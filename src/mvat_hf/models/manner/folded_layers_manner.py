@@ -85,10 +85,10 @@ class Target:
     ):
         self.dtype, self.packed, self.widths, self.convolve_rows = dtype, packed, widths or {}, convolve_rows
 
-    def linear(self, weight: Tensor, bias: Tensor | None = None) -> "FoldedLinear":
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> FoldedLinear:
         return FoldedLinear(weight, bias, self.dtype, self.packed)
 
-    def pointwise(self, conv: nn.Conv1d, norm: nn.BatchNorm1d | None = None) -> "FoldedLinear":
+    def pointwise(self, conv: nn.Conv1d, norm: nn.BatchNorm1d | None = None) -> FoldedLinear:
         weight, bias = self.folded(conv, norm)
         return self.linear(weight.squeeze(-1), bias)
 
@@ -145,20 +145,21 @@ class FoldedRows(nn.Module):
 
     def __init__(self, parts: Sequence[Tensor], bias: Tensor, target: Target):
         super().__init__()
+        self.taps = len(parts)
         if target.convolve_rows:
             self.conv: FoldedConv | None = FoldedConv(torch.stack(list(parts), -1), bias, target.dtype, padded=False)
         else:
             self.conv = None
-            biases = [bias, *[None] * (len(parts) - 1)]
+            biases = [bias, *[None] * (self.taps - 1)]
             self.parts = nn.ModuleList(target.linear(part, bias) for part, bias in zip(parts, biases, strict=True))
 
     def forward(self, rows: Tensor) -> Tensor:
         if self.conv is not None:
             return self.conv(rows, activation="relu")
-        count, output = rows.shape[1] - len(self.parts) + 1, None
+        count, output = rows.shape[1] - self.taps + 1, None
         for index, part in enumerate(self.parts):
-            last = index == len(self.parts) - 1
-            output = part(rows[:, index : index + count], add=output, activation="relu" if last else "none")
+            activation: Activation = "relu" if index == self.taps - 1 else "none"
+            output = part(rows[:, index : index + count], add=output, activation=activation)
         assert output is not None
         return output
 

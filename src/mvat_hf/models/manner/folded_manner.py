@@ -203,14 +203,14 @@ class FoldedEncoder(nn.Module):
         weight, bias = target.folded(level.down, level.down_norm)
         # (O, I, K) -> for every `stride` taps, a map from `stride` frames to one: (O, stride I)
         taps = [part.transpose(1, 2).flatten(1) for part in strided_parts(weight, self.stride)]
-        self.down, self.parts = FoldedRows(taps, bias, target), len(taps)
+        self.down = FoldedRows(taps, bias, target)
         self.residual = FoldedResidual(level.residual, target)
         self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
 
     def forward(self, source: Rows, frames: int, tile: int | None, inside: bool) -> Attended:
         def down(start: int, stop: int) -> Tensor:
             # (B, stride (n + parts - 1), C) -> (B, n + parts - 1, stride C)
-            rows = source(self.stride * start, self.stride * (stop + self.parts - 1))
+            rows = source(self.stride * start, self.stride * (stop + self.down.taps - 1))
             rows = rows.reshape(rows.shape[0], -1, self.stride * rows.shape[2])
             return self.down(rows)
 
@@ -230,13 +230,13 @@ class FoldedDecoder(nn.Module):
         # (I, O, K) -> for every `stride` taps, a map from one frame to `stride` frames: (stride O, I)
         taps = [part.permute(2, 1, 0).flatten(0, 1) for part in strided_parts(weight, self.stride)]
         # the first taps reach from a frame on, the next ones from the frame before
-        self.up, self.parts = FoldedRows(taps[::-1], bias.repeat(self.stride), target), len(taps)
+        self.up = FoldedRows(taps[::-1], bias.repeat(self.stride), target)
         self.residual = FoldedResidual(level.residual, target)
         self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
 
     def forward(self, hidden: Tensor, tile: int | None, finish: Finish | None, written: Tensor | None) -> Tensor:
         """`finish`, if it is given, is applied to every tile of the output, which goes to `written`, see `in_tiles`."""
-        frames, before = hidden.shape[1], self.parts - 1
+        frames, before = hidden.shape[1], self.up.taps - 1
 
         def up(start: int, stop: int) -> Tensor:
             first, last = max(start - before, 0), min(stop, frames)
