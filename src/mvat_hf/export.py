@@ -73,6 +73,7 @@ def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None 
     with extra("export"):
         import onnx
 
+    # int8 is for matrix products: convolutions would stay in float32
     graph = onnx.load_from_string(trace(model, samples, convolve_rows=precision != "int8"))
     if precision in CHANGES:
         graph = CHANGES[precision](graph)

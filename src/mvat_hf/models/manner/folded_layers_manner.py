@@ -140,21 +140,21 @@ class FoldedRows(nn.Module):
     ReLU of a convolution along time of (B, n + parts - 1, I) to (B, n, O), its taps the `parts` (O, I).
 
     By default it is a sum of matrix products; where the target says so, one convolution. PyTorch is faster at the
-    former, ONNX Runtime and OpenVINO at the latter, but for int8.
+    former, ONNX Runtime and OpenVINO at the latter.
     """
 
     def __init__(self, parts: Sequence[Tensor], bias: Tensor, target: Target):
         super().__init__()
         self.taps = len(parts)
-        if target.convolve_rows:
-            self.conv: FoldedConv | None = FoldedConv(torch.stack(list(parts), -1), bias, target.dtype, padded=False)
+        self.convolve_rows = target.convolve_rows
+        if self.convolve_rows:
+            self.conv = FoldedConv(torch.stack(list(parts), -1), bias, target.dtype, padded=False)
         else:
-            self.conv = None
             biases = [bias, *[None] * (self.taps - 1)]
             self.parts = nn.ModuleList(target.linear(part, bias) for part, bias in zip(parts, biases, strict=True))
 
     def forward(self, rows: Tensor) -> Tensor:
-        if self.conv is not None:
+        if self.convolve_rows:
             return self.conv(rows, activation="relu")
         count, output = rows.shape[1] - self.taps + 1, None
         for index, part in enumerate(self.parts):

@@ -108,10 +108,10 @@ class FoldedAttention(nn.Module):
         query, value = (self.of_heads(project, rows) for project in (self.query, self.value))
         key = rows.unsqueeze(1).expand_as(query)
         mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
-        mixed = mixed.sum(dim=1) if self.heads > 1 else mixed  # a sum of one would be a copy
-        mixed = mixed.reshape(tokens.shape)
+        if self.heads > 1:  # a sum of one would be a copy
+            mixed = mixed.sum(dim=1)
         # (B, C, P, S) -> (B, C, L) -> (B, L, C)
-        return overlap_add(mixed, hidden.shape[1]).transpose(1, 2)
+        return overlap_add(mixed.reshape(tokens.shape), hidden.shape[1]).transpose(1, 2)
 
     def of_heads(self, project: FoldedLinear, tokens: Tensor) -> Tensor:
         # (B C, P, S) -> (B C, P, heads S) -> (B C, heads, P, S)
@@ -176,21 +176,23 @@ class FoldedInput(nn.Module):
         weight, bias = target.folded(model.input, model.input_norm)
         weight, self.channels = weight.squeeze(1), len(bias)
         self.stride: int = model.config.stride
-        # (N, 3) -> (stride N, stride + 2): a row is `stride` frames, each of three of the samples that all of them read
-        at_once = torch.cat([F.pad(weight, (shift, self.stride - 1 - shift)) for shift in range(self.stride)])
-        taps = strided_parts(at_once, self.stride)
-        self.ahead = self.stride * (len(taps) - 1) - 2  # what the last row of samples holds beyond those
-        self.rows = FoldedRows(taps, bias.repeat(self.stride), target) if target.convolve_rows else None
-        self.linear = target.linear(weight, bias)
+        self.convolve_rows = target.convolve_rows
+        if self.convolve_rows:
+            # (N, 3) -> (stride N, stride + 2): `stride` frames, each of three of the samples that they read together
+            together = torch.cat([F.pad(weight, (shift, self.stride - 1 - shift)) for shift in range(self.stride)])
+            self.rows = FoldedRows(strided_parts(together, self.stride), bias.repeat(self.stride), target)
+        else:
+            self.linear = target.linear(weight, bias)
 
     def forward(self, samples: Tensor, start: int, stop: int) -> Tensor:
         """(B, n, N) from `start` to `stop` of `samples` (B, T), which begins one before; rows where n is whole rows."""
-        if self.rows is None:
+        if not self.convolve_rows:
             # three times (B, n) -> (B, n, 3) -> (B, n, N)
             neighbours = [samples[:, start + shift : stop + shift] for shift in range(3)]
             return self.linear(torch.stack(neighbours, dim=-1), activation="relu")
         # (B, n + 2) -> (B, n / stride + 1, stride) -> (B, n / stride, stride N) -> (B, n, N)
-        read = F.pad(frames_of(samples, start, stop + 2), (0, self.ahead))
+        beyond = self.stride * (self.rows.taps - 1) - 2  # samples of the last row, under weights of zero
+        read = F.pad(frames_of(samples, start, stop + 2), (0, beyond))
         return self.rows(read.reshape(len(read), -1, self.stride)).reshape(len(read), -1, self.channels)
 
 
@@ -266,7 +268,7 @@ class FoldedManner(nn.Module):
         model: a `MannerModel`, whose weights and statistics are copied.
         dtype: of the computation; input and output keep theirs.
         tiled: compute in tiles of time, and by oneDNN where it is at hand; off for what is traced.
-        convolve_rows: see `FoldedRows`.
+        convolve_rows: see `FoldedRows`; not in tiles.
 
     Raises:
         ValueError: a weight or statistic of `model` is NaN or infinite, which would not show in the output.
