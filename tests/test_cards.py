@@ -35,6 +35,17 @@ def test_embedded_weights_are_the_measured_ones(folder):
 
 
 @pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
+def test_the_history_ends_with_the_release(folder):
+    """Else run scripts/release_history.py."""
+    last = json.loads((folder / "history.json").read_text())["releases"][-1]["scores"]
+    for path in sorted(folder.glob("eval_*.json")):
+        record = json.loads(path.read_text())
+        released = next(system for system in record["systems"] if system["name"] == folder.name)
+        measured = {"files": record["dataset"]["files"], **released["means"]}
+        assert last[record["dataset"]["name"]].items() <= measured.items()
+
+
+@pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
 def test_the_release_beats_the_noisy_input(folder):
     for path in sorted(folder.glob("eval_*.json")):
         noisy, *models = json.loads(path.read_text())["systems"]

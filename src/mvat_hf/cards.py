@@ -2,7 +2,7 @@
 
 A folder there holds `about.md` (licence, languages and data sets as metadata; data, licences and limits in prose),
 `training.json` (the run's record), one `eval_*.json` for every test set, and perhaps `trials.json` (records of short
-runs by which the recipe was chosen).
+runs by which the recipe was chosen) and `history.json` (what earlier releases scored).
 """
 
 import json
@@ -45,6 +45,7 @@ def render_card(folder: str | Path) -> str:
         *render_trials(folder / "trials.json"),
         "## What it scores",
         render_results(evaluations),
+        *render_history(folder / "history.json"),
         "## What it costs",
         render_cost(folder.name),
         "## How to use it",
@@ -236,6 +237,30 @@ def render_results(evaluations: list[dict[str, Any]], metrics: Sequence[str] | N
             f"{title}, {share} (means, with 95 % bootstrap intervals over files):\n\n{render_table(record, metrics)}"
         )
     return "\n\n".join(parts)
+
+
+def render_history(path: Path) -> list[str]:
+    """What every release scored, the oldest first, under a heading; nothing without a record."""
+    if not path.is_file():
+        return []
+    releases = json.loads(path.read_text())["releases"]
+    sources = list(releases[-1]["scores"])
+    rows = [["release", "date", *(f"{source} {title}" for source in sources for title in TITLES.values())]]
+    for number, release in enumerate(releases, 1):
+        cells = []
+        for source in sources:
+            scores = comparable_scores(releases, release, source)
+            cells += [METRICS[key].format.format(scores[key]) if scores else "other files" for key in TITLES]
+        rows.append([str(number), release["date"], *cells])
+    return ["### What earlier releases scored", markdown(rows)]
+
+
+def comparable_scores(
+    releases: Sequence[Mapping[str, Any]], release: Mapping[str, Any], source: str
+) -> Mapping[str, Any] | None:
+    """The means of a release in "validation" or on a test set; None unless they are of the last release's files."""
+    scores = release["scores"].get(source)
+    return scores if scores and scores["files"] == releases[-1]["scores"][source]["files"] else None
 
 
 def render_cost(name: str) -> str:

@@ -214,6 +214,30 @@ def validation_by_method(record: Mapping[str, Any], path: str | Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def quality_by_release(history: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """PESQ-WB, STOI and SI-SDR of every release of a model (a record of `scripts/release_history.py`), a row for
+    validation and one for every test set, whose other systems, of `evaluations`, are lines."""
+    from .cards import comparable_scores
+
+    releases = history["releases"]
+    others = {
+        record["dataset"]["name"]: [system for system in record["systems"] if system["name"] != history["model"]]
+        for record in evaluations
+    }
+    sources = [*others, *(releases[-1]["scores"].keys() - others.keys())]  # the first panel has all of the legend
+    figure = Figure(figsize=(5 * len(TITLES), 3.4 * len(sources)), layout="constrained")
+    for axes, source in zip(figure.subplots(len(sources), len(TITLES), squeeze=False), sources, strict=True):
+        scores = [comparable_scores(releases, release, source) for release in releases]
+        for axis, (metric, title) in zip(axes, TITLES.items(), strict=True):
+            points = [(number, found[metric]) for number, found in enumerate(scores, 1) if found]
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, color="black", label=history["model"])
+            for number, system in enumerate(others.get(source, [])):
+                axis.axhline(system["means"][metric], color=f"C{number}", linestyle="--", label=system["name"])
+            axis.set(title=source, ylabel=title, xlabel="release", xlim=(0.5, len(releases) + 0.5))
+    legend_below(figure)
+    figure.savefig(path, dpi=100)
+
+
 def step_times(record: Mapping[str, Any], path: str | Path) -> None:
     """Seconds of the parts of a training step, a bar a system (a record of `scripts/benchmarks/training_step.py`)."""
     rows = list(reversed(record["rows"]))

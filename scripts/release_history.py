@@ -1,0 +1,82 @@
+"""Write what every release of a model scored, from the records of its card in the history of this repository.
+
+    python scripts/release_history.py [model_cards/manner-s-8.1gf]
+
+Writes `history.json` beside the records, and `history.png`: all releases, and the other systems of the newest records.
+Needs the whole history: a shallow clone knows the last releases only. To be run after a release was committed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mvat_hf.cards import VALIDATION_RANGES, measured_weights, read_records
+from mvat_hf.errors import USER_ERRORS, one_line
+from mvat_hf.figures import quality_by_release
+from mvat_hf.metrics.scoring import TITLES
+from mvat_hf.records import write_json
+
+
+def read_history(folder: Path) -> dict[str, Any]:
+    """The record of all releases, the oldest first: a release is a set of weights, and its last records count."""
+    releases: dict[str, dict[str, Any]] = {}
+    for line in git(folder, "log", "--reverse", "--format=%H %cs", "--", "eval_*.json").splitlines():
+        commit, date = line.split()
+        names = git(folder, "ls-tree", "--name-only", commit, "./").split()
+        records = {name: json.loads(git(folder, "show", f"{commit}:./{name}")) for name in names if is_record(name)}
+        training = records.pop("training.json")
+        evaluations = list(records.values())
+        weights = measured_weights(folder.name, evaluations)
+        date = releases.pop(weights, {"date": date})["date"]
+        releases[weights] = {
+            "commit": commit,
+            "date": date,
+            "steps": training["steps"],
+            "scores": scores_of(folder.name, training, evaluations),
+        }
+    return {"kind": "history", "model": folder.name, "releases": list(releases.values())}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints, run in `folder`; ValueError with what it complains of."""
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(done.stderr)
+    return done.stdout
+
+
+def is_record(name: str) -> bool:
+    """Whether a file of a card's folder is the record of its training or of an evaluation."""
+    return name == "training.json" or (name.startswith("eval_") and name.endswith(".json"))
+
+
+def scores_of(name: str, training: dict[str, Any], evaluations: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The means of a release in validation and by test set, each with what says which "files" these were."""
+    recipe = training["recipe"]
+    mixtures = [training["validation_files"], *(recipe.get(option) for option in VALIDATION_RANGES)]
+    scores = {"validation": {"files": mixtures, **{key: training["chosen"][f"eval_{key}"] for key in TITLES}}}
+    for record in evaluations:
+        means = next(system["means"] for system in record["systems"] if system["name"] == name)
+        data = record["dataset"]
+        scores[data["name"]] = {"files": data["files"], **{key: means[key] for key in TITLES}}
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("model_cards/manner-s-8.1gf"))
+    folder = parser.parse_args().folder
+    history = read_history(folder)
+    write_json(folder / "history.json", history)
+    quality_by_release(history, read_records(folder)[1], folder / "history.png")
+    print(f"{len(history['releases'])} releases in {folder / 'history.json'}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except USER_ERRORS as error:
+        sys.exit(one_line(error))
