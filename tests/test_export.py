@@ -108,7 +108,14 @@ def test_a_minute_through_the_chunker(embedded, runtimes, speech):
     [
         {"depth": 2, "attention_levels": "all", "num_heads": 2, "segment_len": 32},
         {"depth": 3, "attention_levels": "none", "kernel_size": 5, "stride": 3, "growth": 3},
-        {"depth": 2, "attention_levels": "deepest", "kernel_size": 4, "stride": 1, "hidden_size": 15},
+        {
+            "depth": 2,
+            "attention_levels": "deepest",
+            "kernel_size": 4,
+            "stride": 1,
+            "hidden_size": 15,
+            "high_pass_hz": 70,
+        },
     ],
 )
 def test_other_configurations(config, tiny_model, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import BatchAugmentation
@@ -188,6 +189,17 @@ def test_the_mean_of_checkpoints(tmp_path, tiny_model):
             torch.testing.assert_close(value, (first.state_dict()[name] + second.state_dict()[name]) / 2)
     with pytest.raises(RecipeError, match="a and .*c have no mean: their hidden_size is .* and 18"):
         ModelArguments(init_from=f"{tmp_path / 'a'},{tmp_path / 'c'}").build()
+
+
+def test_a_checkpoint_may_hear_less_from_now_on(tmp_path, tiny_model):
+    tiny_model().save_pretrained(tmp_path / "a")
+    checkpoint = str(tmp_path / "a")
+    assert ModelArguments(init_from=checkpoint).build().config.high_pass_hz == 0
+    assert ModelArguments(init_from=checkpoint, high_pass_hz=70).build().config.high_pass_hz == 70
+    assert ModelArguments(preset="manner-s-2.2gf", high_pass_hz=70).build().config.high_pass_hz == 70
+    for init_from in (checkpoint, None):
+        with pytest.raises(StrictDataclassError, match="below half the sampling rate .* got 9000"):
+            ModelArguments(init_from=init_from, high_pass_hz=9000).build()
 
 
 def test_levels_from_the_command_line():

@@ -52,15 +52,29 @@ def arguments(folder, **options) -> EnhancementArguments:
     return EnhancementArguments(**{**defaults, **options})
 
 
-def plain(folder, callbacks=None, **options) -> EnhancementTrainer:
+def plain(folder, callbacks=None, model=None, **options) -> EnhancementTrainer:
     return EnhancementTrainer(
-        small_model(),
+        model or small_model(),
         arguments(folder, **options),
         SegmentCollator(0.2),
         train_dataset=pairs(6),
         eval_dataset=pairs(1, seconds=1.5),
         callbacks=callbacks,
     )
+
+
+def test_what_a_model_never_hears_is_not_missed(tmp_path):
+    trainer = plain(tmp_path, model=small_model(high_pass_hz=70), snr_weight=1.0)
+    item = trainer.eval_dataset[0]
+    rumble = 0.05 * np.sin(2 * np.pi * 20 * np.arange(len(item["clean"])) / 16000).astype(np.float32)
+    scores, losses = [], []
+    for clean in (item["clean"], item["clean"] + rumble):
+        rows = Dataset.from_dict({"id": ["0"], "clean": [clean], "noisy": [item["noisy"]]}).with_format("numpy")
+        scores.append(trainer.score(rows)[0].scores["si_sdr"])
+        batch = {"input_values": torch.from_numpy(item["noisy"])[None], "labels": torch.from_numpy(clean)[None]}
+        losses.append(trainer.compute_loss(trainer.model.eval(), batch).item())
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
 def distilling(

@@ -55,7 +55,7 @@ def render_card(folder: str | Path) -> str:
 
 
 # options that the validation mixtures depend on too, see `load_dns`
-VALIDATION_RANGES = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr")
+VALIDATION_RANGES = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr", "high_pass_hz")
 USAGE = """```python
 from transformers import pipeline
 

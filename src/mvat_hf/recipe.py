@@ -64,6 +64,13 @@ class ModelArguments:
     attention_levels: str | None = field(
         default=None, metadata={"help": 'Overrides the preset: "all", "deepest", "none", or levels such as "1,2".'}
     )
+    high_pass_hz: float | None = field(
+        default=None,
+        metadata={
+            "help": "Overrides preset and init_from: below it inputs are emptied, and targets do not count, Hz (70: hum, "
+            "rumble)."
+        },
+    )
     init_from: str | None = field(
         default=None,
         metadata={"help": "Checkpoint to start from instead: folder or id; of several, with commas, the mean."},
@@ -76,7 +83,13 @@ class ModelArguments:
         if self.init_from is not None:
             if overrides:
                 raise RecipeError(f"init_from brings its own {', '.join(overrides)}, which cannot be set beside it")
-            return load_mean([name.strip() for name in self.init_from.split(",")])
+            model = load_mean([name.strip() for name in self.init_from.split(",")])
+            if self.high_pass_hz is not None:
+                model.config.high_pass_hz = self.high_pass_hz
+                model.config.validate()
+            return model
+        if self.high_pass_hz is not None:
+            overrides["high_pass_hz"] = self.high_pass_hz
         if self.attention_levels not in (None, "all", "deepest", "none"):
             try:
                 overrides["attention_levels"] = [int(level) for level in self.attention_levels.split(",")]

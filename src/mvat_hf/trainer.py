@@ -25,6 +25,7 @@ from .losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
 from .models.manner.chunking_manner import evaluating
+from .models.manner.high_pass_manner import high_pass
 from .muon import Muon
 from .records import write_text
 from .teacher_cache import TargetCache
@@ -125,7 +126,8 @@ class FollowStream(TrainerCallback):
 
 class EnhancementTrainer(Trainer):
     """
-    Trains on L_SE (`MannerModel(labels=…)`), logs its terms, validates by PESQ, STOI and SI-SDR on whole files.
+    Trains on L_SE (`MannerModel(labels=…)`), logs its terms, validates by PESQ, STOI and SI-SDR on whole files. What is
+    below the model's `high_pass_hz` counts in none of these: clean audio passes that filter too.
 
     Args:
         model: the model to train.
@@ -184,9 +186,15 @@ class EnhancementTrainer(Trainer):
         return self.lr_scheduler
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
+        inputs = {**inputs, "labels": self.heard(inputs["labels"])}
         outputs: MannerOutput = model(**inputs)
         loss = self.total_loss(model, inputs, outputs)
         return (loss, outputs) if return_outputs else loss
+
+    def heard(self, clean: torch.Tensor) -> torch.Tensor:
+        """Clean audio (B, T) without what the model never hears, see `high_pass_hz` of its configuration."""
+        config = self.accelerator.unwrap_model(self.model).config
+        return high_pass(clean, config.high_pass_hz, config.sampling_rate)
 
     def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
         """The scalar to minimise."""
@@ -295,7 +303,8 @@ class EnhancementTrainer(Trainer):
                 # the class's forward: accelerate wraps autocast around that of the instance, validation is in float32
                 outputs: Any = MannerModel.forward(model, noisy)
                 enhanced = outputs.audio_values[0].cpu().numpy()
-                pending.append((index, pool.submit(item["id"], item["clean"], enhanced, rate)))
+                clean = self.heard(torch.from_numpy(item["clean"])[None])[0].numpy()
+                pending.append((index, pool.submit(item["id"], clean, enhanced, rate)))
             scored = [(index, future.result()) for index, future in pending]
         if world > 1:
             scored = gather_object(scored)

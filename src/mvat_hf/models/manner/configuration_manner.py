@@ -46,6 +46,7 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
         num_heads: heads of the global view; each is `segment_len * num_heads` wide.
         segment_len: chunk length of the global and local views, in frames; the hop is half of it.
         sampling_rate: of the audio the model works on, in Hz.
+        high_pass_hz: what the input holds below is taken away before the network, in Hz; 0 takes nothing, as upstream.
         initializer_scale: target of the weight rescaling after PyTorch's default initialisation.
 
     Raises:
@@ -67,6 +68,7 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
     num_heads: int = 1
     segment_len: int = 64
     sampling_rate: int = 16000
+    high_pass_hz: float | int = 0
     initializer_scale: float | int = 0.1
 
     def __post_init__(self, **kwargs):
@@ -89,6 +91,11 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
             raise ValueError(f"kernel_size must not be below stride ({self.stride}), got {self.kernel_size}")
         if self.segment_len < 2 or self.segment_len % 2:
             raise ValueError(f"segment_len must be an even number of at least 2, got {self.segment_len}")
+        if not 0 <= self.high_pass_hz < self.sampling_rate / 2:
+            raise ValueError(
+                f"high_pass_hz must be at least 0 and below half the sampling rate ({self.sampling_rate / 2:g} Hz), "
+                f"got {self.high_pass_hz}"
+            )
         if self.initializer_scale <= 0:
             raise ValueError(f"initializer_scale must be above 0, got {self.initializer_scale}")
 

@@ -21,6 +21,7 @@ from .configuration_manner import MannerConfig
 from .convolutions_manner import DepthwiseConv1d, FromOneChannel, PointwiseConv, ToOneChannel
 from .feature_extraction_manner import MannerFeatureExtractor
 from .folded_manner import FoldedManner
+from .high_pass_manner import high_pass
 from .loss_manner import enhancement_loss
 from .snapshot_manner import SnapshotFallback
 
@@ -455,7 +456,8 @@ class MannerModel(MannerPreTrainedModel):
         return {**self.__dict__, "_folded": (), "fused": False}
 
     def normalize(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit deviation and zeros on the right: (B, T) to (B, padded T), and the deviation (B, 1)."""
+        """High pass, unit deviation and zeros on the right: (B, T) to (B, padded T), and the deviation (B, 1)."""
+        audio = high_pass(audio, self.config.high_pass_hz, self.config.sampling_rate)
         # a single sample has no deviation
         scale = audio.std(dim=-1, keepdim=True) if audio.shape[-1] > 1 else audio.abs()
         padding = self.config.padded_length(audio.shape[-1]) - audio.shape[-1]

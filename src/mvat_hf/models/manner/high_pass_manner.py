@@ -1,0 +1,30 @@
+"""A high-pass filter without delay, for what recordings hold below the voice: hum of the mains, rumble, an offset."""
+
+import math
+
+import torch
+from torch import Tensor
+
+ORDER = 8  # of the Butterworth filter that runs forwards and backwards
+REACH_SECONDS = 0.25  # of silence beside the signal, in which the filter has died away
+
+
+def high_pass(audio: Tensor, hertz: float, sampling_rate: int) -> Tensor:
+    """
+    Audio (B, T) without its mean and without what is below `hertz`: 6 dB less there, 22 dB at 6/7 of it, 1 dB at 8/7.
+
+    The response is that of a Butterworth filter run forwards and backwards.
+
+    Args:
+        hertz: 0 gives `audio` itself.
+    """
+    if hertz == 0:
+        return audio
+    samples = audio.shape[-1]
+    size = -(-(samples + int(REACH_SECONDS * sampling_rate)) // 1024) * 1024  # a length whose transform is quick
+    spectrum = torch.fft.rfft((audio - audio.mean(dim=-1, keepdim=True)).float(), size)
+    # from four times as high on the response is 1 but for rounding
+    frequency = torch.arange(math.ceil(4 * hertz * size / sampling_rate), device=audio.device) * (sampling_rate / size)
+    frequency = frequency[: spectrum.shape[-1]]
+    spectrum[..., : len(frequency)] /= 1 + (hertz / frequency) ** (2 * ORDER)
+    return torch.fft.irfft(spectrum, size)[..., :samples].to(audio.dtype)
