@@ -67,14 +67,15 @@ def test_a_release_is_a_set_of_weights_with_its_last_records(script, folder):
     assert [release["scores"]["validation"]["si_sdr"] for release in releases] == [1.0, 1.5, 1.75]
 
 
-def test_the_card_shows_what_was_measured_on_the_same_files(script, folder):
+def test_the_card_tells_what_was_measured_on_other_files(script, folder):
     assert render_history(folder / "history.json") == []
     (folder / "history.json").write_text(json.dumps(script.read_history(folder)))
-    _, table = render_history(folder / "history.json")
-    _, _, first, second, _ = table.splitlines()
-    assert first.count("other files") == len(TITLES)  # in validation
-    assert "| 1.00 |" in first
-    assert second.count("1.50") == 4  # PESQ-WB and SI-SDR
+    _, table, note = render_history(folder / "history.json")
+    _, _, first, second, third = table.splitlines()
+    assert first.count("\\*") == len(TITLES)  # in validation
+    assert "| 1.00\\* |" in first and "| 1.00 |" in first
+    assert second.count(" 1.50 |") == third.count(" 1.75 |") == 4  # PESQ-WB and SI-SDR
+    assert note.startswith("\\* on other files")
 
 
 def test_the_picture_has_a_line_for_every_other_system(script, folder, tmp_path, monkeypatch):
@@ -85,7 +86,7 @@ def test_the_picture_has_a_line_for_every_other_system(script, folder, tmp_path,
     tests, validation = drawn[0].axes[0], drawn[0].axes[len(TITLES)]
     assert [line.get_label() for line in tests.get_lines()] == ["model", "noisy", "peer 0"]
     assert list(tests.get_lines()[0].get_ydata()) == [1.0, 1.5, 1.75]
-    assert list(validation.get_lines()[0].get_xdata()) == [2, 3]
+    assert [list(line.get_xdata()) for line in validation.get_lines()] == [[1], [2, 3]]
 
 
 def test_what_git_complains_of_is_told(script, tmp_path):

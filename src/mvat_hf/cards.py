@@ -56,6 +56,7 @@ def render_card(folder: str | Path) -> str:
 
 # options that the validation mixtures depend on too, see `load_dns`
 VALIDATION_RANGES = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr", "high_pass_hz")
+OTHER_FILES = "\\*"  # after a score that cannot be compared; Markdown shows the star alone
 USAGE = """```python
 from transformers import pipeline
 
@@ -244,23 +245,17 @@ def render_history(path: Path) -> list[str]:
     if not path.is_file():
         return []
     releases = json.loads(path.read_text())["releases"]
-    sources = list(releases[-1]["scores"])
-    rows = [["release", "date", *(f"{source} {title}" for source in sources for title in TITLES.values())]]
+    last = releases[-1]["scores"]
+    rows = [["release", "date", *(f"{source} {title}" for source in last for title in TITLES.values())]]
     for number, release in enumerate(releases, 1):
-        cells = []
-        for source in sources:
-            scores = comparable_scores(releases, release, source)
-            cells += [METRICS[key].format.format(scores[key]) if scores else "other files" for key in TITLES]
-        rows.append([str(number), release["date"], *cells])
-    return ["### What earlier releases scored", markdown(rows)]
-
-
-def comparable_scores(
-    releases: Sequence[Mapping[str, Any]], release: Mapping[str, Any], source: str
-) -> Mapping[str, Any] | None:
-    """The means of a release in "validation" or on a test set; None unless they are of the last release's files."""
-    scores = release["scores"].get(source)
-    return scores if scores and scores["files"] == releases[-1]["scores"][source]["files"] else None
+        rows.append([str(number), release["date"]])
+        for source in last:
+            scores = release["scores"][source]
+            mark = "" if scores["files"] == last[source]["files"] else OTHER_FILES
+            rows[-1] += [METRICS[key].format.format(scores[key]) + mark for key in TITLES]
+    table = markdown(rows)
+    note = [f"{OTHER_FILES} on other files, or otherwise mixed, than those of the last release."]
+    return ["### What earlier releases scored", table, *(note if OTHER_FILES in table else [])]
 
 
 def render_cost(name: str) -> str:

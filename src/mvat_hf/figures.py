@@ -1,6 +1,7 @@
 """Pictures that the tools make: training curves, spectrograms, and what an evaluation found; without a display."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +217,8 @@ def validation_by_method(record: Mapping[str, Any], path: str | Path) -> None:
 
 def quality_by_release(history: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """PESQ-WB, STOI and SI-SDR of every release of a model (a record of `scripts/release_history.py`), a row for
-    validation and one for every test set, whose other systems, of `evaluations`, are lines."""
-    from .cards import comparable_scores
-
+    validation and one for every test set, whose other systems, of `evaluations`, are lines. A curve breaks where the
+    files change."""
     releases = history["releases"]
     others = {
         record["dataset"]["name"]: [system for system in record["systems"] if system["name"] != history["model"]]
@@ -227,10 +227,13 @@ def quality_by_release(history: Mapping[str, Any], evaluations: Sequence[Mapping
     sources = [*others, *(releases[-1]["scores"].keys() - others.keys())]  # the first panel has all of the legend
     figure = Figure(figsize=(5 * len(TITLES), 3.4 * len(sources)), layout="constrained")
     for axes, source in zip(figure.subplots(len(sources), len(TITLES), squeeze=False), sources, strict=True):
-        scores = [comparable_scores(releases, release, source) for release in releases]
+        scores = [(number, release["scores"][source]) for number, release in enumerate(releases, 1)]
+        alike = [list(group) for _, group in groupby(scores, key=lambda numbered: numbered[1]["files"])]
         for axis, (metric, title) in zip(axes, TITLES.items(), strict=True):
-            points = [(number, found[metric]) for number, found in enumerate(scores, 1) if found]
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, color="black", label=history["model"])
+            for group in alike:
+                numbers, values = zip(*((number, found[metric]) for number, found in group), strict=True)
+                label = history["model"] if group is alike[-1] else None
+                axis.plot(numbers, values, marker="o", markersize=4, color="black", label=label)
             for number, system in enumerate(others.get(source, [])):
                 axis.axhline(system["means"][metric], color=f"C{number}", linestyle="--", label=system["name"])
             axis.set(title=source, ylabel=title, xlabel="release", xlim=(0.5, len(releases) + 0.5))

@@ -67,8 +67,8 @@ class ModelArguments:
     high_pass_hz: float | None = field(
         default=None,
         metadata={
-            "help": "Overrides preset and init_from: below it inputs are emptied, and targets do not count, Hz (70: hum, "
-            "rumble)."
+            "help": "Overrides preset and init_from: below it inputs are emptied, and targets do not count, in Hz "
+            "(70: hum, rumble)."
         },
     )
     init_from: str | None = field(
