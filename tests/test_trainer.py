@@ -267,6 +267,16 @@ def test_validation_counts_silence_and_scores_the_rest(tmp_path):
     assert metrics["eval_si_sdr"] == pytest.approx(np.mean([score.scores["si_sdr"] for score in scores[:2]]))
 
 
+def test_frozen_statistics_stay_and_weights_move(tmp_path):
+    trainer = plain(tmp_path, frozen_statistics=True)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    moved = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert "input.weight" in moved and not any("running" in name or "num_batches" in name for name in moved)
+    with pytest.raises(ValueError, match=r"expected one of them, got both \(recalibration_batches 2\)"):
+        plain(tmp_path, frozen_statistics=True, recalibration_batches=2)
+
+
 def test_recalibration_makes_the_statistics_those_of_the_batches(tmp_path):
     trainer = plain(tmp_path, recalibration_batches=3)
     model = trainer.model

@@ -73,6 +73,10 @@ class EnhancementArguments(TrainingArguments):
         default=0,
         metadata={"help": "Training batches that batch-norm statistics are averaged over before a validation."},
     )
+    frozen_statistics: bool = field(
+        default=False,
+        metadata={"help": "Batch norms keep their statistics: to go on from trained weights in small batches."},
+    )
     scoring_processes: int | None = field(
         default=None, metadata={"help": "Processes of each rank that compute PESQ and STOI; by default one per core."}
     )
@@ -83,6 +87,11 @@ class EnhancementArguments(TrainingArguments):
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False  # every weight is used in every pass
         super().__post_init__()
+        if self.frozen_statistics and self.recalibration_batches > 0:
+            raise ValueError(
+                "frozen_statistics keeps what recalibration_batches replaces: expected one of them, got both "
+                f"(recalibration_batches {self.recalibration_batches})"
+            )
         if self.dataloader_persistent_workers:  # they would keep the collator, and with it the epoch, they began with
             raise ValueError("dataloader_persistent_workers must be false: every epoch would crop at the same places")
 
@@ -186,6 +195,10 @@ class EnhancementTrainer(Trainer):
         return self.lr_scheduler
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
+        if self.args.frozen_statistics:
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm1d):
+                    module.eval()
         inputs = {**inputs, "labels": self.heard(inputs["labels"])}
         outputs: MannerOutput = model(**inputs)
         loss = self.total_loss(model, inputs, outputs)
