@@ -49,7 +49,8 @@ def noisy(length, speech):
 
 
 def relative_error(output, expected):
-    return np.abs(output - expected).max() / np.abs(expected).max()
+    peak = np.abs(expected).max()  # 0 of a single sample, whose mean the high-pass filter takes away
+    return np.abs(output - expected).max() / (peak or 1)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 20, 85, 1000, 4099, 16000, 47999, 160000])

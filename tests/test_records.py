@@ -27,3 +27,12 @@ def test_hash_tells_weights_apart():
     one, same, other = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
     same.load_state_dict(one.state_dict())
     assert weights_hash(one) == weights_hash(same) != weights_hash(other)
+
+
+def test_hash_tells_the_filter_before_the_weights(tiny_model):
+    model = tiny_model()
+    before = weights_hash(model)
+    model.config.high_pass_hz = 70
+    assert weights_hash(model) != before
+    model.config.high_pass_hz = 0
+    assert weights_hash(model) == before

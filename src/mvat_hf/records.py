@@ -72,10 +72,13 @@ def processor_name() -> str:
 
 
 def weights_hash(model: "nn.Module") -> str:
-    """SHA-256 over the names and bytes of a model's weights and buffers, sorted by name; devices do not matter."""
+    """SHA-256 over the names and bytes of a model's weights and buffers, sorted by name, and the high-pass filter that it
+    has before them, if any; devices do not matter."""
     import torch
 
     digest = hashlib.sha256()
+    if high_pass_hz := getattr(getattr(model, "config", None), "high_pass_hz", 0):
+        digest.update(f"high_pass_hz {high_pass_hz:g}".encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
