@@ -72,8 +72,8 @@ def processor_name() -> str:
 
 
 def weights_hash(model: "nn.Module") -> str:
-    """SHA-256 over the names and bytes of a model's weights and buffers, sorted by name, and the high-pass filter that it
-    has before them, if any; devices do not matter."""
+    """SHA-256 over the names and bytes of a model's weights and buffers, sorted by name, and over the high-pass filter
+    before them where there is one; devices do not matter."""
     import torch
 
     digest = hashlib.sha256()
