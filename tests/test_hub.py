@@ -22,8 +22,8 @@ from mvat_hf.models.manner import MannerModel, snapshot_manner
 from mvat_hf.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
-    "chunking", "configuration", "convolutions", "feature_extraction", "folded", "folded_layers", "loss", "modeling",
-    "pipeline", "snapshot",
+    "chunking", "configuration", "convolutions", "feature_extraction", "folded", "folded_layers", "high_pass", "loss",
+    "modeling", "pipeline", "snapshot",
 )}  # fmt: skip
 CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 HF = Path(sys.executable).with_name("hf")
