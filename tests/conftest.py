@@ -1,10 +1,12 @@
-"""What several test files use: a small model, speech, a Hub, and the recordings beside the repository, if there."""
+"""What several test files use: a small model, speech, a Hub, scripts, the recordings beside the repository if there."""
 
+import importlib.util
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -34,6 +36,19 @@ def shared() -> Path:
     if not (folder / "data").is_dir() or not (folder / "reference").is_dir():
         pytest.skip(f"needs the recordings and reference numbers of {folder}, which are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """Imports a file below `scripts/`, which is no package."""
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / "scripts" / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

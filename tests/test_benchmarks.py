@@ -1,24 +1,16 @@
 """The graph that speeds are compared with computes what the model computes."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
 from mvat_hf import MannerModel
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 
-PATH = Path(__file__).parents[1] / "scripts" / "benchmarks" / "baseline.py"
-
 
 @pytest.fixture(scope="module")
-def baseline():
+def baseline(load_script):
     """The class `Baseline` of the benchmark."""
-    spec = importlib.util.spec_from_file_location("baseline", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Baseline
+    return load_script("benchmarks/baseline.py").Baseline
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """Cards and README tables are what their records render to, and the embedded weights are those that were measured."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -17,10 +16,8 @@ REPOSITORY = Path(__file__).parents[1]
 CARDS = sorted(path.parent for path in (REPOSITORY / "model_cards").glob("*/about.md"))
 
 
-def test_rendered_files_are_up_to_date():
-    spec = importlib.util.spec_from_file_location("render_cards", REPOSITORY / "scripts" / "render_cards.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_rendered_files_are_up_to_date(load_script):
+    script = load_script("render_cards.py")
     stale = [str(path) for path, content in script.rendered().items() if path.read_text() != content]
     assert not stale, "run scripts/render_cards.py"
 

@@ -1,6 +1,5 @@
 """What earlier releases scored is read from the history of a repository, and shown where it can be compared."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -13,16 +12,11 @@ from mvat_hf.cards import render_history
 from mvat_hf.metrics.scoring import TITLES
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def script():
-    path = REPOSITORY / "scripts" / "release_history.py"
-    spec = importlib.util.spec_from_file_location("release_history", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("release_history.py")
 
 
 def git(folder: Path, *arguments: str) -> None:
