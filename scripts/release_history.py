@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mvat_hf.cards import VALIDATION_RANGES, measured_weights, read_records
+from mvat_hf.cards import measured_weights, read_records, validated_on
 from mvat_hf.errors import USER_ERRORS, one_line
 from mvat_hf.figures import quality_by_release
 from mvat_hf.metrics.scoring import TITLES
@@ -34,7 +34,6 @@ def read_history(folder: Path) -> dict[str, Any]:
         releases[weights] = {
             "commit": commit,
             "date": date,
-            "steps": training["steps"],
             "scores": scores_of(folder.name, training, evaluations),
         }
     return {"kind": "history", "model": folder.name, "releases": list(releases.values())}
@@ -55,9 +54,8 @@ def is_record(name: str) -> bool:
 
 def scores_of(name: str, training: dict[str, Any], evaluations: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The means of a release in validation and by test set, each with what says which "files" these were."""
-    recipe = training["recipe"]
-    mixtures = [training["validation_files"], *(recipe.get(option) for option in VALIDATION_RANGES)]
-    scores = {"validation": {"files": mixtures, **{key: training["chosen"][f"eval_{key}"] for key in TITLES}}}
+    validated = {key: training["chosen"][f"eval_{key}"] for key in TITLES}
+    scores = {"validation": {"files": list(validated_on(training)), **validated}}
     for record in evaluations:
         means = next(system["means"] for system in record["systems"] if system["name"] == name)
         data = record["dataset"]

@@ -54,8 +54,8 @@ def render_card(folder: str | Path) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-# options that the validation mixtures depend on too, see `load_dns`
-VALIDATION_RANGES = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr", "high_pass_hz")
+# options that validation depends on too, see `load_dns` and `EnhancementTrainer`
+VALIDATION_OPTIONS = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr", "high_pass_hz")
 OTHER_FILES = "\\*"  # after a score that cannot be compared; Markdown shows the star alone
 USAGE = """```python
 from transformers import pipeline
@@ -190,8 +190,7 @@ def render_trials(path: Path) -> list[str]:
     kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for trial in json.loads(path.read_text()):
         recipe = trial["recipe"]
-        validation = (trial["validation_files"], *(recipe.get(name) for name in VALIDATION_RANGES))
-        kind = (recipe["preset"], recipe.get("init_from"), trial["seed"], validation)
+        kind = (recipe["preset"], recipe.get("init_from"), trial["seed"], validated_on(trial))
         kinds.setdefault(kind, []).append(trial)
     parts = ["### What was tried"]
     for (preset, weights, _, (files, *_)), trials in kinds.items():
@@ -199,6 +198,11 @@ def render_trials(path: Path) -> list[str]:
         runs = f"Short runs of {preset} {begun}, on the same mixtures" if trials[1:] else f"A run of {preset} {begun}"
         parts.append(f"{runs}, validated on {files} files:\n\n{trials_table(trials)}")
     return parts
+
+
+def validated_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
+    """How many files a run's record validated on, and the options that these depend on: alike if scores compare."""
+    return (training["validation_files"], *(training["recipe"].get(name) for name in VALIDATION_OPTIONS))
 
 
 def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
