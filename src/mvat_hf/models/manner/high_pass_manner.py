@@ -16,7 +16,8 @@ def high_pass(audio: Tensor, hertz: float, sampling_rate: int) -> Tensor:
     The response is that of a Butterworth filter run forwards and backwards.
 
     Args:
-        hertz: 0 gives `audio` itself.
+        hertz: below half the sampling rate; 0 gives `audio` itself.
+        sampling_rate: of `audio`, in Hz.
     """
     if hertz == 0:
         return audio
@@ -24,7 +25,7 @@ def high_pass(audio: Tensor, hertz: float, sampling_rate: int) -> Tensor:
     size = -(-(samples + int(REACH_SECONDS * sampling_rate)) // 1024) * 1024  # a length whose transform is quick
     spectrum = torch.fft.rfft((audio - audio.mean(dim=-1, keepdim=True)).float(), size)
     # from four times as high on the response is 1 but for rounding
-    frequency = torch.arange(math.ceil(4 * hertz * size / sampling_rate), device=audio.device) * (sampling_rate / size)
-    frequency = frequency[: spectrum.shape[-1]]
-    spectrum[..., : len(frequency)] /= 1 + (hertz / frequency) ** (2 * ORDER)
+    turned_down = min(math.ceil(4 * hertz * size / sampling_rate), spectrum.shape[-1])
+    frequency = torch.arange(turned_down, device=audio.device) * (sampling_rate / size)
+    spectrum[..., :turned_down] /= 1 + (hertz / frequency) ** (2 * ORDER)
     return torch.fft.irfft(spectrum, size)[..., :samples].to(audio.dtype)
