@@ -14,6 +14,7 @@ from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.mixing import Mixer, MixingOptions
 from mvat_hf.data.streaming import MixtureStream
 from mvat_hf.losses import METHODS, build_method
+from mvat_hf.metrics import si_sdr
 from mvat_hf.models.manner import MannerConfig, MannerModel
 from mvat_hf.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
 
@@ -63,18 +64,32 @@ def plain(folder, callbacks=None, model=None, **options) -> EnhancementTrainer:
     )
 
 
-def test_what_a_model_never_hears_is_not_missed(tmp_path):
-    trainer = plain(tmp_path, model=small_model(high_pass_hz=70), snr_weight=1.0)
-    item = trainer.eval_dataset[0]
-    rumble = 0.05 * np.sin(2 * np.pi * 20 * np.arange(len(item["clean"])) / 16000).astype(np.float32)
-    scores, losses = [], []
-    for clean in (item["clean"], item["clean"] + rumble):
-        rows = Dataset.from_dict({"id": ["0"], "clean": [clean], "noisy": [item["noisy"]]}).with_format("numpy")
-        scores.append(trainer.score(rows)[0].scores["si_sdr"])
-        batch = {"input_values": torch.from_numpy(item["noisy"])[None], "labels": torch.from_numpy(clean)[None]}
-        losses.append(trainer.compute_loss(trainer.model.eval(), batch).item())
-    assert scores[0] == pytest.approx(scores[1], abs=0.05)
+def rumble(count: int) -> np.ndarray:
+    """A tone of 20 Hz that swells and fades, (time,)."""
+    return (np.hanning(count) * np.sin(2 * np.pi * 20 * np.arange(count) / 16000)).astype(np.float32)
+
+
+@pytest.mark.parametrize("where", ["clean", "noisy", "both"])
+def test_no_loss_counts_what_the_model_never_hears(tmp_path, where):
+    trainer = plain(tmp_path, model=small_model(high_pass_hz=70).eval(), snr_weight=0.1)
+    item, losses = trainer.eval_dataset[0], []
+    for added in (0, rumble(len(item["clean"]))):
+        clean = item["clean"] + (added if where != "noisy" else 0)
+        noisy = item["noisy"] + (added if where != "clean" else 0)
+        batch = {"input_values": torch.from_numpy(noisy)[None], "labels": torch.from_numpy(clean)[None]}
+        losses.append((trainer.model(**batch).loss.item(), trainer.compute_loss(trainer.model, batch).item()))
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+def test_validation_scores_against_the_recording_as_it_is(tmp_path):
+    """As `mvat evaluate` does, and any other system: below `high_pass_hz` too."""
+    trainer = plain(tmp_path, model=small_model(high_pass_hz=70).eval())
+    item = trainer.eval_dataset[0]
+    clean = item["clean"] + rumble(len(item["clean"]))
+    rows = Dataset.from_dict({"id": ["0"], "clean": [clean], "noisy": [item["noisy"]]}).with_format("numpy")
+    with torch.no_grad():
+        enhanced = trainer.model(torch.from_numpy(item["noisy"])[None]).audio_values[0].numpy()
+    assert trainer.score(rows)[0].scores["si_sdr"] == pytest.approx(si_sdr(clean, enhanced), abs=1e-3)
 
 
 def distilling(
@@ -292,6 +307,57 @@ def test_recalibration_makes_the_statistics_those_of_the_batches(tmp_path):
     before = first.running_var.clone()
     trainer.recalibrate()
     assert torch.equal(first.running_var, before)
+
+
+def test_recalibration_is_the_same_in_every_epoch(tmp_path):
+    trainer = plain(tmp_path, recalibration_batches=2)
+    statistics = []
+    for epoch in (0, 1):
+        trainer.data_collator.epoch, trainer.statistics_of = epoch, None  # what it remembers is not asked
+        trainer.recalibrate()
+        statistics.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
+        assert trainer.data_collator.epoch == epoch
+    assert all(torch.equal(value, statistics[1][name]) for name, value in statistics[0].items())
+
+
+def test_validation_changes_nothing_and_what_it_measured_is_saved(tmp_path):
+    trainer = plain(tmp_path, recalibration_batches=2, max_steps=1)
+    trainer.train()
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    generator = torch.random.get_rng_state()
+    first, again = trainer.evaluate(), trainer.evaluate()
+    assert first == again
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), generator)
+    trainer.save_model()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    saved = MannerModel.from_pretrained(tmp_path)
+    assert not same_weights(saved, trainer.model)
+    rescored = plain(tmp_path, model=saved).evaluate()
+    assert rescored["eval_si_sdr"] == pytest.approx(first["eval_si_sdr"], abs=1e-4)
+
+
+class WithInput(MannerModel):
+    """Its input beside its output."""
+
+    def forward(self, input_values, **options):
+        output = super().forward(input_values, **options)
+        output.audio_values = output.audio_values + input_values
+        return output
+
+
+@pytest.mark.parametrize("precision", [{}, {"bf16": True}])
+def test_validation_goes_through_the_forward_of_the_model_without_autocast(tmp_path, precision):
+    trainer = plain(tmp_path, model=WithInput(small_model().config), max_steps=1, **precision)
+    trainer.train()
+    item, seen = trainer.eval_dataset[0], []
+    hook = trainer.model.register_forward_hook(lambda module, inputs, output: seen.append(output.audio_values[0]))
+    scored = trainer.score(trainer.eval_dataset)[0].scores["si_sdr"]
+    hook.remove()
+    with torch.no_grad():
+        expected = WithInput.forward(trainer.model.eval(), torch.from_numpy(item["noisy"])[None]).audio_values[0]
+    assert torch.equal(seen[0], expected)
+    assert scored == pytest.approx(si_sdr(item["clean"], expected.numpy()), abs=1e-3)
 
 
 def test_training_with_recalibration_learns_the_same_weights(tmp_path):

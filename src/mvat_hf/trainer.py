@@ -3,7 +3,10 @@
 Both are transformers' Trainer with this task's loss, logging and validation; the losses themselves are in `losses/`.
 """
 
+import copy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +28,8 @@ from .losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
 from .models.manner import MannerModel, MannerOutput
 from .models.manner.chunking_manner import evaluating
-from .models.manner.high_pass_manner import high_pass
 from .muon import Muon
-from .records import write_text
+from .records import weights_hash, write_text
 from .teacher_cache import TargetCache
 
 
@@ -135,8 +137,8 @@ class FollowStream(TrainerCallback):
 
 class EnhancementTrainer(Trainer):
     """
-    Trains on L_SE (`MannerModel(labels=…)`), logs its terms, validates by PESQ, STOI and SI-SDR on whole files. What is
-    below the model's `high_pass_hz` counts in none of these: clean audio passes that filter too.
+    Trains on L_SE (`MannerModel(labels=…)`), logs its terms, validates by PESQ, STOI and SI-SDR on whole files. What
+    losses and scores compare with is told by `MannerModel.heard`.
 
     Args:
         model: the model to train.
@@ -158,6 +160,8 @@ class EnhancementTrainer(Trainer):
             self.add_callback(FollowStream())
         self.logged_terms: dict[str, torch.Tensor] = {}
         self.logged_batches = 0
+        self.statistics: dict[str, torch.Tensor] = {}  # as `recalibrate` left them, and of which weights
+        self.statistics_of: str | None = None
 
     def get_train_dataloader(self) -> DataLoader:
         """transformers' own, but for a stream: it splits itself, where accelerate would let one process make it all."""
@@ -199,15 +203,9 @@ class EnhancementTrainer(Trainer):
             for module in model.modules():
                 if isinstance(module, nn.BatchNorm1d):
                     module.eval()
-        inputs = {**inputs, "labels": self.heard(inputs["labels"])}
         outputs: MannerOutput = model(**inputs)
         loss = self.total_loss(model, inputs, outputs)
         return (loss, outputs) if return_outputs else loss
-
-    def heard(self, clean: torch.Tensor) -> torch.Tensor:
-        """Clean audio (B, T) without what the model never hears, see `high_pass_hz` of its configuration."""
-        config = self.accelerator.unwrap_model(self.model).config
-        return high_pass(clean, config.high_pass_hz, config.sampling_rate)
 
     def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
         """The scalar to minimise."""
@@ -218,7 +216,7 @@ class EnhancementTrainer(Trainer):
     def enhancement_loss(self, inputs: dict, outputs: MannerOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """L_SE, with the weights of the arguments the terms beside it; and the terms to log."""
         loss, terms = outputs["loss"], dict(outputs["loss_components"])
-        enhanced, clean = outputs["audio_values"], inputs["labels"]
+        enhanced, clean = outputs["audio_values"], self.accelerator.unwrap_model(self.model).heard(inputs["labels"])
         if self.args.snr_weight > 0:
             negative = snr_loss(enhanced, clean)
             loss, terms["snr"] = loss + self.args.snr_weight * negative, -negative
@@ -263,11 +261,10 @@ class EnhancementTrainer(Trainer):
             write_text(folder / "README.md", card)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Mean PESQ, STOI and SI-SDR over whole files, in float32; unscorable files are counted."""
-        if self.args.recalibration_batches > 0:
-            self.recalibrate()
+        """Mean PESQ, STOI and SI-SDR over whole files, in float32; unscorable files are counted. It changes nothing."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        scores = self.score(dataset)
+        with self.recalibrated():
+            scores = self.score(dataset)
         means = mean_scores(scores)
         if not means:
             raise ValueError(
@@ -279,6 +276,30 @@ class EnhancementTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """As in transformers; where batch norms are recalibrated for validation, as they were then."""
+        if state_dict is not None:  # gathered from elsewhere: it is not the state of the model at hand
+            return super()._save(output_dir, state_dict)
+        with self.recalibrated():
+            super()._save(output_dir)
+
+    @contextmanager
+    def recalibrated(self) -> Iterator[None]:
+        """
+        The model as it is validated and saved, for the time of the context: with the statistics of `recalibrate`, if
+        the arguments ask for them, and those of rank 0 in all processes. Then every buffer is as it was.
+        """
+        model: Any = self.accelerator.unwrap_model(self.model)
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        try:
+            if self.args.recalibration_batches > 0:
+                self.recalibrate()
+            yield
+        finally:
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(before[name])
+
     def recalibrate(self) -> None:
         """Replace the running statistics of the batch norms by their mean over some batches, the same every time.
 
@@ -287,15 +308,24 @@ class EnhancementTrainer(Trainer):
         size = self.args.train_batch_size
         wanted = self.args.recalibration_batches * size
         dataset: Any = self.train_dataset
+        model: Any = self.accelerator.unwrap_model(self.model)
+        state = weights_hash(nn.ParameterList(model.parameters()))
+        if state == self.statistics_of:
+            model.load_state_dict(self.statistics, strict=False)
+            return
         if isinstance(dataset, MixtureStream):
             items = [dataset.mixer.item(index) for index in range(wanted)]
         else:
             order = np.random.default_rng(self.args.seed).permutation(len(dataset))
             items = [dataset[int(index)] for index in order[:wanted]]
-        batches = (self.data_collator(items[start : start + size]) for start in range(0, len(items), size))
+        collator: Any = copy.copy(self.data_collator)
+        collator.epoch = 0
+        batches = (collator(items[start : start + size]) for start in range(0, len(items), size))
         inputs = (batch["input_values"] for batch in batches)
         with self.compute_loss_context_manager():
-            update_bn(inputs, self.accelerator.unwrap_model(self.model), self.args.device)
+            update_bn(inputs, model, self.args.device)
+        self.statistics_of = state
+        self.statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
 
     @torch.no_grad()
     def score(self, dataset) -> list[FileScore]:
@@ -308,20 +338,31 @@ class EnhancementTrainer(Trainer):
             for buffer in model.buffers():  # each rank's statistics are of its own last batch; rank 0's are saved
                 torch.distributed.broadcast(buffer, 0)
         processes = self.args.scoring_processes or max(usable_cores() // processes_here(), 1)
-        with ScoringPool(processes) as pool, evaluating(model):
+        with ScoringPool(processes) as pool, evaluating(model), without_autocast(model):
             pending = []
             for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
                 item = dataset[index]
                 noisy = torch.from_numpy(item["noisy"])[None].to(self.args.device)
-                # the class's forward: accelerate wraps autocast around that of the instance, validation is in float32
-                outputs: Any = MannerModel.forward(model, noisy)
-                enhanced = outputs.audio_values[0].cpu().numpy()
-                clean = self.heard(torch.from_numpy(item["clean"])[None])[0].numpy()
-                pending.append((index, pool.submit(item["id"], clean, enhanced, rate)))
+                enhanced = model(noisy).audio_values[0].cpu().numpy()
+                pending.append((index, pool.submit(item["id"], item["clean"], enhanced, rate)))
             scored = [(index, future.result()) for index, future in pending]
         if world > 1:
             scored = gather_object(scored)
         return [score for _, score in sorted(scored, key=lambda pair: pair[0])]
+
+
+@contextmanager
+def without_autocast(model: nn.Module) -> Iterator[None]:
+    """The model's own forward for the time of the context: accelerate puts one with autocast in its place."""
+    wrapped = vars(model).get("forward")
+    if "_original_forward" not in vars(model):
+        yield
+        return
+    model.forward = vars(model)["_original_forward"]
+    try:
+        yield
+    finally:
+        model.forward = wrapped  # type: ignore[assignment]
 
 
 class DistillationTrainer(EnhancementTrainer):

@@ -371,7 +371,7 @@ class MannerModel(MannerPreTrainedModel):
             input_values: noisy audio (B, T) at `config.sampling_rate`. Any scale, but below an RMS of about -45 dBFS
                 the output is turned down too: upstream's normalisation divides by the deviation plus 1e-3 of full scale
                 and multiplies by the deviation.
-            labels: clean audio (B, T); adds the enhancement loss L_SE to the output.
+            labels: clean audio (B, T); adds the enhancement loss L_SE to the output, see `heard`.
             output_view_features: return the view features of every attention block.
             output_hidden_states: return the output of every U-Net level.
             last_level: end after this level of the decoder, whose deepest level runs first: what follows is not
@@ -407,7 +407,7 @@ class MannerModel(MannerPreTrainedModel):
         if output is not None:
             audio_values = output[..., : input_values.shape[-1]] * scale
         if audio_values is not None and labels is not None:
-            loss, components = enhancement_loss(audio_values, labels, input_values)
+            loss, components = enhancement_loss(audio_values, self.heard(labels), self.heard(input_values))
         result = MannerOutput(loss=loss, audio_values=audio_values, loss_components=components)
         if output_view_features:
             result.view_features = {name: views for name, (_, views) in levels.items() if views is not None}
@@ -455,9 +455,20 @@ class MannerModel(MannerPreTrainedModel):
         """For copies and pickles: oneDNN's arrangement of the weights cannot travel."""
         return {**self.__dict__, "_folded": (), "fused": False}
 
+    def heard(self, audio: Tensor) -> Tensor:
+        """
+        Audio (B, T) as the network hears it: without what is below `high_pass_hz` of the configuration.
+
+        Every loss compares with this, of the clean and of the noisy audio alike: what the network never hears is
+        neither speech that it misses nor noise that it leaves. Scores (PESQ, STOI, SI-SDR; validation and
+        `mvat evaluate` alike) compare with the clean recording as it is, since that is what listeners and other
+        systems have.
+        """
+        return high_pass(audio, self.config.high_pass_hz, self.config.sampling_rate)
+
     def normalize(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """High pass, unit deviation and zeros on the right: (B, T) to (B, padded T), and the deviation (B, 1)."""
-        audio = high_pass(audio, self.config.high_pass_hz, self.config.sampling_rate)
+        audio = self.heard(audio)
         # a single sample has no deviation
         scale = audio.std(dim=-1, keepdim=True) if audio.shape[-1] > 1 else audio.abs()
         padding = self.config.padded_length(audio.shape[-1]) - audio.shape[-1]
