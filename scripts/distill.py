@@ -24,7 +24,7 @@ def main() -> None:
         raise RecipeError("teacher is not set, expected a checkpoint folder or Hub id")
     teacher = MannerModel.from_pretrained(distillation.teacher)
     set_seed(args.seed)
-    student = prepare(model.build(), args, data)
+    student = prepare(model, args, data)
     method, cache = distillation.build_method(), distillation.teacher_cache
     run(
         DistillationTrainer(teacher=teacher, method=method, beta=distillation.beta, teacher_cache=cache, **student),

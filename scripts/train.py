@@ -19,7 +19,7 @@ def main() -> None:
     recipe = parse_recipe([EnhancementArguments, ModelArguments, DataArguments])
     args, model, data = recipe
     set_seed(args.seed)
-    run(EnhancementTrainer(**prepare(model.build(), args, data)), recipe)
+    run(EnhancementTrainer(**prepare(model, args, data)), recipe)
 
 
 if __name__ == "__main__":

@@ -172,9 +172,21 @@ def test_processes_that_do_not_share_a_folder_are_told():
         check_same_folder(Path("runs"), ["checkpoint-1", None])
 
 
-def test_a_checkpoint_brings_its_own_size():
-    with pytest.raises(RecipeError, match="init_from brings its own hidden_size"):
-        ModelArguments(init_from="runs/teacher", hidden_size=7).build()
+def test_a_checkpoint_is_resized_where_options_ask_for_it(tmp_path, tiny_model):
+    tiny_model(hidden_size=6, depth=2, high_pass_hz=70).save_pretrained(tmp_path / "a")
+    checkpoint, asked = str(tmp_path / "a"), []
+
+    def batches(rate):
+        asked.append(rate)
+        return [torch.randn(2, 4000)]
+
+    same = ModelArguments(init_from=checkpoint).build(batches)
+    assert same.config.hidden_size == 6 and not asked
+    wider = ModelArguments(init_from=checkpoint, hidden_size=9, attention_levels="0,1").build(batches)
+    assert (wider.config.hidden_size, wider.config.attended_levels, asked) == (9, (0, 1), [16000])
+    assert wider.config.high_pass_hz == 70
+    with pytest.raises(ValueError, match="in width and attention alone: its depth is 2, got 3"):
+        ModelArguments(init_from=checkpoint, preset="manner-s-2.2gf").build()
     with pytest.raises(RecipeError, match='attention_levels must be all, deepest, none or .*, got "x"'):
         ModelArguments(attention_levels="x").build()
 

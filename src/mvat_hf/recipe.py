@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -23,7 +23,9 @@ from .data.valentini import VALIDATION_SPEAKERS, load_valentini
 from .losses import METHODS, DistillationMethod, build_method
 from .losses.attention_transfer import SIDES, VIEWS
 from .models.manner import MannerConfig, MannerModel
+from .models.resizing import resize
 
+DEFAULT_PRESET = "manner-s-8.1gf"
 Part = TypeVar("Part", Augmentation, BatchAugmentation, Rooms)
 
 
@@ -58,11 +60,15 @@ def load_mean(checkpoints: Sequence[str]) -> MannerModel:
 class ModelArguments:
     """The model to train."""
 
-    preset: str = field(default="manner-s-8.1gf", metadata={"help": "Preset to start from (see `mvat info`)."})
-    hidden_size: int | None = field(default=None, metadata={"help": "Overrides the preset's width."})
+    preset: str | None = field(
+        default=None,
+        metadata={"help": f"Preset of the model, see `mvat info`; by default {DEFAULT_PRESET}, or as init_from is."},
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "Overrides the width of preset and init_from."})
     depth: int | None = field(default=None, metadata={"help": "Overrides the preset's number of levels."})
     attention_levels: str | None = field(
-        default=None, metadata={"help": 'Overrides the preset: "all", "deepest", "none", or levels such as "1,2".'}
+        default=None,
+        metadata={"help": 'Overrides those of preset and init_from: "all", "deepest", "none", or levels as in "1,2".'},
     )
     high_pass_hz: float | None = field(
         default=None,
@@ -73,23 +79,41 @@ class ModelArguments:
     )
     init_from: str | None = field(
         default=None,
-        metadata={"help": "Checkpoint to start from instead: folder or id; of several, with commas, the mean."},
+        metadata={
+            "help": "Checkpoint to start from: folder or id; of several, with commas, the mean. It is widened or "
+            "narrowed, and given attention or rid of it, where the options above ask for another size."
+        },
     )
 
-    def build(self) -> MannerModel:
-        """A new model of the preset with its overrides, or the mean of the checkpoints `init_from`."""
-        named = {name: getattr(self, name) for name in ("hidden_size", "depth", "attention_levels")}
-        overrides: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
-        if self.init_from is not None:
-            if overrides:
-                raise RecipeError(f"init_from brings its own {', '.join(overrides)}, which cannot be set beside it")
-            model = load_mean([name.strip() for name in self.init_from.split(",")])
-            if self.high_pass_hz is not None:
-                model.config.high_pass_hz = self.high_pass_hz
-                model.config.validate()
-            return model
+    def build(self, batches: Callable[[int], Iterable[torch.Tensor]] = lambda rate: ()) -> MannerModel:
+        """
+        A new model of the preset with its overrides; or the mean of the checkpoints `init_from`, resized to that.
+
+        Args:
+            batches: noisy audio (B, T) at a sampling rate (Hz), asked for where a checkpoint is resized: see `resize`.
+        """
+        if self.init_from is None:
+            return MannerModel(MannerConfig.from_preset(self.preset or DEFAULT_PRESET, **self.overrides()))
+        model = load_mean([name.strip() for name in self.init_from.split(",")])
         if self.high_pass_hz is not None:
-            overrides["high_pass_hz"] = self.high_pass_hz
+            model.config.high_pass_hz = self.high_pass_hz
+            model.config.validate()
+        own = {
+            name: getattr(model.config, name) for name in MannerConfig.__annotations__ if hasattr(model.config, name)
+        }
+        preset = MannerConfig.from_preset(self.preset) if self.preset else model.config
+        sizes = {name: getattr(preset, name) for name in ("hidden_size", "depth", "attention_levels")}
+        config = MannerConfig(**{**own, **sizes, **self.overrides()})
+        if (config.hidden_size, config.attended_levels, config.depth) == (
+            model.config.hidden_size, model.config.attended_levels, model.config.depth,
+        ):  # fmt: skip
+            return model
+        return resize(model, config, batches(config.sampling_rate))
+
+    def overrides(self) -> dict[str, Any]:
+        """The fields of the configuration that options set."""
+        names = ("hidden_size", "depth", "attention_levels", "high_pass_hz")
+        overrides = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.attention_levels not in (None, "all", "deepest", "none"):
             try:
                 overrides["attention_levels"] = [int(level) for level in self.attention_levels.split(",")]
@@ -97,7 +121,7 @@ class ModelArguments:
                 raise RecipeError(
                     f'attention_levels must be all, deepest, none or numbers as "1,2", got "{self.attention_levels}"'
                 ) from error
-        return MannerModel(MannerConfig.from_preset(self.preset, **overrides))
+        return overrides
 
 
 @dataclass

@@ -313,11 +313,7 @@ class EnhancementTrainer(Trainer):
         if state == self.statistics_of:
             model.load_state_dict(self.statistics, strict=False)
             return
-        if isinstance(dataset, MixtureStream):
-            items = [dataset.mixer.item(index) for index in range(wanted)]
-        else:
-            order = np.random.default_rng(self.args.seed).permutation(len(dataset))
-            items = [dataset[int(index)] for index in order[:wanted]]
+        items = training_items(dataset, wanted, self.args.seed)
         collator: Any = copy.copy(self.data_collator)
         collator.epoch = 0
         batches = (collator(items[start : start + size]) for start in range(0, len(items), size))
@@ -349,6 +345,14 @@ class EnhancementTrainer(Trainer):
         if world > 1:
             scored = gather_object(scored)
         return [score for _, score in sorted(scored, key=lambda pair: pair[0])]
+
+
+def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:
+    """`wanted` items of training data, or all if there are fewer; the same ones every time."""
+    if isinstance(dataset, MixtureStream):
+        return [dataset.mixer.item(index) for index in range(wanted)]
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return [dataset[int(index)] for index in order[:wanted]]
 
 
 @contextmanager

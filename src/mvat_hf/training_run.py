@@ -4,7 +4,8 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,39 @@ from transformers import TrainerState
 from .cores import usable_cores
 from .data.streaming import MixtureStream
 from .figures import training_curve
-from .models.manner import MannerFeatureExtractor, MannerModel
-from .recipe import DataArguments, Recipe, RecipeError, read_recipe
+from .models.manner import MannerFeatureExtractor
+from .recipe import DataArguments, ModelArguments, Recipe, RecipeError, read_recipe
 from .records import environment, weights_hash, write_json, write_text
-from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer, FollowFolder
+from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer, FollowFolder, training_items
+
+RESIZING_ITEMS, RESIZING_BATCH = 160, 8  # clips that a checkpoint of another size is fitted to, and in one pass
 
 
-def prepare(model: MannerModel, args: EnhancementArguments, data: DataArguments) -> dict[str, Any]:
-    """Keyword arguments of the trainers: data sets, collator and feature extractor.
+def prepare(model: ModelArguments, args: EnhancementArguments, data: DataArguments) -> dict[str, Any]:
+    """Keyword arguments of the trainers: model, data sets, collator and feature extractor.
 
     With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
     """
     if args.device.type == "cpu" and args.world_size == 1:
         torch.set_num_threads(usable_cores())  # accelerate launch leaves a process on the CPU one thread
-    rate = model.config.sampling_rate
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     mixtures = batch * args.max_steps if args.max_steps > 0 else None
     seed = args.seed if args.data_seed is None else args.data_seed
-    train, validation = data.load(seed, mixtures, rate)
+
+    @cache
+    def splits(rate: int) -> tuple[Any, Any]:
+        return data.load(seed, mixtures, rate)
+
+    def noisy(rate: int) -> Iterator[torch.Tensor]:
+        items, collate = training_items(splits(rate)[0], RESIZING_ITEMS, seed), data.collator(rate, args.seed)
+        for start in range(0, len(items), RESIZING_BATCH):
+            yield collate(items[start : start + RESIZING_BATCH])["input_values"]
+
+    built = model.build(noisy)
+    rate = built.config.sampling_rate
+    train, validation = splits(rate)
     return {
-        "model": model,
+        "model": built,
         "args": args,
         "train_dataset": train,
         "eval_dataset": validation,
