@@ -1,8 +1,11 @@
-"""Reading, checking and resampling audio. Audio here is float32 (channels, time) in [-1, 1]."""
+"""Reading, checking and resampling audio. Audio here is float32 (channels, time) in [-1, 1].
 
-import io
+Whatever is read goes through `open_audio`: wav, flac and their like by libsndfile, compressed audio and the sound of
+videos by FFmpeg, Ogg by libsndfile where it is whole.
+"""
+
 import os
-import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,68 +13,90 @@ import numpy as np
 import soundfile
 import soxr
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au")
-UNREAD_SUFFIXES = (".m4a", ".aac", ".wma", ".amr")  # audio that libsndfile does not read
-UNKNOWN_SIZE = 0x7FFFF000  # bytes of samples: a wav header with so many is of a file written through a pipe
-# what libsndfile's log says of a wav, aiff, au, w64 or rf64 file that ends early
-SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+from .opening import (
+    AudioError,
+    AudioFile,
+    AudioSource,
+    DamagedAudioWarning,
+    EncodedAudio,
+    Teller,
+    open_file,
+    shown,
+)
+
+# of every file that is looked for in folders: what libsndfile or FFmpeg open, sound tracks of videos too
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au",
+    ".wave", ".bwf", ".rf64", ".aifc", ".snd", ".sph", ".voc", ".sd2", ".oga", ".spx", ".mp2", ".mpga", ".m4a", ".m4b",
+    ".aac", ".wma", ".amr", ".awb", ".3gp", ".3ga", ".3g2", ".ac3", ".eac3", ".ape", ".wv", ".tta", ".gsm", ".mka",
+    ".webm", ".weba", ".mp4", ".m4v", ".mov", ".mkv", ".avi", ".wmv", ".flv", ".ts", ".mts", ".mpg", ".mpeg", ".ogv",
+)  # fmt: skip
 
 
-class AudioError(ValueError):
-    """An audio file or array that cannot be used; the message names what was got and what was expected."""
+def open_audio(source: AudioSource, whole: bool = False) -> AudioFile:
+    """Open a file, or the sound track of a video, for reading: the default audio stream, else the first.
 
+    Recordings that were joined into one file are read one after the other, at the rate and with the channels of the
+    first. What is missing of a damaged file is told by a `DamagedAudioWarning` that names it, as soon as it is known:
+    of some formats when it is read.
 
-class EncodedAudio(io.BytesIO):
-    """An audio file in memory, of any format; errors call it by its name."""
-
-    def __init__(self, content: bytes, name: str):
-        super().__init__(content)
-        self.name = name
-
-    def __str__(self) -> str:
-        return self.name
-
-
-AudioSource = str | Path | EncodedAudio
-
-
-def open_audio(source: AudioSource) -> soundfile.SoundFile:
-    """Open a file for reading.
+    Args:
+        whole: raise AudioError in place of that warning.
 
     Raises:
-        FileNotFoundError: no such file. AudioError: empty, not audio, or without a single sample.
+        FileNotFoundError: no such file. AudioError: no regular file, one that cannot be opened, empty, not audio, or
+            without a single sample.
     """
-    if isinstance(source, EncodedAudio):
-        size = source.getbuffer().nbytes
-    else:
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"no such audio file: {source}")
-        size = Path(source).stat().st_size
-    if size == 0:
-        raise AudioError(f"{source} is empty (0 bytes), expected audio")
+    size, changed = check_source(source)
     try:
-        file = soundfile.SoundFile(source)
-    except soundfile.LibsndfileError as error:
-        unread = Path(str(source)).suffix.lower() in UNREAD_SUFFIXES
-        advice = " Convert it first, for example: ffmpeg -i IN OUT.wav" if unread else ""
-        raise AudioError(f"{source} cannot be read as audio: {error.error_string}{advice}") from error
-    if file.frames == 0:
-        file.close()
-        raise AudioError(f"{source} has no samples, expected at least one")
-    return file
+        return open_file(source, size, changed, Teller(shown(source), strict=whole))
+    except OSError as error:
+        raise AudioError(f"{shown(source)} cannot be read: {error.strerror}") from error
 
 
-def open_whole(source: AudioSource) -> soundfile.SoundFile:
-    """`open_audio`, and AudioError for a file that ends before its header says: what there is would pass as whole.
+def check_source(source: AudioSource) -> tuple[int, int]:
+    """(size in bytes, time of its last change) of what may be opened; errors as `open_audio` has them."""
+    if isinstance(source, EncodedAudio):
+        size, changed = source.getbuffer().nbytes, 0
+    else:
+        try:
+            status = os.stat(source)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(f"no such audio file: {shown(source)}") from error
+        except (OSError, ValueError) as error:
+            raise AudioError(f"{shown(source)} cannot be read: {getattr(error, 'strerror', error)}") from error
+        check_kind(source, status.st_mode)
+        size, changed = status.st_size, status.st_mtime_ns
+    if size == 0:
+        raise AudioError(f"{shown(source)} is empty (0 bytes), expected audio")
+    return size, changed
 
-    So of uncompressed formats; most others fail when they are decoded, mp3 does not.
-    """
-    file = open_audio(source)
-    sizes = SHORT.search(file.extra_info)
-    if sizes and int(sizes[2]) < int(sizes[1]) < UNKNOWN_SIZE:
-        file.close()
-        raise AudioError(f"{source} is truncated: it has {sizes[2]} bytes, its header says {sizes[1]}")
-    return file
+
+def check_kind(source: str | Path, mode: int) -> None:
+    """AudioError for what is no regular file."""
+    name = shown(source)
+    if stat.S_ISDIR(mode):
+        closed = "" if os.access(source, os.R_OK | os.X_OK) else " that cannot be read: Permission denied"
+        raise AudioError(f"{name} is a folder{closed}, expected an audio file")
+    if stat.S_ISFIFO(mode):
+        raise AudioError(
+            f"{name} is a pipe, expected a file: write what comes through it to a file first, or feed it as raw "
+            "samples to `mvat enhance --stream`"
+        )
+    if not stat.S_ISREG(mode):
+        raise AudioError(f"{name} is a device or a socket, expected an audio file")
+
+
+def open_whole(source: AudioSource) -> AudioFile:
+    """`open_audio`, and AudioError for a file of which something is missing: what there is would pass as whole."""
+    return open_audio(source, whole=True)
+
+
+def audio_seconds(source: AudioSource) -> float:
+    """Length of a file in s, by its header where that tells it; the errors of `open_audio`."""
+    with open_audio(source) as file:
+        told = getattr(file, "seconds", None)
+        return file.frames / file.samplerate if told is None else told
 
 
 def check_finite(audio: np.ndarray, name: str) -> np.ndarray:
@@ -92,7 +117,7 @@ def read_audio(source: AudioSource, start: int = 0, frames: int = -1) -> tuple[n
         return read_frames(file, start, frames), file.samplerate
 
 
-def read_frames(file: soundfile.SoundFile, start: int, frames: int) -> np.ndarray:
+def read_frames(file: AudioFile, start: int, frames: int) -> np.ndarray:
     """`frames` samples of an open file from `start` (-1: to its end), (channels, time) float32; AudioError as above."""
     try:
         file.seek(start)
@@ -132,22 +157,34 @@ def read_mono(source: AudioSource, sampling_rate: int, start: int = 0, length: i
 def find_audio(folder: str | Path) -> list[Path]:
     """Audio files anywhere below `folder`, sorted; told by their suffix. Names that begin with a dot are none.
 
-    Among them are files of formats that `open_audio` cannot read (m4a): they fail by name, and are not overlooked.
     Linked folders are entered, but for one that holds the link or was entered on the way there; a link to nothing
-    counts as a file, which cannot be opened.
+    counts as a file, which cannot be opened. So does a folder that cannot be read: it fails by name, and what it holds
+    is not overlooked.
     """
     found = []
     here = Path(folder).resolve()
     above = {os.fspath(folder): {here, *here.parents}}  # of a folder: it, what holds it, and the way that led there
-    for parent, folders, names in os.walk(folder, followlinks=True):
+
+    def closed(error: OSError) -> None:
+        found.append(Path(error.filename))
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=closed):
         passed = above.pop(parent)
         resolved = {name: Path(parent, name).resolve() for name in folders if name[0] != "."}
         folders[:] = [name for name, path in resolved.items() if path not in passed]
         above |= {os.path.join(parent, name): passed | {resolved[name], *resolved[name].parents} for name in folders}
         paths = (Path(parent, name) for name in names if name[0] != ".")
-        audio = (path for path in paths if path.suffix.lower() in (*AUDIO_SUFFIXES, *UNREAD_SUFFIXES))
-        found += [path for path in audio if path.is_file() or path.is_symlink()]
+        audio = (path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES)
+        found += [path for path in audio if is_file(path)]
     return sorted(found)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is one, or a link to nothing, or in a folder that does not let it be looked at."""
+    try:
+        return path.is_file() or path.is_symlink()
+    except PermissionError:
+        return True
 
 
 def describe_files(files: Iterable[AudioSource]) -> dict:
@@ -158,8 +195,7 @@ def describe_files(files: Iterable[AudioSource]) -> dict:
     count, unreadable, seconds, folders = 0, 0, 0.0, set()
     for source in files:
         try:
-            with open_audio(source) as file:
-                seconds += file.frames / file.samplerate
+            seconds += audio_seconds(source)
         except (OSError, AudioError):
             unreadable += 1
             continue

@@ -1,0 +1,206 @@
+"""Compressed audio, and the sound track of a video, decoded by FFmpeg through PyAV."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from .structure import frame_bytes, is_tag
+
+# what libsndfile calls the same: the names of `SoundFile.format` and `.subtype`
+FORMATS = {"ogg": "OGG", "mp3": "MP3", "wav": "WAV", "flac": "FLAC", "aiff": "AIFF", "au": "AU", "w64": "W64", "caf": "CAF"}
+SUBTYPES = {
+    "mp3": "MPEG_LAYER_III", "mp3float": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II", "mp2float": "MPEG_LAYER_II",
+    "gsm_ms": "GSM610", "adpcm_ms": "MS_ADPCM", "adpcm_ima_wav": "IMA_ADPCM", "pcm_mulaw": "ULAW", "pcm_alaw": "ALAW",
+    "pcm_u8": "PCM_U8", "pcm_s8": "PCM_S8", "pcm_s16": "PCM_16", "pcm_s24": "PCM_24", "pcm_s32": "PCM_32",
+    "pcm_f32": "FLOAT", "pcm_f64": "DOUBLE",
+}  # fmt: skip
+# containers whose header tells the length; others guess it from the rate of bytes
+TOLD = {"mov", "matroska", "asf", "wav", "w64", "aiff", "caf", "au", "flac", "ape", "wv", "tta"}
+SLACK = 0.5  # s by which a length or a time in a container may be off
+PIPE_BYTES = 2**31 - 2**25  # a header that says more was written through a pipe, which cannot be gone back to
+FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
+
+Tell = Callable[[str], None]
+
+
+class ContainerError(ValueError):
+    """A file that FFmpeg cannot open, or one without sound; the message says why."""
+
+
+class ContainerPass:
+    """
+    One pass through the default (else the first) audio stream of a container: an iterator of (rate in Hz, block
+    (channels, n) float32 or float64). Delay and padding of encoders are cut as FFmpeg does; pictures are ignored.
+
+    Args:
+        file: of `size` bytes, closed with the pass.
+        tell: is called with what is found to be missing, to stand after the file's name.
+
+    Raises:
+        ContainerError: see there.
+    """
+
+    container: Any = None
+
+    def __init__(self, file: Any, size: int, tell: Tell):
+        self.file, self.size, self.tell = file, size, tell
+        try:
+            self.av = library()
+            self.container = self.opened()
+            self.stream = self.default_stream()
+        except BaseException:
+            self.close()
+            raise
+        self.kind = self.container.format.name.split(",")[0]
+        self.codec = self.stream.codec_context.name
+        pcm = self.codec[:-2] if self.codec.endswith(("le", "be")) else self.codec
+        self.format = FORMATS.get(self.kind, "MP4" if self.kind == "mov" else self.kind.upper())
+        self.subtype = SUBTYPES.get(pcm, self.codec.upper())
+        if self.format == "FLAC":
+            self.subtype = "PCM_24" if self.stream.format.name.startswith("s32") else "PCM_16"
+        self.seconds = self.told_seconds()
+
+    def opened(self) -> Any:
+        try:
+            # what a play list names is not opened: it may come from a stranger
+            return self.av.open(self.file, options={"protocol_whitelist": ""}, metadata_errors="replace")
+        except (self.av.error.FFmpegError, ValueError) as error:
+            raise ContainerError(
+                "its format is none that FFmpeg or libsndfile know, or it is damaged at its beginning"
+            ) from error
+
+    def default_stream(self) -> Any:
+        streams = self.container.streams.audio
+        if not streams:
+            raise ContainerError("it has no sound, or FFmpeg finds none")
+        default = self.av.stream.Disposition.default
+        stream = next((stream for stream in streams if stream.disposition & default), streams[0])
+        if stream.codec_context is None:
+            raise ContainerError("its sound is of a codec that FFmpeg does not decode")
+        return stream
+
+    def told_seconds(self) -> float | None:
+        """Length of the stream as the header tells it; None where it does not."""
+        stream, told = self.stream, None
+        if self.kind not in TOLD:
+            return None
+        if stream.duration is not None:
+            told = float(stream.duration * stream.time_base)
+        elif "DURATION" in stream.metadata:  # of Matroska: 00:01:02.345000000
+            try:
+                hours, minutes, seconds = (float(part) for part in stream.metadata["DURATION"].split(":"))
+            except ValueError:
+                return None
+            told = 3600 * hours + 60 * minutes + seconds
+        elif len(self.container.streams) == 1 and self.container.duration:
+            told = self.container.duration / self.av.time_base
+        piped = told and told * (stream.codec_context.bit_rate or 0) / 8 > PIPE_BYTES > self.size
+        return None if not told or piped else told
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        samples, rate, limit = 0, 0, None
+        for index, frame in enumerate(self.frames()):
+            rate = frame.sample_rate
+            block = as_block(frame)
+            if index == 0 and self.trims_end:
+                limit = round(float(self.stream.duration * self.stream.time_base) * rate)
+            if limit is not None:
+                block = block[:, : max(limit - samples, 0)]
+            samples += block.shape[1]
+            if block.shape[1]:
+                yield rate, block
+        seconds = samples / rate if rate else 0.0
+        if self.seconds is not None and seconds < self.seconds - SLACK:
+            self.tell(f"is truncated: it ends after {seconds:.2f} s, its header says {self.seconds:.2f} s")
+
+    def frames(self) -> Iterator[Any]:
+        """All frames that can be decoded; what cannot is told of."""
+        context, failed, lost, first_lost, reached = self.stream.codec_context, [], 0, None, None
+        last, self.trims_end = b"", False
+        for packet in chain(self.packets(), [None]):
+            if packet is not None and packet.size:
+                if packet.pts is not None and packet.pts < 0 and not last and self.kind == "mov":
+                    # an edit list: before FFmpeg 9 it cuts the encoder's delay and not its padding
+                    self.trims_end = self.codec.startswith(("aac", "mp3")) and bool(self.stream.duration)
+                last = bytes(packet) if self.checks_frames else b"\0"
+                reached = self.check_time(packet, reached)
+            try:
+                frames = context.decode(packet)
+            except self.av.error.FFmpegError:
+                if packet is not None and packet.size:
+                    failed.append(bytes(packet)[:8])
+                    first_lost = reached if first_lost is None else first_lost
+                continue
+            if frames and packet is not None:
+                lost, failed = lost + len(failed), []
+            yield from frames
+        if self.checks_frames:  # tags at the end are none that were lost
+            failed = [head for head in failed if not is_tag(head) and frame_bytes(self.codec, head)]
+        if lost:
+            place = "" if first_lost is None else f" from {first_lost:.2f} s on"
+            self.tell(f"is damaged: {lost + len(failed)} packets{place} cannot be decoded and are left out")
+        elif failed or frame_bytes(self.codec, last) > len(last):
+            self.tell("is truncated: it ends within a packet")
+
+    @property
+    def checks_frames(self) -> bool:
+        """Whether packets are whole frames that tell their length."""
+        return self.codec.startswith(("mp3", "mp2", "aac"))
+
+    def packets(self) -> Iterator[Any]:
+        """The stream's packets; what ends them too early is told of."""
+        end = None
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size:  # the last one is empty
+                    if end is not None and packet.pos is not None and packet.pos > end:
+                        self.tell(f"is damaged: {packet.pos - end} bytes are no audio and are left out")
+                    end = packet.pos + packet.size if self.is_raw and packet.pos is not None else None
+                    yield packet
+        except self.av.error.FFmpegError:
+            self.tell("is truncated or damaged: after its end is cut off, nothing can be read")
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the file is nothing but frames, each of which begins where the one before ends."""
+        return self.kind in ("mp3", "aac")
+
+    def check_time(self, packet: Any, reached: float | None) -> float | None:
+        """Where a packet ends, s; a gap before it is told of."""
+        if packet.pts is None or self.kind in ("ogg", "mp3", "aac"):
+            return None
+        start = float(packet.pts * packet.time_base)
+        if reached is not None and start > reached + SLACK:
+            self.tell(f"has no audio from {reached:.2f} to {start:.2f} s: what follows moves there")
+        return start + float((packet.duration or 0) * packet.time_base)
+
+    def close(self) -> None:
+        if self.container is not None:
+            self.container.close()
+        self.file.close()
+
+
+def library() -> Any:
+    """PyAV; ContainerError that says how to install it."""
+    try:
+        import av
+        import av.stream
+    except ImportError as error:
+        raise ContainerError("that takes PyAV: pip install av") from error
+    return av
+
+
+def as_block(frame: Any) -> np.ndarray:
+    """A frame as (channels, n) in [-1, 1]: float64 if float32 cannot hold its samples, else float32."""
+    # planar: (channels, n), else (1, n * channels)
+    array, name = frame.to_ndarray(), frame.format.name.removesuffix("p")
+    if not frame.format.is_planar:
+        array = array.reshape(-1, frame.layout.nb_channels).T
+    if name not in FULL_SCALE:
+        return array
+    if name == "u8":
+        array = array.astype(np.int16) - 2**7
+    wide = np.float64 if name in ("s32", "s64") else np.float32
+    return array.astype(wide) / wide(FULL_SCALE[name])
