@@ -17,8 +17,9 @@ SUBTYPES = {
     "pcm_f32": "FLOAT", "pcm_f64": "DOUBLE",
 }  # fmt: skip
 # containers whose header tells the length; others guess it from the rate of bytes
-TOLD = {"mov", "matroska", "asf", "wav", "w64", "aiff", "caf", "au", "flac", "ape", "wv", "tta"}
-SLACK = 0.5  # s by which a length or a time in a container may be off
+TOLD = {"mov", "matroska", "asf", "avi", "flv", "wav", "w64", "aiff", "caf", "au", "flac", "ape", "wv", "tta"}
+SLACK = 0.15  # s by which the length in a header may be off
+GAP = 0.5  # s by which times in a container may jump
 PIPE_BYTES = 2**31 - 2**25  # a header that says more was written through a pipe, which cannot be gone back to
 FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
 
@@ -45,7 +46,8 @@ class ContainerPass:
     container: Any = None
 
     def __init__(self, file: Any, size: int, tell: Tell):
-        self.file, self.size, self.tell = file, size, tell
+        self.file, self.size, self.teller, self.told = file, size, tell, False
+        self.starts_at = 0.0  # s, of what the header tells the length of
         try:
             self.av = library()
             self.container = self.opened()
@@ -61,6 +63,10 @@ class ContainerPass:
         if self.format == "FLAC":
             self.subtype = "PCM_24" if self.stream.format.name.startswith("s32") else "PCM_16"
         self.seconds = self.told_seconds()
+
+    def tell(self, message: str) -> None:
+        self.told = True
+        self.teller(message)
 
     def opened(self) -> Any:
         try:
@@ -111,25 +117,24 @@ class ContainerPass:
             samples += block.shape[1]
             if block.shape[1]:
                 yield rate, block
-        seconds = samples / rate if rate else 0.0
-        if self.seconds is not None and seconds < self.seconds - SLACK:
+        seconds = self.starts_at + samples / rate if rate else 0.0
+        if self.seconds is not None and seconds < self.seconds - SLACK and not self.told:
             self.tell(f"is truncated: it ends after {seconds:.2f} s, its header says {self.seconds:.2f} s")
 
     def frames(self) -> Iterator[Any]:
         """All frames that can be decoded; what cannot is told of."""
         context, failed, lost, first_lost, reached = self.stream.codec_context, [], 0, None, None
-        last, self.trims_end = b"", False
+        last, self.trims_end = None, False
         for packet in chain(self.packets(), [None]):
-            if packet is not None and packet.size:
-                if packet.pts is not None and packet.pts < 0 and not last and self.kind == "mov":
-                    # an edit list: before FFmpeg 9 it cuts the encoder's delay and not its padding
-                    self.trims_end = self.codec.startswith(("aac", "mp3")) and bool(self.stream.duration)
-                last = bytes(packet) if self.checks_frames else b"\0"
+            if packet is not None:
+                if last is None:
+                    self.look_at_first(packet)
+                last = bytes(packet) if self.checks_frames else b""
                 reached = self.check_time(packet, reached)
             try:
                 frames = context.decode(packet)
             except self.av.error.FFmpegError:
-                if packet is not None and packet.size:
+                if packet is not None:
                     failed.append(bytes(packet)[:8])
                     first_lost = reached if first_lost is None else first_lost
                 continue
@@ -141,8 +146,17 @@ class ContainerPass:
         if lost:
             place = "" if first_lost is None else f" from {first_lost:.2f} s on"
             self.tell(f"is damaged: {lost + len(failed)} packets{place} cannot be decoded and are left out")
-        elif failed or frame_bytes(self.codec, last) > len(last):
+        elif failed or (last and frame_bytes(self.codec, last) > len(last)):
             self.tell("is truncated: it ends within a packet")
+
+    def look_at_first(self, packet: Any) -> None:
+        if packet.pts is None:
+            return
+        if packet.pts < 0 and self.kind == "mov":
+            # an edit list: before version 9 FFmpeg cuts the encoder's delay by it and not the padding
+            self.trims_end = self.codec.startswith(("aac", "mp3")) and bool(self.stream.duration)
+        if self.kind in ("matroska", "flv"):  # whose length is the time of the end
+            self.starts_at = max(float(packet.pts * packet.time_base), 0.0)
 
     @property
     def checks_frames(self) -> bool:
@@ -172,7 +186,7 @@ class ContainerPass:
         if packet.pts is None or self.kind in ("ogg", "mp3", "aac"):
             return None
         start = float(packet.pts * packet.time_base)
-        if reached is not None and start > reached + SLACK:
+        if reached is not None and start > reached + GAP:
             self.tell(f"has no audio from {reached:.2f} to {start:.2f} s: what follows moves there")
         return start + float((packet.duration or 0) * packet.time_base)
 

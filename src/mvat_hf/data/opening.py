@@ -15,7 +15,7 @@ import soundfile
 
 from .containers import ContainerError, ContainerPass
 from .streams import ChainedPass, Pass, SoundfilePass, Span, StreamFile, Tell
-from .structure import Part, Parts, flac_parts, mp3_frame_bytes, mp3_parts, mp4_fault, ogg_parts, read_at
+from .structure import Part, Parts, caf_fault, flac_parts, mp3_frame_bytes, mp3_parts, mp4_fault, ogg_parts, read_at
 
 # of formats of uncompressed audio that libsndfile reads
 PCM_MARKS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"caff", b"NIST", b"2BIT", b" paf", b"fap ")
@@ -101,11 +101,15 @@ class Teller:
     """
 
     def __init__(self, name: str, strict: bool):
-        self.name, self.strict = name, strict
+        self.name, self.strict, self.truncated = name, strict, False
 
     def __call__(self, message: str) -> None:
         if self.strict:
             raise AudioError(f"{self.name} {message}")
+        if message.startswith("is truncated"):  # which shows in several ways
+            if self.truncated:
+                return
+            self.truncated = True
         warnings.warn(f"{self.name} {message}; what there is of it is used", DamagedAudioWarning, stacklevel=3)
 
     def doubt(self, message: str) -> None:
@@ -116,11 +120,21 @@ class Teller:
 def open_file(source: AudioSource, size: int, changed: int, tell: Teller) -> AudioFile:
     """Open a file that is there, see `audio.open_audio`; OSError where it cannot be read."""
     layout = examined(source, size, changed)
+    file, found = open_layout(source, layout, tell), layout.found
+    try:
+        if found.fault:
+            tell(found.fault)
+        elif found.doubt:
+            tell.doubt(found.doubt)
+    except AudioError:
+        file.close()
+        raise
+    return file
+
+
+def open_layout(source: AudioSource, layout: Layout, tell: Teller) -> AudioFile:
+    """Open a file whose parts are known; its faults are still to be told."""
     found = layout.found
-    if found.fault:
-        tell(found.fault)
-    if found.doubt:
-        tell.doubt(found.doubt)
     by_soundfile = layout.kind in ("ogg", "flac", "pcm") and found.plain
     if by_soundfile and len(found.parts) == 1 and not (found.fault or found.doubt):
         file = open_pcm(source, layout.kind, tell)
@@ -128,7 +142,10 @@ def open_file(source: AudioSource, size: int, changed: int, tell: Teller) -> Aud
             return file
         by_soundfile = False
     parts = [partial(open_part, source, part, by_soundfile) for part in found.parts]
-    return open_stream(source, partial(ChainedPass, parts), tell)
+    try:
+        return open_stream(source, partial(ChainedPass, parts), tell)
+    except ContainerError as error:
+        raise AudioError(f"{tell.name} {found.fault or f'cannot be read as audio: {error}'}") from error
 
 
 def examined(source: AudioSource, size: int, changed: int) -> Layout:
@@ -154,6 +171,8 @@ def examine(file: BinaryIO, size: int) -> Layout:
     if head[:3] == b"ID3" or mp3_frame_bytes(head[:4]):
         return Layout("mp3", mp3_parts(file, size))
     whole = [Part(0, size)]
+    if head[:4] == b"caff":
+        return Layout("pcm", Parts(whole, caf_fault(file, size)))
     if head[4:8] in MP4_BOXES:
         return Layout("mp4", Parts(whole, mp4_fault(file, size)))
     return Layout("pcm" if head[:4] in PCM_MARKS else "other", Parts(whole))
@@ -175,7 +194,7 @@ def open_part(source: AudioSource, part: Part, by_soundfile: bool, tell: Tell) -
 
 
 def open_stream(source: AudioSource, make_pass: Callable[[Tell], Pass], tell: Teller) -> AudioFile:
-    """A `StreamFile` of what FFmpeg or, at last, libsndfile reads."""
+    """What FFmpeg or, at last, libsndfile reads; ContainerError if neither does."""
     try:
         return StreamFile(make_pass, tell.name, tell)
     except EOFError as error:
@@ -184,7 +203,7 @@ def open_stream(source: AudioSource, make_pass: Callable[[Tell], Pass], tell: Te
         try:
             file = PcmFile(source_for_soundfile(source), tell)
         except soundfile.LibsndfileError:
-            raise AudioError(f"{tell.name} cannot be read as audio: {error}") from error
+            raise error from None
     if not file.seekable():
         file.close()
         return StreamFile(lambda told: SoundfilePass(source_for_soundfile(source), told), tell.name, tell)

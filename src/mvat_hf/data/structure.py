@@ -284,3 +284,14 @@ def mp4_fault(file: BinaryIO, size: int) -> str | None:
             return None
         place += length
     return f"is truncated: it has {size} bytes, its headers say {place}" if place > size else None
+
+
+def caf_fault(file: BinaryIO, size: int) -> str | None:
+    """A fault if a chunk of a CAF ends after the file."""
+    place = 8
+    while place + 12 <= size:
+        length = int.from_bytes(read_at(file, place + 4, 8), "big", signed=True)
+        if length < 0:  # goes to the end
+            return None
+        place += 12 + length
+    return f"is truncated: it has {size} bytes, its headers say {place}" if place > size else None
