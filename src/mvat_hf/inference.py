@@ -9,7 +9,6 @@ files and back into them.
 """
 
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
-from .data.audio import AUDIO_SUFFIXES, AudioError, check_finite, find_audio, open_audio, open_whole, read_audio
+from .data.audio import AUDIO_SUFFIXES, AudioError, AudioFile, audio_seconds, check_finite, find_audio, open_audio, read_audio
 from .files import made_folders, remove_stale, replaced_at_end
 from .models.manner import PRESETS, MannerModel
 from .models.manner.chunking_manner import (
@@ -197,11 +196,10 @@ def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress:
     with open_audio(source) as file:
         if target.exists() and target.samefile(source):
             raise ValueError(f"target {target} is the source itself, expected another file")
-        warn_if_truncated(source)
         blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
         with replaced_at_end(target) as partial:
             with open_output(partial, target, file, source) as output:
-                for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
+                for block in with_progress(blocks, audio_seconds(file), file.samplerate, progress):
                     write_block(output, check_finite(block, "enhanced audio"), target)
                 written = output.frames
             check_written(partial, target, written)
@@ -286,8 +284,8 @@ def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: 
 def file_seconds(path: Path) -> float:
     """Length by the file's header; 0 if it cannot be read, which is told when it is enhanced."""
     try:
-        return soundfile.info(path).duration
-    except (soundfile.LibsndfileError, UnicodeError):  # a name may not be Unicode
+        return audio_seconds(path)
+    except (AudioError, OSError):
         return 0.0
 
 
@@ -348,7 +346,6 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
     """What `enhance` was given as a checked array (..., time), with its sampling rate in Hz."""
     if isinstance(audio, (str, Path)):
         array, rate = read_audio(audio)
-        warn_if_truncated(audio)
         if sampling_rate not in (None, rate):
             raise AudioError(f"{audio} is sampled at {rate} Hz, got sampling_rate={sampling_rate}")
         return (array[0] if len(array) == 1 else array), rate
@@ -363,14 +360,6 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
     return audio, sampling_rate
 
 
-def warn_if_truncated(path: str | Path) -> None:
-    """Warn of a file that ends before its header says: what there is of it can be enhanced, but is not all."""
-    try:
-        open_whole(path).close()
-    except AudioError as error:
-        warnings.warn(f"{error}; what there is of it is enhanced", stacklevel=2)
-
-
 def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """A float block as `dtype`: integer PCM is scaled back, rounded and clipped."""
     if dtype.name not in FULL_SCALE:
@@ -379,7 +368,7 @@ def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.rint(block * scale).clip(-scale, scale - 1).astype(dtype)
 
 
-def file_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
+def file_blocks(file: AudioFile, path: Path) -> Iterator[np.ndarray]:
     """The rest of an open file as float64 blocks, to its last frame (what the header says may be wrong)."""
     try:
         while len(block := file.read(BLOCK_FRAMES, dtype="float64", always_2d=True)):
@@ -396,7 +385,7 @@ def with_progress(blocks: Iterable[np.ndarray], seconds: float, rate: float, sho
             bar.update(block.shape[1] / rate)
 
 
-def open_output(path: Path, target: Path, source: soundfile.SoundFile, source_path: Path) -> soundfile.SoundFile:
+def open_output(path: Path, target: Path, source: AudioFile, source_path: Path) -> soundfile.SoundFile:
     """Open `path` for writing what will be `target`: in the source's format, or in that of another suffix."""
     format, subtype = source.format, source.subtype
     if format_name(target) != format_name(source_path):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PACKAGES = (
-    "mvat_hf", "torch", "transformers", "datasets", "accelerate", "numpy", "soundfile", "soxr", "pesq", "pystoi",
+    "mvat_hf", "torch", "transformers", "datasets", "accelerate", "numpy", "av", "soundfile", "soxr", "pesq", "pystoi",
     "onnxruntime", "openvino",
 )  # fmt: skip
 

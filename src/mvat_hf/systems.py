@@ -5,6 +5,7 @@ tells a record what it is.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -106,12 +107,14 @@ class FolderSystem:
         self.by_name: dict[str, list[Path]] = {}
         for path in files:
             fileid = re.search(r"fileid_\d+", path.stem)
-            self.by_path.setdefault(path.relative_to(self.folder).with_suffix("").as_posix(), []).append(path)
+            below = path.relative_to(self.folder).with_suffix("").as_posix()
+            self.by_path.setdefault(unicodedata.normalize("NFC", below), []).append(path)
             for key in {path.stem, fileid[0] if fileid else path.stem}:
-                self.by_name.setdefault(key, []).append(path)
+                self.by_name.setdefault(unicodedata.normalize("NFC", key), []).append(path)
 
     def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
-        keys = [item["id"]] if "/" in item["id"] else [item["id"], item["name"]]
+        names = [item["id"]] if "/" in item["id"] else [item["id"], item["name"]]
+        keys = [unicodedata.normalize("NFC", name) for name in names]
         found = next((files[key] for key in keys for files in (self.by_path, self.by_name) if key in files), [])
         if len(found) != 1:
             named = f"{len(found)} files" if found else "no file"

@@ -19,6 +19,7 @@ from .opening import (
     AudioSource,
     DamagedAudioWarning,
     EncodedAudio,
+    StreamFile,
     Teller,
     open_file,
     shown,
@@ -47,9 +48,14 @@ def open_audio(source: AudioSource, whole: bool = False) -> AudioFile:
         FileNotFoundError: no such file. AudioError: no regular file, one that cannot be opened, empty, not audio, or
             without a single sample.
     """
+    return open_and_tell(source, Teller(shown(source), strict=whole))
+
+
+def open_and_tell(source: AudioSource, tell: Teller) -> AudioFile:
+    """`open_audio` for whoever hears what is missing."""
     size, changed = check_source(source)
     try:
-        return open_file(source, size, changed, Teller(shown(source), strict=whole))
+        return open_file(source, size, changed, tell)
     except OSError as error:
         raise AudioError(f"{shown(source)} cannot be read: {error.strerror}") from error
 
@@ -92,11 +98,14 @@ def open_whole(source: AudioSource) -> AudioFile:
     return open_audio(source, whole=True)
 
 
-def audio_seconds(source: AudioSource) -> float:
-    """Length of a file in s, by its header where that tells it; the errors of `open_audio`."""
-    with open_audio(source) as file:
-        told = getattr(file, "seconds", None)
-        return file.frames / file.samplerate if told is None else told
+def audio_seconds(source: AudioSource | AudioFile) -> float:
+    """Length in s of a file, or of one that is open, by its header where that tells it, else by a pass through it;
+    the errors of `open_audio`."""
+    if not isinstance(source, AudioFile):
+        with open_and_tell(source, Teller(shown(source), quiet=True)) as file:
+            return audio_seconds(file)
+    told = source.seconds if isinstance(source, StreamFile) else None
+    return source.frames / source.samplerate if told is None else told
 
 
 def check_finite(audio: np.ndarray, name: str) -> np.ndarray:

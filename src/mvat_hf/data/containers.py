@@ -37,6 +37,7 @@ class ContainerPass:
 
     Args:
         file: of `size` bytes, closed with the pass.
+        seconds: length, where something else than the container tells it.
         tell: is called with what is found to be missing, to stand after the file's name.
 
     Raises:
@@ -45,7 +46,7 @@ class ContainerPass:
 
     container: Any = None
 
-    def __init__(self, file: Any, size: int, tell: Tell):
+    def __init__(self, file: Any, size: int, seconds: float | None, tell: Tell):
         self.file, self.size, self.teller, self.told = file, size, tell, False
         self.starts_at = 0.0  # s, of what the header tells the length of
         try:
@@ -62,7 +63,7 @@ class ContainerPass:
         self.subtype = SUBTYPES.get(pcm, self.codec.upper())
         if self.format == "FLAC":
             self.subtype = "PCM_24" if self.stream.format.name.startswith("s32") else "PCM_16"
-        self.seconds = self.told_seconds()
+        self.seconds = self.told_seconds() if seconds is None else seconds
 
     def tell(self, message: str) -> None:
         self.told = True
@@ -165,7 +166,7 @@ class ContainerPass:
 
     def packets(self) -> Iterator[Any]:
         """The stream's packets; what ends them too early is told of."""
-        end = None
+        end, failure = None, self.av.error.FFmpegError
         try:
             for packet in self.container.demux(self.stream):
                 if packet.size:  # the last one is empty
@@ -173,7 +174,7 @@ class ContainerPass:
                         self.tell(f"is damaged: {packet.pos - end} bytes are no audio and are left out")
                     end = packet.pos + packet.size if self.is_raw and packet.pos is not None else None
                     yield packet
-        except self.av.error.FFmpegError:
+        except failure:
             self.tell("is truncated or damaged: after its end is cut off, nothing can be read")
 
     @property

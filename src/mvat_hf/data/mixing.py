@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .audio import AudioError, describe_files, open_audio, read_frames, read_mono, resample
+from .audio import AudioError, describe_files, open_whole, read_frames, read_mono, resample
 from .augment import Augmentation, change_level, change_speed, coloured_noise, equalise, narrow_noise, random_speed
 from .levels import EPS, active_db, at_level, rms_db
 from .reverb import ResponseFiles, reverberate
@@ -141,9 +141,9 @@ def read_span(path: Path, samples: int, sampling_rate: int, rng: np.random.Gener
     """At most `samples` at `sampling_rate` Hz from a random place of a file, as (time,); the rest is not decoded.
 
     Raises:
-        FileNotFoundError, AudioError: see `open_audio`; also a file too short to give a single sample.
+        FileNotFoundError, AudioError: see `open_whole`; also a file too short to give a single sample.
     """
-    with open_audio(path) as file:
+    with open_whole(path) as file:
         wanted = int(np.ceil(samples * file.samplerate / sampling_rate))
         start = int(rng.integers(0, max(file.frames - wanted, 0) + 1))
         audio, rate = read_frames(file, start, wanted), file.samplerate

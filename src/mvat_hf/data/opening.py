@@ -98,10 +98,11 @@ class Teller:
 
     Args:
         strict: raise AudioError; else a `DamagedAudioWarning` says it.
+        quiet: without that warning.
     """
 
-    def __init__(self, name: str, strict: bool):
-        self.name, self.strict, self.truncated = name, strict, False
+    def __init__(self, name: str, strict: bool = False, quiet: bool = False):
+        self.name, self.strict, self.quiet, self.truncated = name, strict, quiet, False
 
     def __call__(self, message: str) -> None:
         if self.strict:
@@ -110,11 +111,12 @@ class Teller:
             if self.truncated:
                 return
             self.truncated = True
-        warnings.warn(f"{self.name} {message}; what there is of it is used", DamagedAudioWarning, stacklevel=3)
+        self.doubt(f"{message}; what there is of it is used")
 
     def doubt(self, message: str) -> None:
         """Say what may be missing, or not."""
-        warnings.warn(f"{self.name} {message}", DamagedAudioWarning, stacklevel=3)
+        if not self.quiet:
+            warnings.warn(f"{self.name} {message}", DamagedAudioWarning, stacklevel=2)
 
 
 def open_file(source: AudioSource, size: int, changed: int, tell: Teller) -> AudioFile:
@@ -190,7 +192,7 @@ def open_part(source: AudioSource, part: Part, by_soundfile: bool, tell: Tell) -
             return SoundfilePass(span, tell)
         except soundfile.LibsndfileError:
             span.close()
-    return ContainerPass(Span(open_bytes(source), part, shown(source)), part.end - part.start, tell)
+    return ContainerPass(Span(open_bytes(source), part, shown(source)), part.end - part.start, part.seconds, tell)
 
 
 def open_stream(source: AudioSource, make_pass: Callable[[Tell], Pass], tell: Teller) -> AudioFile:

@@ -1,5 +1,7 @@
 """Pairs of clean and noisy recordings, matched by name, as a `datasets.Dataset` that decodes on access."""
 
+import os
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from .audio import (
     open_whole,
     read_mono,
     resampled_length,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -50,12 +53,26 @@ def index_folder(folder: Path, key: Callable[[Path], str]) -> dict[str, Path]:
     """Audio files below `folder` by their key; DataError if there is none, or two share a key."""
     indexed: dict[str, Path] = {}
     for path in find_audio(require_folder(folder)):
-        if key(path) in indexed:
-            raise DataError(f"{folder}: {indexed[key(path)].name} and {path.name} are both {key(path)}")
-        indexed[key(path)] = path
+        name = normalised(path, key)
+        if name in indexed:
+            raise DataError(f"{folder}: {indexed[name].name} and {path.name} are both {name}")
+        indexed[name] = path
     if not indexed:
         raise DataError(f"{folder} holds no audio files")
     return indexed
+
+
+def normalised(path: Path, key: Callable[[Path], str]) -> str:
+    """The key of a file in the one form (NFC) of those that "é" has in names: each system writes another.
+
+    Raises:
+        DataError: the file's path is no UTF-8, which a data set cannot hold.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the name of {shown(path)} is no UTF-8, which a data set cannot hold: rename it") from error
+    return unicodedata.normalize("NFC", key(path))
 
 
 def match_files(clean: Path, noisy: Path, key: Callable[[Path], str] | None = None) -> tuple[list[Pair], list[str]]:

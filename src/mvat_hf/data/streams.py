@@ -1,6 +1,6 @@
 """Audio that can only be read from its beginning on, with the face of `soundfile.SoundFile`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from typing import Any, BinaryIO, Protocol
 
@@ -76,14 +76,16 @@ class ChainedPass:
         self.open.close()
 
 
-def unified(blocks: Iterator[tuple[int, np.ndarray]], rate: int, channels: int, tell: Tell) -> Iterator[np.ndarray]:
+def unified(
+    blocks: Iterator[tuple[int, np.ndarray]], rate: int, channels: int, tell: Tell
+) -> Generator[np.ndarray, None, None]:
     """Blocks of changing rates and channels as blocks (channels, n) at `rate` Hz: resampled, each channel the mean of
     all where their number differs."""
     resampler, coming_at = None, rate
     for block_rate, block in blocks:
         if len(block) != channels:
             if len(block) > channels:
-                tell(f"changes from {channels} to {len(block)} channels: only their mean is read there")
+                tell(f"goes on with {len(block)} channels after {channels}, of which only the mean is read")
             block = np.repeat(block.mean(axis=0, keepdims=True, dtype=block.dtype), channels, axis=0)
         if block_rate != coming_at:
             if resampler is not None:
@@ -211,6 +213,7 @@ class StreamFile:
 
     def close(self) -> None:
         self.closed = True
+        self._blocks.close()
         self._open.close()
         self._whole = self._head = None
 

@@ -8,7 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 BLOCK = 2**20  # bytes that a search has in memory
@@ -31,11 +31,13 @@ class Part:
     One recording of those that a file holds: its bytes from `start` to before `end`, and those to put in their place.
 
     patch: (place, bytes); None if there are none.
+    seconds: length that a tag at its head says, None if there is none.
     """
 
     start: int
     end: int
     patch: tuple[int, bytes] | None = None
+    seconds: float | None = None
 
     def mended(self, data: bytes, place: int) -> bytes:
         """The file's bytes from `place` on with the patch."""
@@ -211,13 +213,15 @@ def mp3_parts(file: BinaryIO, size: int) -> Parts:
             starts.append(start)
             head_end = end
         head_end = max(head_end, end)
-    parts = parts_from(starts, size)
-    for part in parts:
-        for frame in tagged:
-            promised, there = xing_bytes(file, frame), part.end - frame
-            if part.start <= frame < part.end and promised > there + 2 * LARGEST_FRAME:
-                return Parts(parts, f"is truncated: it has {there} bytes of audio, its header says {promised}")
-    return Parts(parts)
+    parts, fault = [], None
+    for part in parts_from(starts, size):
+        frame = next((frame for frame in sorted(tagged) if part.start <= frame < part.end), None)
+        promised, seconds = (0, None) if frame is None else read_tag(file, frame)
+        there = 0 if frame is None else part.end - frame
+        if promised > there + 2 * LARGEST_FRAME:
+            fault = f"is truncated: it has {there} bytes of audio, its header says {promised}"
+        parts.append(replace(part, seconds=seconds))
+    return Parts(parts, fault)
 
 
 def id3_end(file: BinaryIO, place: int) -> int:
@@ -240,27 +244,38 @@ def tag_frames(file: BinaryIO, place: int) -> list[int]:
     return []
 
 
-def xing_bytes(file: BinaryIO, frame: int) -> int:
-    """How many bytes of audio the tag of the mp3 frame says; 0 if it does not."""
-    head = read_at(file, frame, 64)
-    place = next(place for name in (b"Xing", b"Info") if (place := head.find(name)) > 0)
-    flags = int.from_bytes(head[place + 4 : place + 8], "big")
-    place += 8 + (4 if flags & 1 else 0)
-    return int.from_bytes(head[place : place + 4], "big") if flags & 2 else 0
+def read_tag(file: BinaryIO, frame: int) -> tuple[int, float | None]:
+    """(bytes, s) of audio that the tag in an mp3 frame says, without what the encoder added; 0 or None if it does
+    not."""
+    head = read_at(file, frame, 200)
+    _, samples, hz = mp3_frame(head[:4])
+    place = min(place for name in (b"Xing", b"Info") if (place := head.find(name)) > 0)
+    flags, place = int.from_bytes(head[place + 4 : place + 8], "big"), place + 8
+    frames = int.from_bytes(head[place : place + 4], "big") if flags & 1 else 0
+    place += 4 if flags & 1 else 0
+    size = int.from_bytes(head[place : place + 4], "big") if flags & 2 else 0
+    place += (4 if flags & 2 else 0) + (100 if flags & 4 else 0) + (4 if flags & 8 else 0) + 21
+    added = int.from_bytes(head[place : place + 3], "big") if head[place - 21 : place - 20] == b"L" else 0  # LAME, Lavc
+    return size, max(frames * samples - (added >> 12) - (added & 0xFFF), 0) / hz if frames else None
 
 
 def mp3_frame_bytes(head: bytes) -> int:
     """Length of the mp3 or mp2 frame that begins with these four bytes; 0 if none does."""
+    return mp3_frame(head)[0]
+
+
+def mp3_frame(head: bytes) -> tuple[int, int, int]:
+    """(bytes, samples, rate in Hz) of the mp3 or mp2 frame that begins with these four bytes; zeros if none does."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return 0
+        return 0, 0, 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)  # version 3 is MPEG 1, 2 is MPEG 2, 0 is MPEG 2.5
     bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
     if version == 1 or layer not in (2, 3) or bitrate in (0, 15) or rate == 3:
-        return 0
+        return 0, 0, 0
     kbps = (KBPS_OF_LAYER_2 if layer == 2 and version == 3 else KBPS[version != 3])[bitrate]
     hz = HZ[rate] // {3: 1, 2: 2, 0: 4}[version]
     samples = 576 if layer == 3 and version != 3 else 1152
-    return samples // 8 * kbps * 1000 // hz + (head[2] >> 1 & 1)
+    return samples // 8 * kbps * 1000 // hz + (head[2] >> 1 & 1), samples, hz
 
 
 def frame_bytes(codec: str, packet: bytes) -> int:

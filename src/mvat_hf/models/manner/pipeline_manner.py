@@ -122,7 +122,7 @@ def read_recording(recording) -> tuple[np.ndarray, float | None]:
         return read_mapping(recording)
     if isinstance(recording, (str, Path)):
         name = str(recording)
-        return decode(fetch(name) if name.startswith(("http://", "https://")) else Path(name).read_bytes(), name)
+        return decode(fetch(name) if name.startswith(("http://", "https://")) else Path(recording), name)
     if isinstance(recording, bytes):
         return decode(recording, "the recording")
     if isinstance(recording, torch.Tensor):
@@ -158,8 +158,21 @@ def fetch(url: str) -> bytes:
         raise OSError(f"{url} cannot be fetched: {error}") from error
 
 
-def decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
-    """The bytes of an audio file as float32, (time,) if mono, else (channels, time), and its rate in Hz."""
+def decode(source: bytes | Path, name: str) -> tuple[np.ndarray, int]:
+    """An audio file as float32, (time,) if mono, else (channels, time), and its rate in Hz.
+
+    Where `mvat_hf` is installed it reads the file: compressed audio, videos, and a word on what is missing of them.
+    """
+    try:
+        from mvat_hf.data.audio import EncodedAudio, read_audio
+    except ImportError:
+        return decode_by_soundfile(source if isinstance(source, bytes) else source.read_bytes(), name)
+    audio, rate = read_audio(EncodedAudio(source, name) if isinstance(source, bytes) else source)
+    return (audio[0] if len(audio) == 1 else audio), rate
+
+
+def decode_by_soundfile(content: bytes, name: str) -> tuple[np.ndarray, int]:
+    """`decode` of what libsndfile alone reads."""
     try:
         import soundfile
     except ModuleNotFoundError as error:
@@ -167,7 +180,9 @@ def decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
     try:
         audio, rate = soundfile.read(io.BytesIO(content), dtype="float32")
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"{name} cannot be read as audio: {error.error_string}") from error
+        raise ValueError(
+            f"{name} cannot be read as audio: {error.error_string} With mvat_hf installed, more formats are read"
+        ) from error
     return np.ascontiguousarray(audio.T), rate
 
 
