@@ -73,7 +73,12 @@ def test_the_button_gives_files_that_are_gone_when_it_is_done(model, wav):
     ("content", "model_name", "limit", "message"),
     [
         (None, "MODEL", 100, "error: no recording yet: record one or drop a file"),
-        (b"not audio at all", "MODEL", 100, "error: bad.wav cannot be read as audio: Format not recognised."),
+        (
+            b"not audio at all",
+            "MODEL",
+            100,
+            "error: bad.wav cannot be read as audio: its format is none",
+        ),
         (b"", "MODEL", 100, "error: bad.wav is empty (0 bytes), expected audio"),
         ("my file.wav", "MODEL", -1, "error: attenuation_limit must be at least 0 dB, got -1"),
         ("my file.wav", "FOLDER", 100, "error: FOLDER: expected a model_type 'manner', got no config.json"),

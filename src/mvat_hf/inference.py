@@ -20,7 +20,16 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
-from .data.audio import AUDIO_SUFFIXES, AudioError, AudioFile, audio_seconds, check_finite, find_audio, open_audio, read_audio
+from .data.audio import (
+    AUDIO_SUFFIXES,
+    AudioError,
+    AudioFile,
+    audio_seconds,
+    check_finite,
+    find_audio,
+    open_audio,
+    read_audio,
+)
 from .files import made_folders, remove_stale, replaced_at_end
 from .models.manner import PRESETS, MannerModel
 from .models.manner.chunking_manner import (

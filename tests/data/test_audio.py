@@ -1,11 +1,15 @@
 """Reading and resampling: files come back as they were written, and what is no audio is refused by name."""
 
+import os
+import warnings
+
 import numpy as np
 import pytest
 import soundfile
 
 from mvat_hf.data.audio import (
     AudioError,
+    DamagedAudioWarning,
     EncodedAudio,
     check_finite,
     find_audio,
@@ -84,7 +88,8 @@ def test_a_truncated_file_is_refused_though_libsndfile_reads_it(format, subtype,
     whole = (tmp_path / "a.wav").read_bytes()
     assert len(read_mono(tmp_path / "a.wav", 16000)) == 5000
     (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
-    assert read_audio(tmp_path / "a.wav")[0].shape[1] < 5000
+    with pytest.warns(DamagedAudioWarning, match=r"a\.wav is truncated: .*; what there is of it is used"):
+        assert read_audio(tmp_path / "a.wav")[0].shape[1] < 5000
     with pytest.raises(AudioError, match=r"a\.wav is truncated: it has \d+ bytes, its header says \d+"):
         read_mono(tmp_path / "a.wav", 16000)
 
@@ -180,14 +185,107 @@ def test_a_part_is_that_part_of_the_whole(suffix, rate, tmp_path):
         np.testing.assert_array_equal(read_mono(path, 16000, start, length), expected)
 
 
-def test_a_format_that_is_not_read_says_what_to_do(tmp_path):
-    (tmp_path / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
-    with pytest.raises(AudioError, match=r"phone.m4a cannot be read as audio: .*ffmpeg -i IN OUT.wav"):
-        open_audio(tmp_path / "phone.m4a")
+def test_what_is_no_file_is_refused_by_its_kind(tmp_path):
+    with pytest.raises(AudioError, match=r"is a folder, expected an audio file"):
+        open_audio(tmp_path)
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError, match=r"pipe\.wav is a pipe, expected a file: .*`mvat enhance --stream`"):
+        open_audio(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError, match=r"/dev/null is a device"):
+        open_audio("/dev/null")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_what_may_not_be_read_is_named(tmp_path):
+    for name in ("a.wav", "in/b.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, noise(100), 16000)
+    for name, mode in (("a.wav", 0), ("in", 0)):
+        (tmp_path / name).chmod(mode)
+    with pytest.raises(AudioError, match=r"a\.wav cannot be read: Permission denied"):
+        open_audio(tmp_path / "a.wav")
+    assert find_audio(tmp_path) == [tmp_path / "a.wav", tmp_path / "in"]
+    with pytest.raises(AudioError, match=r"in is a folder that cannot be read: Permission denied"):
+        open_audio(tmp_path / "in")
+    (tmp_path / "in").chmod(0o700)
+
+
+def test_a_folder_that_cannot_be_listed_is_found_by_name(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    scandir = os.scandir
+
+    def refusing(folder):
+        if os.fspath(folder).endswith("in"):
+            raise PermissionError(13, "Permission denied", os.fspath(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert find_audio(tmp_path) == [tmp_path / "in"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "ogg", "mp3", "flac"])
+def test_a_name_in_latin_1_is_read(suffix, tmp_path):
+    soundfile.write(tmp_path / f"a.{suffix}", noise(5000), 16000)
+    path = tmp_path / os.fsdecode(b"caf\xe9." + suffix.encode())
+    try:
+        path.write_bytes((tmp_path / f"a.{suffix}").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    np.testing.assert_array_equal(read_mono(path, 16000), read_mono(tmp_path / f"a.{suffix}", 16000))
+    path.write_bytes(b"hello")
+    with pytest.raises(AudioError, match=r"caf\\udce9.* cannot be read as audio"):
+        read_mono(path, 16000)
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype"), [("WAV", "PCM_24"), ("AIFF", "PCM_16"), ("RF64", "PCM_16"), ("WAV", "FLOAT")]
+)
+def test_a_header_that_a_pipe_left_unfinished(format, subtype, tmp_path):
+    """As SoX writes it, who cannot know the length; or a recorder that was killed."""
+    soundfile.write(tmp_path / "a.wav", noise(5000), 16000, format=format, subtype=subtype)
+    whole, (expected, _) = (tmp_path / "a.wav").read_bytes(), read_audio(tmp_path / "a.wav")
+    mark = {"AIFF": b"SSND", "RF64": b"ds64"}.get(format, b"data")
+    place, order = whole.index(mark) + 4, "big" if format == "AIFF" else "little"
+    sizes = [0x7F000008, 0x7FFFEFFC, 0xFFFFFFFF, 0]
+    if format == "RF64":  # the size of all is 8 too large
+        place, sizes = place + 4, [len(whole)]
+    for size in sizes if format != "AIFF" else sizes[:3]:
+        content = bytearray(whole)
+        content[place : place + 4] = size.to_bytes(4, order)
+        if format != "RF64":
+            content[4:8] = (size + 36 & 0xFFFFFFFF if size else 0).to_bytes(4, order)
+        (tmp_path / "b.wav").write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            audio, _ = read_audio(tmp_path / "b.wav")
+        np.testing.assert_array_equal(audio, expected)
+        assert len(read_mono(tmp_path / "b.wav", 16000)) == 5000
+
+
+def test_a_finished_header_of_no_samples_is_believed(tmp_path):
+    """What follows it, here a list of tags, is no audio."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), 16000)
+    content = bytearray((tmp_path / "a.wav").read_bytes() + b"LIST" + (40).to_bytes(4, "little") + bytes(40))
+    content[4:8] = (len(content) - 8).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(AudioError, match=r"a\.wav has no samples"):
+        open_audio(tmp_path / "a.wav")
 
 
 def test_find_audio(tmp_path):
-    names = ["b.wav", "a/z.FLAC", "a/c.ogg", "a/deep/er/x.mp3", "phone.M4A"]
+    names = [
+        "b.wav",
+        "a/z.FLAC",
+        "a/c.ogg",
+        "a/deep/er/x.mp3",
+        "phone.M4A",
+        "clip.mov",
+        "a.webm",
+        "b.oga",
+        "call.sph",
+        "x.aifc",
+        "y.rf64",
+    ]
     for name in [*names, "a/notes.txt", "c.wav.part", "wav"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

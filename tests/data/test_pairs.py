@@ -1,5 +1,8 @@
 """Matched folders: every file finds its partner or is named, and is decoded when asked for."""
 
+import os
+import unicodedata
+
 import numpy as np
 import pytest
 import soundfile
@@ -133,3 +136,23 @@ def test_a_broken_file_is_found_on_access(folders):
     (noisy / "a.wav").write_bytes(b"")
     with pytest.raises(AudioError, match=r"a\.wav is empty"):
         load_pairs(*folders)[0]
+
+
+def test_names_match_in_either_form_of_unicode(tmp_path):
+    """Some systems write "é" as one sign, others as an e and an accent."""
+    for side, form in (("clean", "NFC"), ("noisy", "NFD")):
+        (tmp_path / side).mkdir()
+        write(tmp_path / side / f"{unicodedata.normalize(form, 'café')}.wav")
+    pairs = load_pairs(tmp_path / "clean", tmp_path / "noisy")
+    assert pairs[0]["id"] == unicodedata.normalize("NFC", "café") and len(pairs[0]["noisy"]) == len(pairs[0]["clean"])
+
+
+def test_a_name_that_is_no_utf_8_is_named(tmp_path):
+    for side in ("clean", "noisy"):
+        (tmp_path / side).mkdir()
+        try:
+            (tmp_path / side / os.fsdecode(b"caf\xe9.wav")).touch()
+        except OSError:
+            pytest.skip("this file system takes no such name")
+    with pytest.raises(DataError, match=r"caf\\udce9\.wav is no UTF-8"):
+        load_pairs(tmp_path / "clean", tmp_path / "noisy")

@@ -29,7 +29,7 @@ from .opening import (
 AUDIO_SUFFIXES = (
     ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au",
     ".wave", ".bwf", ".rf64", ".aifc", ".snd", ".sph", ".voc", ".sd2", ".oga", ".spx", ".mp2", ".mpga", ".m4a", ".m4b",
-    ".aac", ".wma", ".amr", ".awb", ".3gp", ".3ga", ".3g2", ".ac3", ".eac3", ".ape", ".wv", ".tta", ".gsm", ".mka",
+    ".aac", ".wma", ".amr", ".awb", ".3gp", ".3ga", ".3g2", ".ac3", ".eac3", ".ape", ".wv", ".tta", ".mka",
     ".webm", ".weba", ".mp4", ".m4v", ".mov", ".mkv", ".avi", ".wmv", ".flv", ".ts", ".mts", ".mpg", ".mpeg", ".ogv",
 )  # fmt: skip
 
@@ -175,7 +175,8 @@ def find_audio(folder: str | Path) -> list[Path]:
     above = {os.fspath(folder): {here, *here.parents}}  # of a folder: it, what holds it, and the way that led there
 
     def closed(error: OSError) -> None:
-        found.append(Path(error.filename))
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            found.append(Path(error.filename))
 
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=closed):
         passed = above.pop(parent)
@@ -212,3 +213,25 @@ def describe_files(files: Iterable[AudioSource]) -> dict:
         folders.add(Path(str(source)).parent)
     description = {"files": count, "hours": seconds / 3600, "folders": len(folders)}
     return {**description, "unreadable": unreadable} if unreadable else description
+
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioError",
+    "AudioFile",
+    "AudioSource",
+    "DamagedAudioWarning",
+    "EncodedAudio",
+    "audio_seconds",
+    "check_finite",
+    "describe_files",
+    "find_audio",
+    "open_audio",
+    "open_whole",
+    "read_audio",
+    "read_frames",
+    "read_mono",
+    "resample",
+    "resampled_length",
+    "shown",
+]

@@ -9,7 +9,16 @@ import numpy as np
 from .structure import frame_bytes, is_tag
 
 # what libsndfile calls the same: the names of `SoundFile.format` and `.subtype`
-FORMATS = {"ogg": "OGG", "mp3": "MP3", "wav": "WAV", "flac": "FLAC", "aiff": "AIFF", "au": "AU", "w64": "W64", "caf": "CAF"}
+FORMATS = {
+    "ogg": "OGG",
+    "mp3": "MP3",
+    "wav": "WAV",
+    "flac": "FLAC",
+    "aiff": "AIFF",
+    "au": "AU",
+    "w64": "W64",
+    "caf": "CAF",
+}
 SUBTYPES = {
     "mp3": "MPEG_LAYER_III", "mp3float": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II", "mp2float": "MPEG_LAYER_II",
     "gsm_ms": "GSM610", "adpcm_ms": "MS_ADPCM", "adpcm_ima_wav": "IMA_ADPCM", "pcm_mulaw": "ULAW", "pcm_alaw": "ALAW",
@@ -62,7 +71,7 @@ class ContainerPass:
         self.format = FORMATS.get(self.kind, "MP4" if self.kind == "mov" else self.kind.upper())
         self.subtype = SUBTYPES.get(pcm, self.codec.upper())
         if self.format == "FLAC":
-            self.subtype = "PCM_24" if self.stream.format.name.startswith("s32") else "PCM_16"
+            self.subtype = "PCM_24" if self.codec_format.startswith("s32") else "PCM_16"
         self.seconds = self.told_seconds() if seconds is None else seconds
 
     def tell(self, message: str) -> None:
@@ -70,9 +79,11 @@ class ContainerPass:
         self.teller(message)
 
     def opened(self) -> Any:
+        # tags that are no UTF-8: PyAV raises before version 19, which takes no such argument
+        tags = {"metadata_errors": "replace"} if int(self.av.__version__.split(".")[0]) < 19 else {}
         try:
             # what a play list names is not opened: it may come from a stranger
-            return self.av.open(self.file, options={"protocol_whitelist": ""}, metadata_errors="replace")
+            return self.av.open(self.file, options={"protocol_whitelist": ""}, **tags)
         except (self.av.error.FFmpegError, ValueError) as error:
             raise ContainerError(
                 "its format is none that FFmpeg or libsndfile know, or it is damaged at its beginning"
@@ -87,6 +98,11 @@ class ContainerPass:
         if stream.codec_context is None:
             raise ContainerError("its sound is of a codec that FFmpeg does not decode")
         return stream
+
+    @property
+    def codec_format(self) -> str:
+        """FFmpeg's name of the samples, as "s16" or "fltp"."""
+        return "" if self.stream.format is None else self.stream.format.name
 
     def told_seconds(self) -> float | None:
         """Length of the stream as the header tells it; None where it does not."""
@@ -147,7 +163,7 @@ class ContainerPass:
         if lost:
             place = "" if first_lost is None else f" from {first_lost:.2f} s on"
             self.tell(f"is damaged: {lost + len(failed)} packets{place} cannot be decoded and are left out")
-        elif failed or (last and frame_bytes(self.codec, last) > len(last)):
+        elif failed or (last and frame_bytes(self.codec, last) > len(last)) or self.ends_unevenly:
             self.tell("is truncated: it ends within a packet")
 
     def look_at_first(self, packet: Any) -> None:
@@ -163,6 +179,11 @@ class ContainerPass:
     def checks_frames(self) -> bool:
         """Whether packets are whole frames that tell their length."""
         return self.codec.startswith(("mp3", "mp2", "aac"))
+
+    @property
+    def ends_unevenly(self) -> bool:
+        """Whether a transport stream, whose packets have one size, ends within one."""
+        return self.kind == "mpegts" and all(self.size % packet for packet in (188, 192, 204))
 
     def packets(self) -> Iterator[Any]:
         """The stream's packets; what ends them too early is told of."""

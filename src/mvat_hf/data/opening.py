@@ -187,12 +187,12 @@ def open_bytes(source: AudioSource) -> BinaryIO:
 def open_part(source: AudioSource, part: Part, by_soundfile: bool, tell: Tell) -> Pass:
     """A pass through one of the recordings of a file."""
     if by_soundfile:
-        span = Span(open_bytes(source), part, shown(source))
+        span = Span(open_bytes(source), part)
         try:
             return SoundfilePass(span, tell)
         except soundfile.LibsndfileError:
             span.close()
-    return ContainerPass(Span(open_bytes(source), part, shown(source)), part.end - part.start, part.seconds, tell)
+    return ContainerPass(Span(open_bytes(source), part), part.end - part.start, part.seconds, tell)
 
 
 def open_stream(source: AudioSource, make_pass: Callable[[Tell], Pass], tell: Teller) -> AudioFile:
@@ -257,8 +257,8 @@ def was_not_finished(source: AudioSource) -> bool:
     with open_bytes(source) as file:
         head = read_at(file, 0, 8)
         size = file.seek(0, 2)
-    order = "big" if head[:4] in (b"FORM", b"RIFX") else "little"
-    return head[:4] in (b"FORM", b"RIFX", b"RIFF") and int.from_bytes(head[4:], order) + 8 < size
+    said = int.from_bytes(head[4:], "little" if head[:4] == b"RIFF" else "big")
+    return head[:4] in (b"FORM", b"RIFX", b"RIFF") and said + 8 < size
 
 
 def short_fault(file: PcmFile, source: AudioSource) -> str | None:

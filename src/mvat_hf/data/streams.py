@@ -1,6 +1,6 @@
 """Audio that can only be read from its beginning on, with the face of `soundfile.SoundFile`."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, Protocol
 
@@ -36,7 +36,7 @@ class Pass(Protocol):
 class SoundfilePass:
     """A pass through what libsndfile reads; see `Pass`."""
 
-    def __init__(self, source: "Span | str | int", tell: Tell):
+    def __init__(self, source: "Span | BinaryIO | str | int", tell: Tell):
         self.source, self.tell = source, tell
         self.file = soundfile.SoundFile(source)
         self.format, self.subtype = self.file.format, self.file.subtype
@@ -60,7 +60,7 @@ class SoundfilePass:
 class ChainedPass:
     """A pass through recordings that were joined to one file, one after the other."""
 
-    def __init__(self, parts: list[Callable[[Tell], Pass]], tell: Tell):
+    def __init__(self, parts: Sequence[Callable[[Tell], Pass]], tell: Tell):
         self.parts, self.tell, self.open = parts, tell, parts[0](tell)
         self.format, self.subtype = self.open.format, self.open.subtype
         self.seconds = self.open.seconds if len(parts) == 1 else None
@@ -225,10 +225,10 @@ class StreamFile:
 
 
 class Span:
-    """Some bytes of a file as a file; closing it closes the file."""
+    """Some bytes of a file as a file, which has no name: FFmpeg would go by its suffix. Closing it closes the file."""
 
-    def __init__(self, file: BinaryIO, part: Part, name: str):
-        self.file, self.part, self.size, self.place, self.name = file, part, part.end - part.start, 0, name
+    def __init__(self, file: BinaryIO, part: Part):
+        self.file, self.part, self.size, self.place = file, part, part.end - part.start, 0
 
     def read(self, size: int = -1) -> bytes:
         left = max(self.size - self.place, 0)

@@ -203,7 +203,9 @@ def mp3_parts(file: BinaryIO, size: int) -> Parts:
     """The recordings of mp3 files that were joined, by the tags at their heads; a fault if one has fewer bytes than its
     head says."""
     found = [(place, id3_end(file, place)) for place in find_all(file, b"ID3")]
-    tagged = [frame for name in (b"Xing", b"Info") for place in find_all(file, name) for frame in tag_frames(file, place)]
+    tagged = [
+        frame for name in (b"Xing", b"Info") for place in find_all(file, name) for frame in tag_frames(file, place)
+    ]
     found += [(frame, frame + 4) for frame in tagged]
     starts, head_end = [0], 0
     for start, end in sorted(found):
