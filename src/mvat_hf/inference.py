@@ -383,7 +383,7 @@ def file_blocks(file: AudioFile, path: Path) -> Iterator[np.ndarray]:
         while len(block := file.read(BLOCK_FRAMES, dtype="float64", always_2d=True)):
             yield check_finite(block.T, str(path))
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path} cannot be decoded: {error.error_string}") from error
+        raise AudioError(f"{path} cannot be decoded, it is damaged or truncated: {error.error_string}") from error
 
 
 def with_progress(blocks: Iterable[np.ndarray], seconds: float, rate: float, shown: bool) -> Iterator[np.ndarray]:

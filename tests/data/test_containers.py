@@ -282,13 +282,23 @@ def test_tags_in_latin_1_are_no_matter(tmp_path):
     np.testing.assert_array_equal(read_audio(tmp_path / "b.wav")[0], read_audio(tmp_path / "a.wav")[0])
 
 
-def test_what_a_play_list_names_is_not_opened(tmp_path):
+def test_what_a_play_list_names_is_not_opened(tmp_path, monkeypatch):
     encode(tmp_path / "a.ts", "mp2", voice())
-    (tmp_path / "a.wav").write_text(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n" + f"{tmp_path}/a.ts\n#EXT-X-ENDLIST\n"
-    )
+    (tmp_path / "a.wav").write_text("ffconcat version 1.0\nfile a.ts\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(AudioError, match=r"a\.wav cannot be read as audio"):
-        open_audio(tmp_path / "a.wav")
+        open_audio("a.wav")
+
+
+def test_a_gap_between_packets_is_told(tmp_path):
+    with av.open(str(tmp_path / "a.mka"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for start in (0, 48000):
+            frame = av.AudioFrame.from_ndarray(np.ones((1, 16000), np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, start, Fraction(1, 16000)
+            container.mux(stream.encode(frame))
+    with pytest.warns(DamagedAudioWarning, match=r"a\.mka has no audio from 1\.00 to 3\.00 s"):
+        assert read_audio(tmp_path / "a.mka")[0].shape == (1, 32000)
 
 
 def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):

@@ -132,7 +132,7 @@ def read_frames(file: AudioFile, start: int, frames: int) -> np.ndarray:
         file.seek(start)
         audio = file.read(frames, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{file.name} cannot be decoded: {error.error_string}") from error
+        raise AudioError(f"{file.name} cannot be decoded, it is damaged or truncated: {error.error_string}") from error
     return check_finite(np.ascontiguousarray(audio.T), str(file.name))
 
 

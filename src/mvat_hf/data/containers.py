@@ -97,6 +97,9 @@ class ContainerPass:
         stream = next((stream for stream in streams if stream.disposition & default), streams[0])
         if stream.codec_context is None:
             raise ContainerError("its sound is of a codec that FFmpeg does not decode")
+        for other in self.container.streams:
+            if other is not stream:  # is not even read, where the container allows that
+                other.discard = self.av.stream.Discard.all
         return stream
 
     @property

@@ -4,7 +4,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -122,7 +122,8 @@ class Teller:
 def open_file(source: AudioSource, size: int, changed: int, tell: Teller) -> AudioFile:
     """Open a file that is there, see `audio.open_audio`; OSError where it cannot be read."""
     layout = examined(source, size, changed)
-    file, found = open_layout(source, layout, tell), layout.found
+    key = None if isinstance(source, EncodedAudio) else (os.fspath(source), size, changed)
+    file, found = open_layout(source, layout, tell, key), layout.found
     try:
         if found.fault:
             tell(found.fault)
@@ -134,7 +135,7 @@ def open_file(source: AudioSource, size: int, changed: int, tell: Teller) -> Aud
     return file
 
 
-def open_layout(source: AudioSource, layout: Layout, tell: Teller) -> AudioFile:
+def open_layout(source: AudioSource, layout: Layout, tell: Teller, key: Hashable) -> AudioFile:
     """Open a file whose parts are known; its faults are still to be told."""
     found = layout.found
     by_soundfile = layout.kind in ("ogg", "flac", "pcm") and found.plain
@@ -145,7 +146,7 @@ def open_layout(source: AudioSource, layout: Layout, tell: Teller) -> AudioFile:
         by_soundfile = False
     parts = [partial(open_part, source, part, by_soundfile) for part in found.parts]
     try:
-        return open_stream(source, partial(ChainedPass, parts), tell)
+        return open_stream(source, partial(ChainedPass, parts), tell, key)
     except ContainerError as error:
         raise AudioError(f"{tell.name} {found.fault or f'cannot be read as audio: {error}'}") from error
 
@@ -195,10 +196,10 @@ def open_part(source: AudioSource, part: Part, by_soundfile: bool, tell: Tell) -
     return ContainerPass(Span(open_bytes(source), part), part.end - part.start, part.seconds, tell)
 
 
-def open_stream(source: AudioSource, make_pass: Callable[[Tell], Pass], tell: Teller) -> AudioFile:
+def open_stream(source: AudioSource, make_pass: Callable[[Tell], Pass], tell: Teller, key: Hashable) -> AudioFile:
     """What FFmpeg or, at last, libsndfile reads; ContainerError if neither does."""
     try:
-        return StreamFile(make_pass, tell.name, tell)
+        return StreamFile(make_pass, tell.name, tell, key)
     except EOFError as error:
         raise AudioError(str(error)) from error
     except ContainerError as error:
@@ -248,7 +249,7 @@ def checked(file: PcmFile) -> PcmFile:
     """`file` itself; AudioError if it has no sample."""
     if file.frames == 0:
         file.close()
-        raise AudioError(f"{file.name} has no samples, expected at least one")
+        raise AudioError(f"{file.name} has no samples by its header, expected at least one")
     return file
 
 

@@ -1,6 +1,6 @@
 """Audio that can only be read from its beginning on, with the face of `soundfile.SoundFile`."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, Protocol
 
@@ -14,6 +14,8 @@ KEPT_SAMPLES = 2**23  # of all channels that a file may have to be kept in memor
 READ_FRAMES = 2**16
 
 Tell = Callable[[str], None]
+
+COUNTED: dict[Hashable, int] = {}  # samples of long recordings, by what names them as they are
 
 
 class Pass(Protocol):
@@ -109,10 +111,11 @@ class StreamFile:
         make_pass: begins a pass through the recording; what the pass finds missing goes to the function it is given.
         name: in errors.
         tell: what that function is when the recording is read.
+        key: names the file as it is, so that a long one is counted once in a process; None counts it each time.
     """
 
-    def __init__(self, make_pass: Callable[[Tell], Pass], name: str, tell: Tell):
-        self.name, self.closed = name, False
+    def __init__(self, make_pass: Callable[[Tell], Pass], name: str, tell: Tell, key: Hashable = None):
+        self.name, self.closed, self._key = name, False, key
         self._make_pass, self._tell = make_pass, tell
         self._open = make_pass(tell)
         self.format, self.subtype, self.seconds = self._open.format, self._open.subtype, self._open.seconds
@@ -130,21 +133,24 @@ class StreamFile:
         self._whole: np.ndarray | None = None
         self._head: np.ndarray | None = None  # (channels, n) decoded and not yet read
         self._place, self._wanted = 0, 0  # of the head, and of what is read next
-        self._frames: int | None = None
+        self._frames = COUNTED.get(key)
 
     @property
     def frames(self) -> int:
         """Number of samples of a channel. It takes a pass through the recording the first time."""
+        if self._frames is not None:
+            return self._frames
         self._fill()
         if self._whole is not None:
             return self._whole.shape[1]
-        if self._frames is None:
-            again = self._make_pass(lambda _: None)
-            try:
-                blocks = unified(iter(again), self.samplerate, self.channels, lambda _: None)
-                self._frames = sum(block.shape[1] for block in blocks)
-            finally:
-                again.close()
+        again = self._make_pass(lambda _: None)
+        try:
+            blocks = unified(iter(again), self.samplerate, self.channels, lambda _: None)
+            self._frames = sum(block.shape[1] for block in blocks)
+        finally:
+            again.close()
+        if self._key is not None:
+            COUNTED[self._key] = self._frames
         return self._frames
 
     def seekable(self) -> bool:
