@@ -63,6 +63,16 @@ def test_files_by_path_url_and_bytes(clean, model, files, name, rate):
         check(clean(given), model, audio, rate)
 
 
+def test_joined_streams_are_read_to_the_end_and_what_is_missing_is_told(clean, tmp_path):
+    soundfile.write(tmp_path / "a.ogg", noise(16000), 16000)
+    joined = 2 * (tmp_path / "a.ogg").read_bytes()
+    (tmp_path / "b.ogg").write_bytes(joined)
+    for recording in (joined, tmp_path / "b.ogg"):
+        assert clean(recording)["audio"].shape == (32000,)
+    with pytest.warns(UserWarning, match="the recording is truncated"):
+        clean(joined[:-500])
+
+
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_arrays_and_tensors_at_any_rate(clean, model, rate):
     mono, stereo = noise(5000), noise(2, 5000)
