@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from mvat_hf import cli, inference
+from mvat_hf import cli, writing
 from mvat_hf.cli import main
 from mvat_hf.hub import save_checkpoint
 from mvat_hf.models.manner import MannerConfig, MannerModel
@@ -148,7 +148,7 @@ def test_a_run_that_is_ended_leaves_nothing_half_written(number, checkpoint, tmp
         assert list(tmp_path.glob(".*.partial"))
         signal.raise_signal(number)
 
-    monkeypatch.setattr(inference, "write_block", end)
+    monkeypatch.setattr(writing.PlainOutput, "write", end)
     before = signal.signal(number, signal.SIG_DFL)  # whatever nohup left to these tests
     try:
         with pytest.raises(SystemExit) as caught:

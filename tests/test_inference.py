@@ -16,9 +16,10 @@ import soundfile
 import torch
 from torch import nn
 
-from mvat_hf import inference
+from mvat_hf import writing
 from mvat_hf.data.audio import AudioError
-from mvat_hf.inference import BLOCK_FRAMES, ChunkedEnhancer, SharedEnhancer, enhance, enhance_file, enhance_folder
+from mvat_hf.folders import SharedEnhancer, enhance_folder
+from mvat_hf.inference import BLOCK_FRAMES, ChunkedEnhancer, enhance, enhance_file
 from mvat_hf.models.manner import MannerConfig, MannerModel
 from mvat_hf.models.manner.chunking_manner import evaluating
 
@@ -655,9 +656,9 @@ def test_a_disk_that_is_full_when_the_file_is_closed_leaves_the_target_as_it_was
 
 def test_a_wav_beyond_4_gib_is_rf64(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "in.flac", noise(3000), 16000)
-    monkeypatch.setattr(inference, "WAV_BYTES", 6000)
+    monkeypatch.setattr(writing, "WAV_BYTES", 6000)
     enhance_file(Fake(), tmp_path / "in.flac", tmp_path / "small.wav")
-    monkeypatch.setattr(inference, "WAV_BYTES", 5999)
+    monkeypatch.setattr(writing, "WAV_BYTES", 5999)
     enhance_file(Fake(), tmp_path / "in.flac", tmp_path / "large.wav")
     assert [soundfile.info(tmp_path / f"{name}.wav").format for name in ("small", "large")] == ["WAV", "RF64"]
     np.testing.assert_array_equal(*(soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("small", "large")))

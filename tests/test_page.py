@@ -82,7 +82,7 @@ def test_the_button_gives_files_that_are_gone_when_it_is_done(model, wav):
         (b"", "MODEL", 100, "error: bad.wav is empty (0 bytes), expected audio"),
         ("my file.wav", "MODEL", -1, "error: attenuation_limit must be at least 0 dB, got -1"),
         ("my file.wav", "FOLDER", 100, "error: FOLDER: expected a model_type 'manner', got no config.json"),
-        ("my file.wav", "", 100, "error: Repo id must use alphanumeric chars"),
+        ("my file.wav", "", 100, "error: model '' is an empty string"),
     ],
 )
 def test_what_is_wrong_is_the_only_answer(model, wav, content, model_name, limit, message):

@@ -1,17 +1,21 @@
 """The `mvat` command. Every sub-command imports what it needs when it runs."""
 
 import argparse
+import io
 import json
 import os
 import re
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from . import __version__
 from .errors import USER_ERRORS, one_line
 
 DEFAULT_MODEL = "mvat/manner-s-8.1gf"
@@ -20,10 +24,10 @@ LIVE_OPTIONS = ("rate", "pcm", "context_seconds", "hop_seconds", "lookahead_seco
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status. Bad input is one line on standard error and status 1."""
+    """Run a command line; the exit status. Whatever goes wrong is one line on standard error and status 1."""
     options = build_parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), printing_any_name():
             warnings.showwarning = show_warning
             return options.run(options)
     except (*USER_ERRORS, RuntimeError, OverflowError) as error:  # of torch: out of memory, or beyond what it can count
@@ -35,6 +39,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:  # of a file or a configuration that no one foresaw: its kind says more than its words
+        print(one_line(error).replace("error:", f"error: {type(error).__name__}:", 1), file=sys.stderr)
+        return 1
+
+
+@contextmanager
+def printing_any_name() -> Iterator[None]:
+    """File names that are not Unicode, or not in the terminal's alphabet, are printed and end nothing."""
+    with ExitStack() as stack:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            stack.callback(sys.stdout.reconfigure, errors=sys.stdout.errors)
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the process like an error, so that nothing half written stays; handlers are put back."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, signal.SIGTERM)  # Windows knows no SIGHUP
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # as nohup leaves it; not set from Python
+                before.setdefault(number, signal.signal(number, lambda number, _: sys.exit(128 + number)))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -45,6 +78,7 @@ def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """All sub-commands and their options."""
     parser = argparse.ArgumentParser("mvat", description="Efficient speech enhancement with MANNER and MV-AT students.")
+    parser.add_argument("--version", action="version", version=f"mvat {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run, summary: str, extra: str = "training") -> argparse.ArgumentParser:
@@ -61,20 +95,22 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=4.0, help="length of the input (default: %(default)s)")
 
     command = add("convert", run_convert, "Turn an upstream MANNER checkpoint into one that from_pretrained loads.")
-    command.add_argument("checkpoint", metavar="CKPT", type=Path, help="upstream .pth file")
-    command.add_argument("target", metavar="DIR", type=Path, help="folder to write")
+    command.add_argument("checkpoint", metavar="CKPT", type=parse_path, help="upstream .pth file")
+    command.add_argument("target", metavar="DIR", type=parse_path, help="folder to write")
     command.add_argument("--stride", type=int, default=4, help="stride; not in the weights (default: %(default)s)")
 
     command = add("export", run_export, "Write a model as an ONNX file, checked against PyTorch.")
     command.add_argument("model", metavar="MODEL", help="folder or Hub id")
-    command.add_argument("target", metavar="OUT.onnx", type=Path, help="file to write")
+    command.add_argument("target", metavar="OUT.onnx", type=parse_path, help="file to write")
     command.add_argument("--chunk-seconds", type=float, help="the one length the file takes (default: any length)")
     command.add_argument(
         "--precision", choices=("fp32", "fp16", "bf16", "int8"), default="fp32", help="(default: %(default)s)"
     )
 
     command = add("push", run_push, "Publish a measured checkpoint on the Hub, with its card and code.")
-    command.add_argument("folder", metavar="DIR", type=Path, help="folder with a checkpoint and its card (README.md)")
+    command.add_argument(
+        "folder", metavar="DIR", type=parse_path, help="folder with a checkpoint and its card (README.md)"
+    )
     command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
     command.add_argument("--private", action="store_true", help="to a private repo only; it is made if need be")
     command.add_argument("--draft", action="store_true", help="push what is not measured, to a private repo only")
@@ -91,9 +127,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_enhance_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", metavar="IN", type=Path, help="audio file or folder; - with --stream")
-    command.add_argument("target", metavar="OUT", type=Path, help="audio file or folder to write; - with --stream")
-    command.add_argument("--model", default=DEFAULT_MODEL, help="folder, Hub id or .onnx file (default: %(default)s)")
+    command.add_argument("source", metavar="IN", type=parse_path, help="audio file or folder; - with --stream")
+    command.add_argument(
+        "target", metavar="OUT", type=parse_path, help="audio file or folder to write; - with --stream"
+    )
+    command.add_argument(
+        "--model", type=parse_name, default=DEFAULT_MODEL, help="folder, Hub id or .onnx file (default: %(default)s)"
+    )
     command.add_argument(
         "--runtime",
         choices=("torch", "onnx", "openvino"),
@@ -117,7 +157,7 @@ def add_enhance_options(command: argparse.ArgumentParser) -> None:
         help="do part I of N of a folder, from 0 (default: as accelerate launch or torchrun tells its processes)",
     )  # fmt: skip
     command.add_argument(
-        "--batch-size", type=int, metavar="N",
+        "--batch-size", type=parse_positive, metavar="N",
         help="chunks of a folder's files that share a pass (default: 1 on a CPU, else 8)",
     )  # fmt: skip
     live = command.add_argument_group(
@@ -141,26 +181,31 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument("--peer", action="append", default=[], help="enhancement of another package; once for each")
     command.add_argument("--data", choices=("valentini", "dns", "pairs"), required=True, help="how --root is laid out")
-    command.add_argument("--root", help="folder of the data set, or of Valentini its Hub id (valentini, dns)")
+    command.add_argument(
+        "--root", type=parse_name, help="folder of the data set, or of Valentini its Hub id (valentini, dns)"
+    )
     command.add_argument("--split", default="test", help="split of the data set (default: %(default)s)")
-    command.add_argument("--clean", type=Path, help="folder of clean files (pairs)")
-    command.add_argument("--noisy", type=Path, help="folder of noisy files of the same names (pairs)")
+    command.add_argument("--clean", type=parse_path, help="folder of clean files (pairs)")
+    command.add_argument("--noisy", type=parse_path, help="folder of noisy files of the same names (pairs)")
     command.add_argument(
         "--metrics", type=parse_names, help="for example pesq,stoi,dnsmos_ovrl (default: all but DNSMOS)"
     )
     command.add_argument("--processes", type=parse_positive, help="processes that score (default: one per core)")
     command.add_argument("--device", help="device to run on, for example cpu or cuda")
     command.add_argument(
-        "--output", type=Path, metavar="DIR",
+        "--output", type=parse_path, metavar="DIR",
         help="folder of the record, the table and the pictures (default: results/ and the name of the data set)",
     )  # fmt: skip
 
 
 def run_enhance(options: argparse.Namespace) -> int:
-    from .inference import enhance_file, enhance_folder
+    from .inference import check_readable, enhance_file
+    from .writing import written_name
 
-    if not options.stream and not options.source.exists():
-        raise FileNotFoundError(f"no such file or folder: {options.source}")
+    if not options.stream:
+        if not options.source.exists():
+            raise FileNotFoundError(f"no such file or folder: {options.source}")
+        check_readable(options.source)
     refuse_idle_options(options)
     if options.stream:
         return run_stream(options)
@@ -171,16 +216,20 @@ def run_enhance(options: argparse.Namespace) -> int:
         "overlap_seconds": options.overlap_seconds,
         "progress": True,
     }
-    for name in ("SIGTERM", "SIGHUP"):  # nothing half written stays
-        number = getattr(signal, name, signal.SIGTERM)  # Windows knows no SIGHUP
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
-    model = load_runtime(options)
-    if options.source.is_file():
-        target = options.target / options.source.name if options.target.is_dir() else options.target
-        enhance_file(model, options.source, target, **chunking)
-        print(target)
-        return 0
+    with ended_by_signals():
+        model = load_runtime(options)
+        if options.source.is_file():
+            folder = options.target.is_dir()
+            target = options.target / written_name(options.source) if folder else options.target
+            enhance_file(model, options.source, target, **chunking)
+            print(target)
+            return 0
+        return run_enhance_folder(model, options, chunking)
+
+
+def run_enhance_folder(model: Any, options: argparse.Namespace, chunking: dict[str, Any]) -> int:
+    from .folders import enhance_folder
+
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ  # as accelerate does
     shard = options.shard or ((int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched else (0, 1))
     report = enhance_folder(
@@ -188,7 +237,7 @@ def run_enhance(options: argparse.Namespace) -> int:
         **chunking,
     )  # fmt: skip
     for path, reason in report.failed:
-        print(f"failed: {path}: {reason}", file=sys.stderr)
+        print(f"failed: {reason}" if str(path) in reason else f"failed: {path}: {reason}", file=sys.stderr)
     there = f", {len(report.skipped)} were there" if options.resume else ""
     part = f" in part {shard[0]} of {shard[1]}" if shard[1] > 1 else ""
     print(f"{len(report.done)} files enhanced, {len(report.failed)} failed{there}{part}")
@@ -228,6 +277,19 @@ def parse_positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
     return int(text)
+
+
+def parse_path(text: str) -> Path:
+    """A path; an empty one, as of a shell variable that is not set, would be the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty string")
+    return Path(text)
+
+
+def parse_name(text: str) -> str:
+    """A path or a Hub id, see `parse_path`."""
+    parse_path(text)
+    return text
 
 
 def parse_names(text: str) -> list[str]:

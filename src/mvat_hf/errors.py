@@ -1,5 +1,6 @@
 """The errors that are about what a user gave or installed, and how commands tell them: one line."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,14 @@ def extra(name: str) -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """ "error: …" without line breaks; of an error in a worker of a `DataLoader`, without the worker's traceback."""
-    return f"error: {' '.join(without_traceback(str(error)).split())}"
+    return f"error: {' '.join(without_traceback(told(error)).split())}"
+
+
+def told(error: BaseException) -> str:
+    """What the error says: of the system's, without number and quotes; of one that says nothing, its name."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, bytes, os.PathLike)):
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def without_traceback(message: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -13,12 +14,22 @@ STALE_SECONDS = 3600  # without a write for so long, a half-written file has no 
 
 @contextmanager
 def replaced_at_end(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that takes its place at the end; after an error nothing is left of it."""
-    partial = target.parent / f".{uuid.uuid4().hex}.partial"
-    with made_folders([target.parent]):
+    """
+    A temporary path beside `target` that takes its place at the end, with its mode if it is there; after an error
+    nothing is left of it. Of a link, what it leads to is replaced. An OSError tells of the target, not of the other.
+    """
+    real = Path(os.path.realpath(target))
+    partial = real.parent / f".{uuid.uuid4().hex}.partial"
+    with made_folders([real.parent]):
         try:
             yield partial
-            os.replace(partial, target)
+            if real.is_file():
+                partial.chmod(stat.S_IMODE(real.stat().st_mode))
+            os.replace(partial, real)
+        except OSError as error:
+            if error.errno is None or error.filename is None or os.fspath(error.filename) != str(partial):
+                raise
+            raise OSError(error.errno, error.strerror, str(target)) from error
         finally:
             partial.unlink(missing_ok=True)
 

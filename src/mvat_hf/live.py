@@ -6,6 +6,7 @@ hop that lies `lookahead_seconds` before the end is given out. That costs contex
 recording, and quality: `scripts/benchmarks/chunking.py` measures how much.
 """
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,8 @@ from .runtime import OnnxManner
 FADE_SECONDS = 0.01  # each pass is faded in over the one before, where the look-ahead is as long
 PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 READ_BYTES = 2**16
+HEADER = re.compile(rb"RIFF|RF64|RIFX|FORM|fLaC|OggS|\.snd|caff|riff|\x1a\x45\xdf\xa3|ID3[\x02-\x04]|(?s:....)ftyp")
+HEADER_BYTES = 8  # that tell a file from samples
 
 
 class StreamingEnhancer:
@@ -156,20 +159,37 @@ def enhance_pcm(enhancer: StreamingEnhancer, source: BinaryIO, target: BinaryIO,
         encoding: "s16le" or "f32le".
 
     Raises:
-        AudioError: the last sample is not whole (all before it was written), or not finite.
+        AudioError: a file, which begins with a header, and nothing was written; or the last sample is not whole (all
+            before it was written), or not finite.
         ValueError: another encoding.
     """
     if encoding not in PCM:
         raise ValueError(f"encoding must be one of {', '.join(PCM)}, got {encoding}")
     dtype, rest = PCM[encoding], b""
     scale = FULL_SCALE.get(dtype.name, 1)
-    while received := source.read1(READ_BYTES):  # type: ignore[attr-defined]
+    received = source.read1(READ_BYTES)  # type: ignore[attr-defined]
+    while len(received) < HEADER_BYTES and (more := source.read1(READ_BYTES)):  # type: ignore[attr-defined]
+        received += more
+    refuse_file(received, enhancer.rate, encoding)
+    while received:
         whole = len(rest + received) // dtype.itemsize * dtype.itemsize
         samples, rest = np.frombuffer((rest + received)[:whole], dtype), (rest + received)[whole:]
         write_pcm(enhancer.feed(samples.astype(np.float32) / scale), dtype, target)
+        received = source.read1(READ_BYTES)  # type: ignore[attr-defined]
     write_pcm(enhancer.flush(), dtype, target)
     if rest:
         raise AudioError(f"the stream ends with {len(rest)} bytes of a sample, expected {dtype.itemsize} ({encoding})")
+
+
+def refuse_file(start: bytes, rate: int, encoding: str) -> None:
+    """AudioError if a stream starts with a file's header: as samples it would be a click and a delay."""
+    if found := HEADER.match(start):
+        raw = f"| mvat enhance --stream - - --pcm {encoding}"
+        record = {"s16le": "S16_LE", "f32le": "FLOAT_LE"}[encoding]
+        raise AudioError(
+            f"the stream is a file's (it begins with {found[0].decode('ascii', 'replace')!r}), expected raw mono PCM: "
+            f"arecord -t raw -f {record} -c 1 -r {rate} {raw}, or ffmpeg -i FILE -f {encoding} -ac 1 -ar {rate} - {raw}"
+        )
 
 
 def write_pcm(block: np.ndarray, dtype: np.dtype, target: BinaryIO) -> None:

@@ -1,0 +1,213 @@
+"""Enhancing every audio file below a folder: the chunks of several files share the model."""
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from .data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
+from .errors import told
+from .files import made_folders, remove_stale
+from .inference import as_path, fit_chunks, load_model, stream_file
+from .models.manner import MannerModel
+from .models.manner.chunking_manner import ChunkedEnhancer
+from .writing import written_name
+
+ACCELERATOR_BATCH = 8  # chunks of a pass
+
+
+@dataclass
+class FolderReport:
+    """
+    All in the order of their sources' paths.
+
+    done: the files written.
+    failed: (source, reason in one line) of each file that was not, and of each folder that cannot be read.
+    skipped: the files that were there already.
+    """
+
+    done: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+
+
+class Stopped(RuntimeError):
+    """An enhancement that was called off."""
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A chunk (channels, n) of one thread, and its output once there is one."""
+
+    chunk: np.ndarray
+    output: np.ndarray | None = None
+
+
+class SharedEnhancer(ChunkedEnhancer):
+    """
+    A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`.
+
+    The thread whose turn it is takes along what others wait for, up to `batch_size` chunks in all and only those of one
+    length: nothing is padded, so that each comes out as it would alone, but for rounding.
+    """
+
+    def __init__(self, model: MannerModel, batch_size: int = 1, **options):
+        super().__init__(model, **options)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.turn, self.stopped = threading.Lock(), False
+        self.batch_size = batch_size
+        self.waiting: list[Waiting] = []
+
+    def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
+        mine = Waiting(chunk)
+        self.waiting.append(mine)
+        with self.turn:
+            try:
+                if self.stopped:
+                    raise Stopped("called off")
+                while mine.output is None:
+                    self.enhance_batch(mine)
+            finally:
+                self.waiting.remove(mine)
+        return mine.output
+
+    def enhance_batch(self, mine: Waiting) -> None:
+        """One pass of `mine` and what goes with it; if the device has too little memory, the next ones take fewer."""
+        alike = [one for one in self.waiting if one.output is None and one.chunk.shape[1] == mine.chunk.shape[1]]
+        alike.remove(mine)
+        batch = [mine, *alike[: self.batch_size - 1]]
+        try:
+            outputs = super().enhance_chunk(np.concatenate([one.chunk for one in batch]))
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            self.batch_size = len(batch) // 2
+            return
+        for one in batch:
+            one.output, outputs = np.split(outputs, [len(one.chunk)])
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def enhance_folder(
+    model: MannerModel | str | Path,
+    source: str | Path,
+    target: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    resume: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    batch_size: int | None = None,
+    **options,
+) -> FolderReport:
+    """
+    `enhance_file` for every audio file below `source`, to the same relative path below `target`; what fails is
+    reported and the rest goes on. `target` may lie inside `source`: what it holds is no input. What has a suffix that
+    cannot be written gets another, with a warning: .m4a for .aac, .wav for .wma and its like.
+
+    The longest files go first. While some are read and written, chunks of others are in the model, one by one or
+    `batch_size` of them; each file comes out as it would alone, but for rounding if its chunks share a pass.
+
+    Args:
+        resume: leave files alone that are there; as they appear when they are complete, nothing is done twice. What
+            killed runs left half written goes, if nothing was written to it for an hour: other shards may be at work.
+        batch_size: how many chunks of one length may share a pass; None for 1 on a CPU, and 8 on another device.
+        shard: (i, n) does the i-th of n parts, from 0: of the sorted files every n-th. The report is of the part.
+
+    Raises:
+        ValueError: an option out of its range, or `target` is `source`, a folder above it or a file.
+        AudioError: no audio file below `source`.
+    """
+    source, target = as_path(source, "source").resolve(), as_path(target, "target").resolve()
+    loaded = load_model(model, device)
+    if batch_size is None:
+        batch_size = 1 if loaded.device.type == "cpu" else ACCELERATOR_BATCH
+    enhancer = SharedEnhancer(loaded, batch_size, **fit_chunks(loaded, options))
+    if source.is_relative_to(target):
+        raise ValueError(f"target {target} is or contains the source {source}, expected another folder")
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"target {target} is a file, expected a folder")
+    if not source.is_dir():
+        raise AudioError(f"no audio file below {source}, which is no folder")
+    if not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard must be (i, n) with 0 <= i < n, got {shard}")
+    unread: list[OSError] = []  # of folders
+    files = [path for path in find_audio(source, unread.append) if not path.is_relative_to(target)]
+    if not files and not unread:
+        raise AudioError(f"no audio file below {source}, expected one that ends in {', '.join(AUDIO_SUFFIXES)}")
+    mirrored, faults = mirror(files, source, target)
+    failures = [(Path(error.filename), told(error)) for error in unread] + faults
+    ordered = sorted(mirrored, key=file_seconds, reverse=True)[shard[0] :: shard[1]]
+    if resume:
+        remove_stale(target)
+    there = {path for path in ordered if resume and mirrored[path].exists()}
+    wanted = [path for path in ordered if path not in there]
+    failed = dict(stream_files(enhancer, {path: mirrored[path] for path in wanted}, progress))
+    return FolderReport(
+        done=sorted(mirrored[path] for path in wanted if path not in failed),
+        failed=sorted([*failed.items(), *failures[shard[0] :: shard[1]]]),
+        skipped=sorted(mirrored[path] for path in there),
+    )
+
+
+def mirror(files: list[Path], source: Path, target: Path) -> tuple[dict[Path, Path], list[tuple[Path, str]]]:
+    """The target of each file of `source`, and (file, reason) of those whose target is that of another, or a source."""
+    mirrored: dict[Path, Path] = {}
+    faults = []
+    sources = {os.path.realpath(path) for path in files}
+    taken: dict[str, Path] = {}  # what is written, links followed
+    for path in sorted(files, key=lambda path: (written_name(path) != path.name, path)):
+        goal = target / path.relative_to(source).with_name(written_name(path))
+        real = os.path.realpath(goal)
+        if real in sources:
+            faults.append((path, f"its target {goal} is the source {real}"))
+        elif real in taken:
+            faults.append((path, f"its target {goal} is that of {taken[real]}"))
+        else:
+            mirrored[path], taken[real] = goal, path
+            if goal.name != path.name:
+                warnings.warn(f"{path}: {path.suffix} cannot be written, it becomes {goal}", stacklevel=3)
+    return mirrored, faults
+
+
+def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: bool) -> Iterator[tuple[Path, str]]:
+    """`stream_file` of each source to its target, some at once; (source, reason in one line) of what fails."""
+    # of each chunk in the model another is read or made ready, and one written
+    pool = ThreadPoolExecutor(2 * enhancer.batch_size + 1)
+    with made_folders(target.parent for target in targets.values()), pool:
+        futures = {pool.submit(stream_file, enhancer, *files, False): files[0] for files in targets.items()}
+        try:
+            for future in tqdm(
+                as_completed(futures), total=len(futures), unit="file", disable=None if progress else True
+            ):
+                try:
+                    future.result()
+                # of the file, the disk, libsndfile and torch
+                except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                    yield futures[future], " ".join(told(error).split())
+        except BaseException:
+            enhancer.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def file_seconds(path: Path) -> float:
+    """Length by the file's header; 0 if it cannot be read, which is told when it is enhanced."""
+    try:
+        with open_audio(path) as file:
+            return file.frames / file.samplerate
+    except (OSError, ValueError):
+        return 0.0
+
+
+__all__ = ["FolderReport", "SharedEnhancer", "Stopped", "enhance_folder"]

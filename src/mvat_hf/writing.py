@@ -1,0 +1,360 @@
+"""Writing audio: what a file is written as, and files of libsndfile and of FFmpeg behind one face.
+
+choose_kind     format and coding of a target, by its suffix, its source and what both can hold
+open_output     a file that takes blocks (channels, n)
+check_written   that all of them are in it
+"""
+
+import os
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+import soundfile
+from av.stream import Disposition
+
+from .data.audio import AudioError
+
+WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
+# by suffix, what libsndfile writes
+FORMATS = {
+    ".wav": "WAV", ".wave": "WAV", ".rf64": "RF64", ".w64": "W64", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG",
+    ".opus": "OGG", ".mp3": "MP3", ".aiff": "AIFF", ".aif": "AIFF", ".aifc": "AIFF", ".au": "AU", ".snd": "AU",
+    ".caf": "CAF", ".sph": "NIST",
+}  # fmt: skip
+# and what FFmpeg does; the first ones hold sound only, the others a picture too
+SOUND_CONTAINERS = {".m4a": "ipod", ".m4b": "ipod", ".mka": "matroska"}
+VIDEO_CONTAINERS = {
+    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".3gp": "3gp", ".mkv": "matroska", ".webm": "webm",
+}  # fmt: skip
+CONTAINERS = SOUND_CONTAINERS | VIDEO_CONTAINERS
+WRITTEN_SUFFIXES = (*FORMATS, *CONTAINERS)
+# in place of a suffix that cannot be written; raw AAC cannot say where its sound begins and ends, M4A holds the same
+SUBSTITUTES = {".aac": ".m4a"} | dict.fromkeys((".wma", ".amr", ".awb", ".ac3", ".mp2", ".sd2"), ".wav")
+# what libsndfile writes with as many frames as it was given. Not among them: coding in blocks (ADPCM, GSM), 8 bits in
+# AIFF, which are padded to an even number, and ALAC, which overruns its frames
+PCM = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32"}
+PLAIN = PCM | {"FLOAT", "DOUBLE", "ULAW", "ALAW"}
+EXACT = {
+    "WAV": PLAIN, "WAVEX": PLAIN, "RF64": PLAIN, "W64": PLAIN, "AU": PLAIN, "CAF": PLAIN, "NIST": PLAIN, "FLAC": PCM,
+    "AIFF": PLAIN - {"PCM_U8", "PCM_S8", "ULAW", "ALAW"}, "OGG": {"VORBIS", "OPUS"}, "MP3": {"MPEG_LAYER_III"},
+}  # fmt: skip
+WIDE = {"ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32", "DWVW_24": "PCM_24"}  # what is more than 16 bits
+# subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
+UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_III"}
+SAMPLE_BYTES = {"PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+# FFmpeg's names; of 3 channels and more the orders that all encoders here take
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1"}
+AAC_FRAME = 1024
+SHORT_FRAMES = 1152  # an mp3 or Opus file below this plays longer
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A format and its coding: of libsndfile, or a container of FFmpeg and a codec."""
+
+    format: str
+    coding: str
+
+    @property
+    def of_ffmpeg(self) -> bool:
+        return self.format in CONTAINERS.values()
+
+    def __str__(self) -> str:
+        return f"{self.format} {self.coding}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a coding can hold. Beyond it encoders refuse, and libvorbis ends the process."""
+
+    channels: int
+    rates: tuple[Container[int], ...]
+    said: str
+
+
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+FLAC_LIMIT = Limit(8, (range(1, 65536), range(65540, 655351, 10)), "at most 8 channels and 655350 Hz, in tens of Hz")
+LIMITS = {
+    "VORBIS": Limit(255, (range(1, 200001),), "at most 255 channels and 200000 Hz"),
+    "OPUS": Limit(255, (OPUS_RATES,), "at most 255 channels at 8000, 12000, 16000, 24000 or 48000 Hz"),
+    "MPEG_LAYER_III": Limit(2, (MP3_RATES,), f"at most 2 channels at {', '.join(map(str, MP3_RATES))} Hz"),
+    "aac": Limit(6, (AAC_RATES,), f"at most 6 channels at {', '.join(map(str, AAC_RATES))} Hz"),
+    "libopus": Limit(6, ((48000,),), "at most 6 channels at 48000 Hz"),
+    "flac": Limit(6, FLAC_LIMIT.rates, "at most 6 channels and 655350 Hz, in tens of Hz"),
+    "alac": Limit(2, (range(1, 384001),), "at most 2 channels and 384000 Hz"),
+}
+PLAIN_LIMIT = Limit(1024, (range(1, 2**31),), "at most 1024 channels and 2147483647 Hz")
+
+
+class SoundFile(Protocol):
+    """What of an open source decides on its target."""
+
+    samplerate: int
+    channels: int
+    frames: int
+    format: str
+    subtype: str
+
+
+class Output(Protocol):
+    """A file that takes audio."""
+
+    frames: int  # that were written
+
+    def write(self, block: np.ndarray) -> None:
+        """Append (channels, n) in [-1, 1]; clipped where the coding cannot hold more than full scale."""
+
+
+def written_name(path: Path) -> str:
+    """The file's name, with another suffix if files of its own cannot be written."""
+    return path.with_suffix(SUBSTITUTES.get(path.suffix.lower(), path.suffix)).name
+
+
+def choose_kind(target: Path, path: Path, source: SoundFile) -> Kind:
+    """
+    What `target` is written as: the format and subtype of `source` (an open file, at `path`) unless the suffixes tell
+    formats apart; then the target suffix's format with its default subtype. So too what would not come out with exactly
+    as many frames, with a subtype that does.
+
+    In a container, Opus at 48 kHz, or what else it holds: AAC in MP4 and its kin, FLAC in Matroska. What was lossless
+    stays so in Matroska, and ALAC stays ALAC.
+
+    Raises:
+        ValueError: the target's suffix names no format. AudioError: its format cannot hold the rate or the channels.
+    """
+    suffix = target.suffix.lower()
+    kept = Kind(source.format, source.subtype)
+    same = family(target) == family(path)
+    if suffix in CONTAINERS:
+        kind = Kind(CONTAINERS[suffix], choose_codec(CONTAINERS[suffix], source))
+    elif same and kept.coding in EXACT.get(kept.format, ()):
+        kind = kept
+    elif suffix not in FORMATS:
+        raise ValueError(f"target must end in one of {', '.join(WRITTEN_SUFFIXES)}, got {target}")
+    elif same and kept.format in EXACT and FORMATS[suffix] not in ("OGG", "MP3"):
+        kind = Kind(kept.format, WIDE.get(kept.coding, "PCM_16"))
+    else:
+        coding = "OPUS" if suffix == ".opus" else soundfile.default_subtype(FORMATS[suffix])
+        kind = Kind(FORMATS[suffix], coding)
+    width = SAMPLE_BYTES.get(kind.coding, 8)
+    if kind.format in ("WAV", "WAVEX") and width * source.channels * source.frames > WAV_BYTES:
+        kind = Kind("RF64", kind.coding)
+    limit = LIMITS.get(kind.coding, FLAC_LIMIT if kind.format == "FLAC" else PLAIN_LIMIT)
+    if source.channels > limit.channels or not any(source.samplerate in rates for rates in limit.rates):
+        raise AudioError(
+            f"{target} cannot be {kind} with {source.channels} channels at {source.samplerate} Hz: "
+            f"expected {limit.said}"
+        )
+    return kind
+
+
+def choose_codec(container: str, source: SoundFile) -> str:
+    """FFmpeg's encoder for the sound of a container, see `choose_kind`."""
+    lossless = source.subtype in PLAIN or source.subtype.upper().startswith(("ALAC", "FLAC", "PCM"))
+    if container == "webm":
+        return "libopus"
+    if container == "matroska":
+        return "libopus" if source.samplerate == 48000 and not lossless else "flac"
+    return "alac" if source.subtype.upper().startswith("ALAC") else "aac"
+
+
+def family(path: Path) -> str:
+    """One name for suffixes of one format; Opus, which libsndfile calls OGG, has its own."""
+    suffix = path.suffix.lower()
+    return suffix if suffix == ".opus" else FORMATS.get(suffix, suffix)
+
+
+@contextmanager
+def open_output(path: Path, target: Path, kind: Kind, source: SoundFile, source_path: Path) -> Iterator[Output]:
+    """
+    Open `path` for writing what will be `target`, at the rate and with the channels of `source`. If `target` and
+    the file at `source_path` both hold a picture, it is copied.
+
+    Raises:
+        AudioError: `path` cannot be written, when it is opened, as it is written or closed.
+    """
+    rate, channels = source.samplerate, source.channels
+    with ExitStack() as stack:
+        with writing(target):
+            path.touch()  # as new files are: libsndfile would withhold rights that the umask grants
+            output: Any
+            if kind.of_ffmpeg:
+                file = stack.enter_context(path.open("w+b"))  # of Python: a name need not be Unicode
+                pictured = target.suffix.lower() in VIDEO_CONTAINERS and has_picture(source_path)
+                picture = stack.enter_context(closing(Picture(source_path))) if pictured else None
+                output = MediaOutput(file, target, kind, rate, channels, picture)
+            else:
+                output = PlainOutput(path, target, kind, rate, channels)
+        try:
+            yield output
+        except BaseException:
+            with suppress(Exception):  # what there is of it is thrown away
+                output.container.close()
+            raise
+        with writing(target):
+            output.close()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """AudioError for what libsndfile, FFmpeg and the disk refuse."""
+    try:
+        yield
+    except (soundfile.LibsndfileError, OSError, av.FFmpegError) as error:
+        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+        raise AudioError(f"{target} cannot be written: {reason}") from error
+
+
+class PlainOutput:
+    """A file of libsndfile."""
+
+    def __init__(self, path: Path, target: Path, kind: Kind, rate: int, channels: int):
+        # as bytes: a name need not be Unicode
+        self.container = soundfile.SoundFile(
+            os.fsencode(path), "w", rate, channels, subtype=kind.coding, format=kind.format
+        )
+        self.target, self.bounded, self.frames = target, kind.coding not in UNBOUNDED_SUBTYPES, 0
+
+    def write(self, block: np.ndarray) -> None:
+        with writing(self.target):
+            self.container.write((block.clip(-1, 1) if self.bounded else block).T)
+        self.frames += block.shape[1]
+
+    def close(self) -> None:
+        self.container.close()
+
+
+class MediaOutput:
+    """
+    A file of FFmpeg: the sound that is written, and a picture.
+
+    The encoder's delay is told to players (edit list, CodecDelay), so that the sound begins where that of the
+    picture's file does, and is as long as what was written.
+    """
+
+    def __init__(self, file: Any, target: Path, kind: Kind, rate: int, channels: int, picture: "Picture | None"):
+        self.target, self.rate, self.layout, self.picture, self.frames = target, rate, LAYOUTS[channels], picture, 0
+        # MP4's times are in ms unless told, which cuts the end
+        options = {} if kind.format in ("matroska", "webm") else {"movie_timescale": str(rate)}
+        self.container: Any = av.open(file, "w", format=kind.format, options=options)
+        self.start = picture.sound_start(rate) if picture else 0
+        if picture:
+            picture.add_stream(self.container, target)
+        self.sound: Any = self.container.add_stream(kind.coding, rate=rate, layout=self.layout)
+        if kind.coding in ("aac", "libopus"):
+            self.sound.bit_rate = channels * min(128_000, 5 * rate)
+
+    def write(self, block: np.ndarray) -> None:
+        # (channels, n) -> (1, n * channels)
+        packed = np.ascontiguousarray(block.T, dtype=np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=self.layout)
+        frame.sample_rate, frame.time_base = self.rate, Fraction(1, self.rate)
+        frame.pts = self.start + self.frames
+        with writing(self.target):
+            self.container.mux(self.sound.encode(frame))
+            self.frames += block.shape[1]
+            if self.picture:
+                self.picture.copy(self.container, Fraction(self.start + self.frames, self.rate))
+
+    def close(self) -> None:
+        self.container.mux(self.sound.encode(None))
+        if self.picture:
+            self.picture.copy(self.container, None)
+        self.container.close()
+
+
+def reading(file: Any) -> Any:
+    """A file that FFmpeg reads through Python; what it has to say goes into its errors."""
+    return av.open(file, "r")
+
+
+def has_picture(path: Path) -> bool:
+    """Whether a file holds a moving picture; covers are none."""
+    with path.open("rb") as file, reading(file) as container:
+        return any(moves(stream) for stream in container.streams.video)
+
+
+def moves(stream: Any) -> bool:
+    """Whether a stream of pictures is no cover."""
+    return not stream.disposition & Disposition.attached_pic
+
+
+class Picture:
+    """The picture of a video file, copied packet by packet beside a sound that is written."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.file = path.open("rb")
+        self.container = reading(self.file)
+        self.source = next(stream for stream in self.container.streams.video if moves(stream))
+        self.packets = (packet for packet in self.container.demux(self.source) if packet.size)
+        self.held = next(self.packets, None)
+
+    def sound_start(self, rate: int) -> int:
+        """When the file's sound begins, in samples at `rate` Hz."""
+        with self.path.open("rb") as file, reading(file) as container:
+            first: Any = next(container.decode(audio=0), None)
+            return 0 if first is None or first.pts is None else max(round(first.pts * first.time_base * rate), 0)
+
+    def add_stream(self, output: Any, target: Path) -> None:
+        """A stream in the file that is written; AudioError if it cannot hold this kind of picture."""
+        try:
+            self.stream = output.add_stream_from_template(self.source, opaque=True)
+        except ValueError as error:
+            codec = self.source.codec_context.name
+            raise AudioError(f"{target} cannot hold the picture of {self.path} ({codec}): choose .mkv") from error
+        if {self.container.format.name.partition(",")[0], output.format.name} <= {"mov", "mp4"}:
+            self.stream.codec_context.codec_tag = self.source.codec_context.codec_tag  # some players know only this
+
+    def copy(self, output: Any, until: Fraction | None) -> None:
+        """What there is of it up to a time in seconds, or to its end."""
+        while self.held is not None:
+            time = self.held.pts if self.held.dts is None else self.held.dts
+            if until is not None and time is not None and time * self.held.time_base > until:
+                return
+            self.held.stream = self.stream
+            output.mux(self.held)
+            self.held = next(self.packets, None)
+
+    def close(self) -> None:
+        self.container.close()
+        self.file.close()
+
+
+def check_written(path: Path, target: Path, kind: Kind, frames: int) -> None:
+    """AudioError if `path` does not hold all of its `frames`: libsndfile is silent on errors as it closes a file."""
+    try:
+        found, spare = frames_of(path, kind), 0
+    except (soundfile.LibsndfileError, OSError, av.FFmpegError):
+        found, spare = 0, 0
+    if kind.coding == "aac":
+        spare = AAC_FRAME - 1  # the container says how much of its last frame is sound
+    elif kind.coding in ("libopus", "MPEG_LAYER_III") and frames < SHORT_FRAMES:
+        spare = SHORT_FRAMES
+    if not frames <= found <= frames + spare:
+        raise AudioError(f"{target} cannot be written: it holds {found} of {frames} samples, the disk may be full")
+
+
+def frames_of(path: Path, kind: Kind) -> int:
+    """How many frames there are in a written file. What FFmpeg and LAME wrote is decoded: headers come first there, and
+    libmpg123 tells the terminal of its guesses."""
+    if not kind.of_ffmpeg and kind.format != "MP3":
+        with soundfile.SoundFile(os.fsencode(path)) as written:
+            frames = written.frames
+            if 0 < frames < 2**62:  # a broken flac says 2^63
+                written.seek(frames - 1)
+                frames -= 1 - len(written.read(1))
+            return frames
+    with path.open("rb") as file, reading(file) as container:
+        return sum(frame.samples for frame in container.decode(audio=0))
+
+
+__all__ = ["WRITTEN_SUFFIXES", "Kind", "check_written", "choose_kind", "open_output", "written_name"]
