@@ -2,10 +2,12 @@
 
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ import pytest
 import soundfile
 import torch
 
-from mvat_hf import cli, writing
+from conftest import REPOSITORY
+from mvat_hf import __version__, cli, writing
 from mvat_hf.cli import main
 from mvat_hf.hub import save_checkpoint
 from mvat_hf.models.manner import MannerConfig, MannerModel
@@ -111,6 +114,11 @@ def test_processes_that_were_launched_together_fail_together(checkpoint, tmp_pat
         (["IN", "OUT", "--model", "MODEL", "--rate", "8000"], "--rate is of --stream, got"),
         (["IN", "OUT", "--model", "manner-s"], "manner-s is a preset, which has no weights"),
         (["IN", "OUT", "--model", "IN"], "is a file, expected a checkpoint folder"),
+        (["IN", "FOLDER/x.sd2", "--model", "MODEL"], "target must end in one of .wav"),
+        (["FAST", "FOLDER/x.ogg", "--model", "MODEL"], "at 384000 Hz: expected at most 255 channels and 200000 Hz"),
+        (["PIPE", "OUT", "--model", "MODEL"], "pipe is a pipe, expected a file"),
+        (["/dev/null", "OUT", "--model", "MODEL"], "/dev/null is a device"),
+        (["IN", "/dev/null", "--model", "MODEL"], "/dev/null"),
         (["IN", "OUT", "--runtime", "onnx", "--device", "cuda"], "--runtime onnx runs on the CPU, got --device cuda"),
     ],
 )
@@ -120,7 +128,13 @@ def test_enhance_bad_input(arguments, message, checkpoint, wav, tmp_path, capsys
     broken = MannerModel.from_pretrained(checkpoint)
     broken.output.bias.data[0] = np.nan
     broken.save_pretrained(tmp_path / "broken")
+    soundfile.write(tmp_path / "fast.wav", np.zeros(100), 384000)
+    os.mkfifo(tmp_path / "pipe")
     named = {
+        "FOLDER/x.sd2": tmp_path / "new" / "x.sd2",
+        "FOLDER/x.ogg": tmp_path / "new" / "x.ogg",
+        "FAST": tmp_path / "fast.wav",
+        "PIPE": tmp_path / "pipe",
         "BROKEN": tmp_path / "broken",
         "IN": wav,
         "NAN": tmp_path / "nan.wav",
@@ -159,6 +173,95 @@ def test_a_run_that_is_ended_leaves_nothing_half_written(number, checkpoint, tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "in.wav"]
 
 
+@pytest.mark.parametrize("arguments", [["IN", "OUT"], ["FOLDER", "OUT"], ["nowhere", "OUT"]])
+def test_signal_handlers_are_put_back(arguments, checkpoint, wav, tmp_path):
+    def ours(*_):
+        raise AssertionError
+
+    named = {"IN": wav, "FOLDER": tmp_path, "OUT": tmp_path / "out"}
+    before = {number: signal.signal(number, ours) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        main(["enhance", *(str(named.get(argument, argument)) for argument in arguments), "--model", checkpoint])
+        assert all(signal.getsignal(number) is ours for number in before)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_the_command_runs_in_any_thread(checkpoint, wav, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        command = ["enhance", str(wav), str(tmp_path / "out.wav"), "--model", checkpoint]
+        assert pool.submit(main, command).result() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["enhance", "", "out"],
+        ["enhance", "in", ""],
+        ["enhance", "in", "out", "--model", ""],
+        ["convert", "", "out"],
+        ["export", "model", ""],
+        ["push", "", "a/b"],
+        ["evaluate", "--data", "dns", "--root", ""],
+        ["evaluate", "--data", "pairs", "--clean", "", "--noisy", "n"],
+        ["evaluate", "--data", "dns", "--root", "r", "--output", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_refused(arguments, tmp_path, capsys, monkeypatch):
+    """As a shell variable that is not set gives it: as a path it would be the working folder."""
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "a.wav", np.zeros(100), 16000)
+    monkeypatch.chdir(tmp_path / "in")
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "expected a path, got an empty string" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.wav", "in"]
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "x", "1.5"])
+def test_a_batch_that_is_none_is_refused(size, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["enhance", "in", "out", f"--batch-size={size}"])
+    assert caught.value.code == 2
+    assert f"--batch-size: expected a number of at least 1, got {size}" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"mvat {__version__}\n"
+
+
+def test_a_failure_names_its_file_once(checkpoint, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.wav").write_bytes(b"no audio")
+    assert main(["enhance", str(tmp_path / "in"), str(tmp_path / "out"), "--model", checkpoint]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed")]
+    assert line.count("bad.wav") == 1
+
+
+def test_a_file_goes_into_a_folder_under_a_name_that_can_be_written(checkpoint, wav, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    wav.rename(tmp_path / "in.sd2")
+    assert main(["enhance", str(tmp_path / "in.sd2"), str(tmp_path / "out"), "--model", checkpoint]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out' / 'in.wav'}\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["in.wav"]
+
+
+def test_a_name_in_another_alphabet_is_printed(checkpoint, wav, tmp_path):
+    """By a terminal that knows ASCII only, with a name in Latin-1."""
+    target = os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "mvat_hf.cli", "enhance", str(wav), target, "--model", checkpoint]
+    ended = subprocess.run(command, env=environment, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert os.path.exists(target) and b"caf" in ended.stdout
+
+
 def test_a_hangup_that_nohup_ignores_stays_ignored(checkpoint, wav, tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -173,7 +276,7 @@ def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
 
     for name, noise in (("clean", 0.0), ("noisy", 0.02)):
         (tmp_path / name).mkdir()
-        speech = read_mono(find_audio("scripts/demo/speech/cora")[0], 16000)
+        speech = read_mono(find_audio(REPOSITORY / "scripts/demo/speech/cora")[0], 16000)
         soundfile.write(
             tmp_path / name / "a.wav", speech + noise * np.random.default_rng(0).standard_normal(len(speech)), 16000
         )
@@ -255,8 +358,17 @@ def test_info_of_a_checkpoint_named_like_a_preset(checkpoint, monkeypatch, capsy
     assert "24,068,671" not in capsys.readouterr().out
 
 
-def test_a_row_is_not_named_like_a_peer(capsys):
-    assert main(["evaluate", "rnnoise=x", "--peer", "rnnoise", "--data", "pairs", "--clean", "c", "--noisy", "n"]) == 1
+@pytest.mark.parametrize(
+    "systems", [["noisy=x"], ["rnnoise=x", "--peer", "rnnoise"], ["a=x", "a=y"], ["x", "x"]], ids=" ".join
+)
+def test_rows_have_names_of_their_own(systems, tmp_path, capsys):
+    for name in ("clean", "noisy"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "a.wav", np.ones(1600) / 2, 16000)
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy"), "--output", str(tmp_path / "r")]
+    assert main(["evaluate", *systems, "--data", "pairs", *folders, "--metrics", "si_sdr"]) == 1
+    assert "error: every row needs a name of its own" in error_of(capsys)
+    assert not (tmp_path / "r").exists()
 
 
 def test_info_unknown_preset(capsys):
@@ -270,14 +382,27 @@ def test_info_of_a_length_that_cannot_be_counted(seconds, capsys):
     assert error_of(capsys).endswith(f"above 0 and at most 86400, got {seconds}")
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, OverflowError])
-def test_what_torch_cannot_hold_is_one_line(error, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("no room\nfor so much"), "error: no room for so much"),
+        (RuntimeError("no room\nfor so much"), "error: no room for so much"),
+        (OverflowError("no room\nfor so much"), "error: no room for so much"),
+        (PermissionError(13, "Permission denied", "a.wav"), "error: a.wav: Permission denied"),
+        (KeyError("model_type"), "error: KeyError: 'model_type'"),
+        (TypeError("no number:\n{}"), "error: TypeError: no number: {}"),
+        (MemoryError(), "error: MemoryError"),
+        (pickle.UnpicklingError("invalid load key"), "error: UnpicklingError: invalid load key"),
+    ],
+    ids=str,
+)
+def test_whatever_goes_wrong_is_one_line(error, told, monkeypatch, capsys):
     def fail(*_):
-        raise error("no room\nfor so much")
+        raise error
 
     monkeypatch.setattr(cli, "run_env", fail)
     assert main(["env"]) == 1
-    assert error_of(capsys) == "error: no room for so much"
+    assert error_of(capsys) == told
 
 
 def test_info_of_what_is_no_manner(tmp_path, capsys):

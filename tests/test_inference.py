@@ -1,13 +1,7 @@
 """Enhancement of streams, arrays, files and folders: properties that hold for any model, length and rate."""
 
 import io
-import os
-import resource
-import signal
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +10,8 @@ import soundfile
 import torch
 from torch import nn
 
-from mvat_hf import writing
 from mvat_hf.data.audio import AudioError
-from mvat_hf.folders import SharedEnhancer, enhance_folder
+from mvat_hf.folders import enhance_folder
 from mvat_hf.inference import BLOCK_FRAMES, ChunkedEnhancer, enhance, enhance_file
 from mvat_hf.models.manner import MannerConfig, MannerModel
 from mvat_hf.models.manner.chunking_manner import evaluating
@@ -429,9 +422,6 @@ def test_unusable_targets(tmp_path):
     assert source.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
-# --- folders ---
-
-
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -452,148 +442,6 @@ def test_bars_are_shown_on_request_and_on_terminals(tmp_path, monkeypatch, termi
         assert "100%" in shown and unit in shown if terminal and progress else shown == ""
 
 
-def test_folder_is_mirrored_and_failures_are_reported(tmp_path):
-    source = tmp_path / "in"
-    (source / "deep" / "er").mkdir(parents=True)
-    good = [source / "a.wav", source / "deep" / "b.flac", source / "deep" / "er" / "c.ogg"]
-    for path in good:
-        soundfile.write(path, noise(3000), 16000)
-    (source / "broken.wav").write_bytes(b"RIFF, or so it says")
-    soundfile.write(source / "nan.wav", np.full(10, np.nan), 16000, subtype="FLOAT")
-    (source / "notes.txt").write_text("no audio")
-    report = enhance_folder(Fake(), source, tmp_path / "out")
-    assert report.done == [tmp_path / "out" / path.relative_to(source) for path in good]
-    assert [path for path, _ in report.failed] == [source / "broken.wav", source / "nan.wav"]
-    assert all(path.name in reason and "\n" not in reason for path, reason in report.failed)
-    assert sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()) == report.done
-
-
-def test_target_inside_the_source_is_no_input(tmp_path):
-    soundfile.write(tmp_path / "a.wav", noise(3000), 16000)
-    for _ in range(2):
-        assert enhance_folder(Fake(), tmp_path, tmp_path / "out").done == [tmp_path / "out" / "a.wav"]
-    assert len(list(tmp_path.rglob("*.wav"))) == 2
-
-
-def test_unusable_folders(tmp_path):
-    (tmp_path / "in").mkdir()
-    for empty in (tmp_path / "in", tmp_path / "nowhere"):
-        with pytest.raises(AudioError, match="no audio file below"):
-            enhance_folder(Fake(), empty, tmp_path / "out")
-    soundfile.write(tmp_path / "in" / "a.wav", noise(3000), 16000)
-    for target in (tmp_path / "in", tmp_path):
-        with pytest.raises(ValueError, match="is or contains the source"):
-            enhance_folder(Fake(), tmp_path / "in", target)
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """Five files of other lengths in two folders, the order of names not that of lengths."""
-    for name, length in (("a", 3000), ("b", 9000), ("c", 500), ("sub/d", 6000), ("sub/e", 4000)):
-        path = tmp_path / "in" / f"{name}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, noise(length, 2, seed=length), 16000, subtype="PCM_24")
-    return tmp_path / "in"
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.wav"))}
-
-
-def test_a_file_of_a_folder_comes_out_as_alone_in_the_order_of_names(manner, corpus, tmp_path):
-    report = enhance_folder(manner, corpus, tmp_path / "out", **SHORT)
-    assert [path.name for path in report.done] == ["a.wav", "b.wav", "c.wav", "d.wav", "e.wav"]
-    for path in report.done:
-        enhance_file(manner, corpus / path.relative_to(tmp_path / "out"), tmp_path / "alone.wav", **SHORT)
-        np.testing.assert_array_equal(soundfile.read(path)[0], soundfile.read(tmp_path / "alone.wav")[0])
-
-
-def test_shards_part_the_folder(manner, corpus, tmp_path):
-    enhance_folder(manner, corpus, tmp_path / "whole")
-    reports = [enhance_folder(manner, corpus, tmp_path / "out", shard=(part, 3)) for part in range(3)]
-    names = [path.name for report in reports for path in report.done]
-    assert len(names) == len(set(names)) == 5 and all(report.done for report in reports)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert enhance_folder(manner, corpus, tmp_path / "out", shard=(9, 10)).done == []
-    with pytest.raises(ValueError, match=r"0 <= i < n, got \(3, 3\)"):
-        enhance_folder(manner, corpus, tmp_path / "out", shard=(3, 3))
-
-
-def test_resuming_after_an_interrupt_does_what_is_left(corpus, tmp_path):
-    def after(passes):
-        def function(values):
-            if len(model.chunks) > passes:
-                raise KeyboardInterrupt
-            return values
-
-        model = Fake(function)
-        return model
-
-    with pytest.raises(KeyboardInterrupt):
-        enhance_folder(after(2), corpus, tmp_path / "out")
-    left = contents(tmp_path / "out")
-    assert len(left) <= 2 and not list((tmp_path / "out").rglob(".*"))
-    model = Fake()
-    report = enhance_folder(model, corpus, tmp_path / "out", resume=True)
-    assert [str(path.relative_to(tmp_path / "out")) for path in report.skipped] == list(left)
-    assert len(report.done) == len(model.chunks) == 5 - len(left)
-    assert contents(tmp_path / "out").keys() == contents(corpus).keys()
-    assert contents(tmp_path / "out").items() >= left.items()
-
-
-def test_resuming_removes_what_killed_runs_left(corpus, tmp_path):
-    (tmp_path / "out" / "sub").mkdir(parents=True)
-    names = [f".{16 * 'a0'}.partial", f"sub/.{16 * 'b1'}.partial", f".{16 * 'c2'}.partial", ".notes.partial"]
-    for name, hours in zip(names, (2, 2, 0.5, 2), strict=True):
-        path = tmp_path / "out" / name
-        path.write_bytes(b"half")
-        os.utime(path, (time.time() - hours * 3600,) * 2)
-    enhance_folder(Fake(), corpus, tmp_path / "out")
-    assert all((tmp_path / "out" / name).exists() for name in names)
-    enhance_folder(Fake(), corpus, tmp_path / "out", resume=True)
-    assert [(tmp_path / "out" / name).exists() for name in names] == [False, False, True, True]
-
-
-@pytest.mark.parametrize("batch_size, passes", [(1, 6), (3, 3), (8, 2)])
-def test_chunks_of_one_length_share_a_pass_and_come_out_as_alone(manner, batch_size, passes):
-    """Four mono chunks and a stereo one of one length, and one of another, wait for their turn."""
-    chunks = [*(noise(1, 4000, seed=seed) for seed in range(4)), 0.01 * noise(2, 4000, seed=4), noise(1, 3000)]
-    alone = [ChunkedEnhancer(manner).enhance_chunk(chunk) for chunk in chunks]
-    enhancer, rows = SharedEnhancer(manner, batch_size), []
-    hook = manner.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
-    with ThreadPoolExecutor(len(chunks)) as pool:
-        with enhancer.turn:
-            waiting = [pool.submit(enhancer.enhance_chunk, chunk) for chunk in chunks]
-            while len(enhancer.waiting) < len(chunks):
-                time.sleep(0.001)
-        outputs = [future.result() for future in waiting]
-    hook.remove()
-    assert sum(rows) == 7 and len(rows) == passes and not enhancer.waiting
-    for output, expected in zip(outputs, alone, strict=True):
-        np.testing.assert_allclose(output, expected, atol=1e-6 * np.abs(expected).max())
-
-
-def test_a_batch_that_finds_no_memory_is_made_smaller(corpus, tmp_path):
-    def narrow(values):
-        if len(values) > 2:
-            raise torch.OutOfMemoryError("no room for so much")
-        return values
-
-    report = enhance_folder(Fake(narrow), corpus, tmp_path / "out", batch_size=8)
-    assert len(report.done) == 5 and not report.failed
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        enhance_folder(Fake(), corpus, tmp_path / "out", batch_size=0)
-
-
-def test_a_batched_folder_is_the_folder(manner, corpus, tmp_path):
-    for name, batch_size in (("alone", 1), ("batched", 4)):
-        enhance_folder(manner, corpus, tmp_path / name, batch_size=batch_size, **SHORT)
-    for path in (tmp_path / "alone").rglob("*.wav"):
-        alone = soundfile.read(path)[0]
-        batched = soundfile.read(tmp_path / "batched" / path.relative_to(tmp_path / "alone"))[0]
-        np.testing.assert_allclose(batched, alone, atol=1e-6 * np.abs(alone).max() + 2**-23)
-
-
 def test_a_truncated_file_is_enhanced_with_a_word(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(9000), 16000, subtype="PCM_16")
     whole = (tmp_path / "a.wav").read_bytes()
@@ -606,18 +454,6 @@ def test_a_truncated_file_is_enhanced_with_a_word(tmp_path):
         assert enhance(Fake(), tmp_path / "a.wav").shape == (5000,)
 
 
-def test_a_name_that_is_not_unicode_is_enhanced(tmp_path):
-    (tmp_path / "in").mkdir()
-    soundfile.write(tmp_path / "good.wav", noise(900), 16000)
-    for name in (b"good.wav", b"b\xff.wav"):
-        try:
-            (tmp_path / "in" / os.fsdecode(name)).write_bytes((tmp_path / "good.wav").read_bytes())
-        except OSError:
-            pytest.skip("this file system takes no such name")
-    report = enhance_folder(Fake(), tmp_path / "in", tmp_path / "out")
-    assert [os.fsencode(path.name) for path in report.done] == [b"b\xff.wav", b"good.wav"] and not report.failed
-
-
 def test_the_last_of_several_passes_restores_the_mode(tiny_model):
     model = tiny_model().train()
     first, second = evaluating(model), evaluating(model)  # as of two threads
@@ -627,49 +463,3 @@ def test_the_last_of_several_passes_restores_the_mode(tiny_model):
     assert not any(module.training for module in model.modules())
     second.__exit__(None, None, None)
     assert all(module.training for module in model.modules())
-
-
-def test_folders_in_which_all_failed_are_not_left(tmp_path):
-    (tmp_path / "in" / "bad").mkdir(parents=True)
-    (tmp_path / "in" / "bad" / "a.wav").write_bytes(b"no audio")
-    assert enhance_folder(Fake(), tmp_path / "in", tmp_path / "out").done == []
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".wav", ".mp3"])
-def test_a_disk_that_is_full_when_the_file_is_closed_leaves_the_target_as_it_was(suffix, tmp_path):
-    target = tmp_path / f"a{suffix}"
-    soundfile.write(tmp_path / "in.wav", noise(3000), 16000)
-    enhance_file(Fake(), tmp_path / "in.wav", target)
-    before = target.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signals = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-    try:
-        with pytest.raises(AudioError, match=f"a{suffix} cannot be written"):
-            enhance_file(Fake(), tmp_path / "in.wav", target)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, signals)
-    assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_wav_beyond_4_gib_is_rf64(tmp_path, monkeypatch):
-    soundfile.write(tmp_path / "in.flac", noise(3000), 16000)
-    monkeypatch.setattr(writing, "WAV_BYTES", 6000)
-    enhance_file(Fake(), tmp_path / "in.flac", tmp_path / "small.wav")
-    monkeypatch.setattr(writing, "WAV_BYTES", 5999)
-    enhance_file(Fake(), tmp_path / "in.flac", tmp_path / "large.wav")
-    assert [soundfile.info(tmp_path / f"{name}.wav").format for name in ("small", "large")] == ["WAV", "RF64"]
-    np.testing.assert_array_equal(*(soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("small", "large")))
-
-
-def test_a_folder_that_takes_no_files_is_told_from_a_format(tmp_path):
-    soundfile.write(tmp_path / "in.wav", noise(300), 16000)
-    (tmp_path / "closed").mkdir()
-    (tmp_path / "closed").chmod(0o500)
-    target = tmp_path / "closed" / "a.wav"
-    if os.access(target.parent, os.W_OK):  # as root
-        target = Path("/proc/a.wav")
-    with pytest.raises(AudioError, match="a.wav cannot be written: (Permission denied|No such file)"):
-        enhance_file(Fake(), tmp_path / "in.wav", target)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,41 @@ def test_a_cut_sample_is_an_error_after_the_whole_ones(model):
     with pytest.raises(AudioError, match="ends with 1 bytes of a sample, expected 4 \\(f32le\\)"):
         enhance_pcm(live, io.BytesIO(noise(2000).tobytes() + b"\0"), target, "f32le")
     np.testing.assert_array_equal(np.frombuffer(target.getvalue(), "<f4"), run_stream(live, noise(2000)))
+
+
+HEADS = [
+    b"RIFF\x24\x7d\0\0WAVEfmt ",
+    b"RF64\xff\xff\xff\xffWAVE", b"FORM\0\0\0\0AIFF", b"fLaC\0\0\0\x22", b"OggS\0\2\0\0", b"ID3\4\0\0\0\0",
+    b".snd\0\0\0\x18", b"caff\0\1\0\0", b"\x1a\x45\xdf\xa3\0\0\0\0", b"\0\0\0\x20ftypM4A ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["s16le", "f32le"])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_file_is_no_stream(model, head, encoding):
+    """As `arecord` without `-t raw` sends it; what comes byte by byte too, and nothing was written."""
+    call = {"s16le": "arecord -t raw -f S16_LE", "f32le": "arecord -t raw -f FLOAT_LE"}[encoding]
+    for source in (io.BytesIO(head + bytes(40000)), Trickle(head + bytes(400))):
+        target = io.BytesIO()
+        with pytest.raises(AudioError, match=re.escape(f"PCM: {call} -c 1 -r 16000 | mvat enhance --stream")):
+            enhance_pcm(StreamingEnhancer(model, **SHORT), source, target, encoding)
+        assert not target.getvalue()
+
+
+class Trickle(io.BytesIO):
+    """A byte at a time."""
+
+    def read1(self, size=-1):
+        return super().read1(1)
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 5, 3000])
+def test_a_stream_that_trickles_is_the_stream(model, length):
+    audio = noise(length)
+    target = io.BytesIO()
+    enhance_pcm(StreamingEnhancer(model, **SHORT), Trickle(audio.tobytes()), target, "f32le")
+    expected = run_stream(StreamingEnhancer(model, **SHORT), audio)
+    np.testing.assert_array_equal(np.frombuffer(target.getvalue(), "<f4"), expected)
 
 
 @pytest.mark.parametrize(

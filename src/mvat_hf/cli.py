@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except Exception as error:  # of a file or a configuration that no one foresaw: its kind says more than its words
-        print(one_line(error).replace("error:", f"error: {type(error).__name__}:", 1), file=sys.stderr)
+        kind = f"{type(error).__name__}: " if str(error) else ""
+        print(one_line(error).replace("error: ", f"error: {kind}", 1), file=sys.stderr)
         return 1
 
 
@@ -199,13 +200,11 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_enhance(options: argparse.Namespace) -> int:
-    from .inference import check_readable, enhance_file
+    from .inference import enhance_file
     from .writing import written_name
 
-    if not options.stream:
-        if not options.source.exists():
-            raise FileNotFoundError(f"no such file or folder: {options.source}")
-        check_readable(options.source)
+    if not options.stream and not options.source.exists():
+        raise FileNotFoundError(f"no such file or folder: {options.source}")
     refuse_idle_options(options)
     if options.stream:
         return run_stream(options)
@@ -218,7 +217,7 @@ def run_enhance(options: argparse.Namespace) -> int:
     }
     with ended_by_signals():
         model = load_runtime(options)
-        if options.source.is_file():
+        if not options.source.is_dir():
             folder = options.target.is_dir()
             target = options.target / written_name(options.source) if folder else options.target
             enhance_file(model, options.source, target, **chunking)
@@ -262,7 +261,7 @@ def any_process(failed: bool) -> bool:
 def refuse_idle_options(options: argparse.Namespace) -> None:
     """ValueError for an option of `enhance` that would do nothing with what it is given."""
     idle = {
-        "is of a folder": ("resume", "shard", "batch_size") if options.stream or options.source.is_file() else (),
+        "is of a folder": ("resume", "shard", "batch_size") if options.stream or not options.source.is_dir() else (),
         "is of recordings, not of --stream": ("chunk_seconds", "overlap_seconds") if options.stream else (),
         "is of --stream": () if options.stream else LIVE_OPTIONS,
     }

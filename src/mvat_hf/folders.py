@@ -15,12 +15,13 @@ from tqdm.auto import tqdm
 from .data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
 from .errors import told
 from .files import made_folders, remove_stale
-from .inference import as_path, fit_chunks, load_model, stream_file
+from .inference import as_path, fit_chunks, load_model, stream_file, told_seconds
 from .models.manner import MannerModel
 from .models.manner.chunking_manner import ChunkedEnhancer
 from .writing import written_name
 
 ACCELERATOR_BATCH = 8  # chunks of a pass
+MP3_BYTES = 16000  # in a second
 
 
 @dataclass
@@ -29,7 +30,7 @@ class FolderReport:
     All in the order of their sources' paths.
 
     done: the files written.
-    failed: (source, reason in one line) of each file that was not, and of each folder that cannot be read.
+    failed: (source, reason in one line) of each file that was not; also of each folder that cannot be read.
     skipped: the files that were there already.
     """
 
@@ -141,12 +142,11 @@ def enhance_folder(
         raise AudioError(f"no audio file below {source}, which is no folder")
     if not 0 <= shard[0] < shard[1]:
         raise ValueError(f"shard must be (i, n) with 0 <= i < n, got {shard}")
-    unread: list[OSError] = []  # of folders
-    files = [path for path in find_audio(source, unread.append) if not path.is_relative_to(target)]
-    if not files and not unread:
+    os.scandir(source).close()  # OSError if it cannot be read
+    files = [path for path in find_audio(source) if not path.is_relative_to(target)]
+    if not files:
         raise AudioError(f"no audio file below {source}, expected one that ends in {', '.join(AUDIO_SUFFIXES)}")
     mirrored, faults = mirror(files, source, target)
-    failures = [(Path(error.filename), told(error)) for error in unread] + faults
     ordered = sorted(mirrored, key=file_seconds, reverse=True)[shard[0] :: shard[1]]
     if resume:
         remove_stale(target)
@@ -155,7 +155,7 @@ def enhance_folder(
     failed = dict(stream_files(enhancer, {path: mirrored[path] for path in wanted}, progress))
     return FolderReport(
         done=sorted(mirrored[path] for path in wanted if path not in failed),
-        failed=sorted([*failed.items(), *failures[shard[0] :: shard[1]]]),
+        failed=sorted([*failed.items(), *faults[shard[0] :: shard[1]]]),
         skipped=sorted(mirrored[path] for path in there),
     )
 
@@ -202,10 +202,10 @@ def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: 
 
 
 def file_seconds(path: Path) -> float:
-    """Length by the file's header; 0 if it cannot be read, which is told when it is enhanced."""
+    """Length by the file's header, or of an ordinary mp3 of its size; 0 if it cannot be read, which is told later."""
     try:
-        with open_audio(path) as file:
-            return file.frames / file.samplerate
+        with warnings.catch_warnings(action="ignore"), open_audio(path) as file:
+            return told_seconds(file) or path.stat().st_size / MP3_BYTES
     except (OSError, ValueError):
         return 0.0
 

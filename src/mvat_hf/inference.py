@@ -17,7 +17,7 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
-from .data.audio import AudioError, check_finite, open_audio, open_whole, read_audio
+from .data.audio import AudioError, check_finite, open_audio, read_audio
 from .files import replaced_at_end
 from .models.manner import PRESETS, MannerModel
 from .models.manner.chunking_manner import (
@@ -116,13 +116,11 @@ def enhance_file(
 
 def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress: bool) -> None:
     """`enhance_file` by an enhancer that is there."""
-    check_readable(source)
     with open_audio(source) as file:
         if target.exists() and target.samefile(source):
             raise ValueError(f"target {target} is the source itself, expected another file")
         if target.exists() and not target.is_file():
             raise ValueError(f"target {target} is a {'folder' if target.is_dir() else 'device'}, expected a file")
-        warn_if_truncated(source)
         kind = choose_kind(target, source, file)
         if kind.format == file.format and kind.coding != file.subtype:
             warnings.warn(
@@ -133,9 +131,9 @@ def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress:
         blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
         with replaced_at_end(target) as partial:
             with open_output(partial, target, kind, file, source) as output:
-                for block in with_progress(blocks, file.frames / file.samplerate, file.samplerate, progress):
+                for block in with_progress(blocks, told_seconds(file), file.samplerate, progress):
                     output.write(check_finite(block, "enhanced audio"))
-            check_written(partial, target, kind, output.frames)
+            check_written(partial, target, kind, output.frames, output.lead)
 
 
 def as_path(path: str | Path, name: str) -> Path:
@@ -143,17 +141,6 @@ def as_path(path: str | Path, name: str) -> Path:
     if path == "":
         raise ValueError(f"{name} is an empty string, expected a path")
     return Path(path)
-
-
-def check_readable(source: Path) -> None:
-    """OSError if the file cannot be opened; AudioError for a pipe, in which no one can seek."""
-    if source.exists() and not source.is_file() and not source.is_dir():
-        raise AudioError(
-            f"{source} is a pipe or a device, expected a file: write the audio to one first, or send raw PCM through "
-            "mvat enhance --stream - -"
-        )
-    if source.is_file():
-        source.open("rb").close()
 
 
 def load_model(
@@ -216,9 +203,7 @@ def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
 def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float | None) -> tuple[np.ndarray, float]:
     """What `enhance` was given as a checked array (..., time), with its sampling rate in Hz."""
     if isinstance(audio, (str, Path)):
-        check_readable(as_path(audio, "audio"))
-        array, rate = read_audio(audio)
-        warn_if_truncated(audio)
+        array, rate = read_audio(as_path(audio, "audio"))
         if sampling_rate not in (None, rate):
             raise AudioError(f"{audio} is sampled at {rate} Hz, got sampling_rate={sampling_rate}")
         return (array[0] if len(array) == 1 else array), rate
@@ -231,14 +216,6 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
     if fault := array_fault(audio):
         raise AudioError(fault)
     return audio, sampling_rate
-
-
-def warn_if_truncated(path: str | Path) -> None:
-    """Warn of a file that ends before its header says: what there is of it can be enhanced, but is not all."""
-    try:
-        open_whole(path).close()
-    except AudioError as error:
-        warnings.warn(f"{error}; what there is of it is enhanced", stacklevel=2)
 
 
 def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -258,7 +235,14 @@ def file_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
         raise AudioError(f"{path} cannot be decoded: {error.error_string}") from error
 
 
-def with_progress(blocks: Iterable[np.ndarray], seconds: float, rate: float, shown: bool) -> Iterator[np.ndarray]:
+def told_seconds(file: Any) -> float | None:
+    """Length of an open file by its header, where that tells it: what FFmpeg reads would have to be decoded."""
+    return file.seconds if hasattr(file, "seconds") else file.frames / file.samplerate
+
+
+def with_progress(
+    blocks: Iterable[np.ndarray], seconds: float | None, rate: float, shown: bool
+) -> Iterator[np.ndarray]:
     """The blocks themselves, counted in seconds of audio on a bar."""
     with tqdm(total=seconds, unit="s", unit_scale=True, disable=None if shown else True) as bar:
         for block in blocks:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import av
 import numpy as np
@@ -108,6 +108,7 @@ class Output(Protocol):
     """A file that takes audio."""
 
     frames: int  # that were written
+    lead: int  # silent ones that play before them
 
     def write(self, block: np.ndarray) -> None:
         """Append (channels, n) in [-1, 1]; clipped where the coding cannot hold more than full scale."""
@@ -144,9 +145,9 @@ def choose_kind(target: Path, path: Path, source: SoundFile) -> Kind:
     else:
         coding = "OPUS" if suffix == ".opus" else soundfile.default_subtype(FORMATS[suffix])
         kind = Kind(FORMATS[suffix], coding)
-    width = SAMPLE_BYTES.get(kind.coding, 8)
-    if kind.format in ("WAV", "WAVEX") and width * source.channels * source.frames > WAV_BYTES:
-        kind = Kind("RF64", kind.coding)
+    if kind.format in ("WAV", "WAVEX"):
+        size = SAMPLE_BYTES[kind.coding] * source.channels * source.frames
+        kind = Kind("RF64", kind.coding) if size > WAV_BYTES else kind
     limit = LIMITS.get(kind.coding, FLAC_LIMIT if kind.format == "FLAC" else PLAIN_LIMIT)
     if source.channels > limit.channels or not any(source.samplerate in rates for rates in limit.rates):
         raise AudioError(
@@ -222,6 +223,7 @@ class PlainOutput:
             os.fsencode(path), "w", rate, channels, subtype=kind.coding, format=kind.format
         )
         self.target, self.bounded, self.frames = target, kind.coding not in UNBOUNDED_SUBTYPES, 0
+        self.lead = 0
 
     def write(self, block: np.ndarray) -> None:
         with writing(self.target):
@@ -237,18 +239,20 @@ class MediaOutput:
     A file of FFmpeg: the sound that is written, and a picture.
 
     The encoder's delay is told to players (edit list, CodecDelay), so that the sound begins where that of the
-    picture's file does, and is as long as what was written.
+    picture's file does, and is as long as what was written. Where that is later than the picture, MP4 plays the
+    silence of the delay before it.
     """
 
     def __init__(self, file: Any, target: Path, kind: Kind, rate: int, channels: int, picture: "Picture | None"):
         self.target, self.rate, self.layout, self.picture, self.frames = target, rate, LAYOUTS[channels], picture, 0
         # MP4's times are in ms unless told, which cuts the end
         options = {} if kind.format in ("matroska", "webm") else {"movie_timescale": str(rate)}
-        self.container: Any = av.open(file, "w", format=kind.format, options=options)
+        self.container = cast(Any, av.open(file, "w", format=kind.format, options=options))
         self.start = picture.sound_start(rate) if picture else 0
+        self.lead = AAC_FRAME if self.start and kind.coding == "aac" else 0
         if picture:
             picture.add_stream(self.container, target)
-        self.sound: Any = self.container.add_stream(kind.coding, rate=rate, layout=self.layout)
+        self.sound = self.container.add_stream(kind.coding, rate=rate, layout=self.layout)
         if kind.coding in ("aac", "libopus"):
             self.sound.bit_rate = channels * min(128_000, 5 * rate)
 
@@ -278,8 +282,11 @@ def reading(file: Any) -> Any:
 
 def has_picture(path: Path) -> bool:
     """Whether a file holds a moving picture; covers are none."""
-    with path.open("rb") as file, reading(file) as container:
-        return any(moves(stream) for stream in container.streams.video)
+    try:
+        with path.open("rb") as file, reading(file) as container:
+            return any(moves(stream) for stream in container.streams.video)
+    except av.FFmpegError:  # of a format that libsndfile alone reads
+        return False
 
 
 def moves(stream: Any) -> bool:
@@ -301,7 +308,9 @@ class Picture:
     def sound_start(self, rate: int) -> int:
         """When the file's sound begins, in samples at `rate` Hz."""
         with self.path.open("rb") as file, reading(file) as container:
-            first: Any = next(container.decode(audio=0), None)
+            streams = container.streams.audio
+            sound = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+            first: Any = next(container.decode(sound), None)
             return 0 if first is None or first.pts is None else max(round(first.pts * first.time_base * rate), 0)
 
     def add_stream(self, output: Any, target: Path) -> None:
@@ -329,14 +338,17 @@ class Picture:
         self.file.close()
 
 
-def check_written(path: Path, target: Path, kind: Kind, frames: int) -> None:
-    """AudioError if `path` does not hold all of its `frames`: libsndfile is silent on errors as it closes a file."""
+def check_written(path: Path, target: Path, kind: Kind, frames: int, lead: int = 0) -> None:
+    """
+    AudioError if `path` does not hold all of its `frames`, or more, but for `lead` before them: libsndfile is silent on
+    errors as it closes a file.
+    """
     try:
         found, spare = frames_of(path, kind), 0
     except (soundfile.LibsndfileError, OSError, av.FFmpegError):
         found, spare = 0, 0
     if kind.coding == "aac":
-        spare = AAC_FRAME - 1  # the container says how much of its last frame is sound
+        spare = lead + AAC_FRAME - 1  # the container says how much of its last frame is sound
     elif kind.coding in ("libopus", "MPEG_LAYER_III") and frames < SHORT_FRAMES:
         spare = SHORT_FRAMES
     if not frames <= found <= frames + spare:
