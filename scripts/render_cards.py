@@ -27,9 +27,9 @@ def rendered() -> dict[Path, str]:
             files[SNAPSHOTS / folder.name / "README.md"] = files[folder / "README.md"]
     readme = REPO / "README.md"
     _, evaluations = read_records(REPO / "model_cards" / "manner-s-8.1gf")
-    text = fill_block(readme.read_text(), "results", render_results(evaluations, QUICK))
+    text = fill_block(readme.read_text(encoding="utf-8"), "results", render_results(evaluations, QUICK))
     for name, (block, render) in TABLES.items():
-        text = fill_block(text, block, render(json.loads((BENCHMARKS / f"{name}.json").read_text())))
+        text = fill_block(text, block, render(json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))))
     files[readme] = text
     return files
 
@@ -171,5 +171,5 @@ TABLES = {
 
 if __name__ == "__main__":
     for path, content in rendered().items():
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
         print(path.relative_to(REPO))

@@ -128,6 +128,14 @@ def test_other_configurations(config, tiny_model, tmp_path):
         assert relative_error(output.numpy(), model(audio).audio_values.detach().numpy()) < 1e-4
 
 
+@pytest.mark.parametrize("device", ["cuda", torch.device("cuda:1"), "mps"])
+def test_an_exported_model_is_not_moved_in_silence(device, exported, runtimes):
+    for model in (exported, str(exported), runtimes["onnx"]):
+        with pytest.raises(ValueError, match=f"runs on the CPU, got device {device}"):
+            enhance(model, np.zeros(100, np.float32), 16000, device=device)
+    assert enhance(runtimes["onnx"], np.zeros(100, np.float32), 16000, device="cpu").shape == (100,)
+
+
 def test_an_unknown_runtime_is_told(exported):
     with pytest.raises(ValueError, match="runtime must be one of onnx, openvino, got tensorrt"):
         OnnxManner(exported, "tensorrt")

@@ -215,7 +215,7 @@ def peak_memory_here(system: str, folder: str, seconds: str) -> dict[str, float]
 
 def largest_resident_size() -> float:
     """In megabytes, of this process alone (Linux: what getrusage tells begins with the parent's)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 

@@ -27,8 +27,8 @@ TEST_SETS = {
 
 def read_records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(training record, evaluation records) of a card's folder."""
-    evaluations = [json.loads(path.read_text()) for path in sorted(folder.glob("eval_*.json"))]
-    return json.loads((folder / "training.json").read_text()), evaluations
+    evaluations = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("eval_*.json"))]
+    return json.loads((folder / "training.json").read_text(encoding="utf-8")), evaluations
 
 
 def render_card(folder: str | Path) -> str:
@@ -188,7 +188,7 @@ def render_trials(path: Path) -> list[str]:
     if not path.is_file():
         return []
     kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for trial in json.loads(path.read_text()):
+    for trial in json.loads(path.read_text(encoding="utf-8")):
         recipe = trial["recipe"]
         kind = (recipe["preset"], recipe.get("init_from"), trial["seed"], validated_on(trial))
         kinds.setdefault(kind, []).append(trial)
@@ -248,7 +248,7 @@ def render_history(path: Path) -> list[str]:
     """What every release scored, the oldest first, under a heading; nothing without a record."""
     if not path.is_file():
         return []
-    releases = json.loads(path.read_text())["releases"]
+    releases = json.loads(path.read_text(encoding="utf-8"))["releases"]
     last = releases[-1]["scores"]
     rows = [["release", "date", *(f"{source} {title}" for source in last for title in TITLES.values())]]
     for number, release in enumerate(releases, 1):

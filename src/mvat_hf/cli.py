@@ -381,7 +381,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def refuse_other_record(path: Path, name: str, ids: set[str]) -> None:
     """ValueError if `path` is the record of another data set than `name`, or of other files than those of `ids`."""
-    there = json.loads(path.read_text()) if path.is_file() else {}
+    there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if there and there.get("dataset", {}).get("name") != name:
         raise ValueError(f"{path} is no record of {name}, which would replace it: choose another --output")
     if there and ids != {*there["systems"][0]["scores"], *(lost["id"] for lost in there["systems"][0]["failures"])}:

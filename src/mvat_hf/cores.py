@@ -12,7 +12,7 @@ def usable_cores() -> int:
     """Cores that the process is allowed on, where the system tells (Linux), or as much time as they have; else all."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = QUOTA.read_text().split()
+        quota, period = QUOTA.read_text(encoding="utf-8").split()
         return min(allowed, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError):  # no such file, or no limit
         return allowed

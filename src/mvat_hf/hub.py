@@ -67,7 +67,7 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
         for path in (path for pattern in COMPANIONS for path in folder.glob(pattern)):
             shutil.copy(path, release)
         if not (release / "README.md").exists():
-            (release / "README.md").write_text(render_run_card(repo, model.config))
+            (release / "README.md").write_text(render_run_card(repo, model.config), encoding="utf-8")
         try:
             return upload(release, repo, private or draft)
         except (HTTPError, RuntimeError) as error:  # of the network, and of huggingface_hub when a file was not taken

@@ -36,11 +36,11 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         if self.path is not None:
-            lines = self.path.read_text().splitlines() if self.path.is_file() else []
+            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
             for line in lines[1:] if lines and lines[0] == self.header else []:
                 self.restore(line)
             write_text(self.path, "".join(f"{line}\n" for line in [self.header, *self.lines()]))
-            self.file = self.path.open("a")
+            self.file = self.path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *_):

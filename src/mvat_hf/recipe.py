@@ -354,7 +354,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise RecipeError(f"no such recipe: {path}")
     try:
-        recipe = yaml.safe_load(Path(path).read_text())
+        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):

@@ -65,7 +65,7 @@ def processor_name() -> str:
     """Marketing name of the CPU where the system tells it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown"
@@ -94,5 +94,5 @@ def write_text(path: str | Path, text: str) -> Path:
     """Write `text` under a temporary name and rename it: a reader sees the old file or the new one."""
     path = Path(path)
     with replaced_at_end(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
     return path

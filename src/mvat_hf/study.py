@@ -114,13 +114,13 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
         command += ["--output_dir", str(own), *(["--teacher_cache", str(cache)] if cache else [])]
         log = own / "log.txt"
         earlier = log.stat().st_size if log.is_file() else 0
-        with log.open("a") as output:
+        with log.open("a", encoding="utf-8") as output:
             status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
         if status:
             said = log.read_bytes()[earlier:].decode(errors="replace").split("\n")
             last = next((line for line in reversed(said) if line.strip()), "it said nothing")
             raise RecipeError(f"{cell.path} failed with exit status {status}: {last}")
-    if changed := cell.changed(json.loads((own / "results.json").read_text())["recipe"]):
+    if changed := cell.changed(json.loads((own / "results.json").read_text(encoding="utf-8"))["recipe"]):
         raise RecipeError(f"{own} holds a run with other {', '.join(changed)}: choose another folder")
     for name, dataset in test_sets.items():
         record = record_path(own, name)
@@ -141,7 +141,7 @@ def read_record(path: Path, test_sets: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: it is of test sets with another number of files.
     """
-    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name, test in record.get("tests", {}).items():
         if name in test_sets and len(test_sets[name]) != test["files"]:
             found = f"{test['files']} pairs of {name}, here are {len(test_sets[name])}"
@@ -176,7 +176,7 @@ def collect(
         if not all(path.is_file() for path in paths):
             found += [kept[cell.path]] if cell.path in kept else []
             continue
-        training = json.loads((folder / cell.path / "results.json").read_text())
+        training = json.loads((folder / cell.path / "results.json").read_text(encoding="utf-8"))
         if cell.changed(training["recipe"]):
             continue
         teacher = teacher or training["teacher"]
@@ -193,7 +193,7 @@ def collect(
             "tests": {},
         }
         for path in paths:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
             noisy, student = record["systems"]
             test = tests.setdefault(record["dataset"]["name"], {**record["dataset"], "noisy": noisy["means"]})
             if record["dataset"]["files"] != test["files"]:
