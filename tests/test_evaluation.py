@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from conftest import REPOSITORY
 from mvat_hf.data.audio import AudioError, find_audio, read_mono
 from mvat_hf.data.pairs import load_pairs
 from mvat_hf.evaluation import evaluate, examples_of
@@ -25,7 +26,7 @@ def folder(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("clean", "noisy"):
         (tmp_path / name).mkdir()
-    for number, path in enumerate(find_audio("scripts/demo/speech/bert")[:2]):
+    for number, path in enumerate(find_audio(REPOSITORY / "scripts/demo/speech/bert")[:2]):
         clean = read_mono(path, RATE)
         soundfile.write(tmp_path / "clean" / f"{number}.wav", clean, RATE)
         soundfile.write(tmp_path / "noisy" / f"{number}.wav", clean + 0.02 * rng.standard_normal(len(clean)), RATE)

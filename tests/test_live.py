@@ -110,6 +110,9 @@ def test_silence_and_all_dry(model, tiny_model):
         {"lookahead_seconds": -0.1},
         {"context_seconds": 0.06},
         {"context_seconds": float("nan")},
+        {"context_seconds": float("inf")},
+        {"context_seconds": 1e300},
+        {"hop_seconds": -1e300},
         {"dry": 2},
     ],
 )

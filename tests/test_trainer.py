@@ -1,7 +1,5 @@
 """Trainers: zero weight is plain training, every part learns, resuming and accumulating change nothing."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from transformers import TrainerCallback
 
+from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.mixing import Mixer, MixingOptions
 from mvat_hf.data.streaming import MixtureStream
@@ -269,7 +268,7 @@ def test_accumulated_loss_is_the_mean_of_its_batches(tmp_path):
 def test_validation_counts_silence_and_scores_the_rest(tmp_path):
     from mvat_hf.data.audio import find_audio, read_mono
 
-    speech = [read_mono(path, 16000) for path in find_audio("scripts/demo/speech/anna")[:2]]
+    speech = [read_mono(path, 16000) for path in find_audio(REPOSITORY / "scripts/demo/speech/anna")[:2]]
     rng = np.random.default_rng(0)
     noisy = [clean + 0.01 * rng.standard_normal(len(clean)).astype(np.float32) for clean in speech]
     silent = np.zeros(16000, np.float32)
@@ -381,7 +380,7 @@ class NoteItems(SegmentCollator):
 
 
 def streaming(folder, callbacks=None, **options) -> EnhancementTrainer:
-    speech = [path for path in sorted(Path("scripts/demo/speech").glob("*/*.ogg")) if "finn" not in str(path)]
+    speech = [path for path in sorted((REPOSITORY / "scripts/demo/speech").glob("*/*.ogg")) if "finn" not in str(path)]
     mixer = Mixer(speech, speech[:3], MixingOptions(seconds=0.2), seed=4)
     collator = NoteItems(0.2)
     collator.seen = []

@@ -315,6 +315,21 @@ def test_a_picture_that_was_turned_stays_turned(tmp_path):
     assert turned == [-90, -90]
 
 
+def test_other_tracks_of_a_video_are_told(tmp_path):
+    make_media(tmp_path / "one.mkv", low_noise(SECOND), SECOND, "flac", "libx264")
+    with av.open(str(tmp_path / "one.mkv")) as one, av.open(str(tmp_path / "two.mkv"), "w") as two:
+        streams = {stream: two.add_stream_from_template(stream, opaque=True) for stream in one.streams}
+        second = two.add_stream_from_template(one.streams.audio[0])
+        for packet in one.demux():
+            if packet.size:
+                copies = [streams[packet.stream], second] if packet.stream.type == "audio" else [streams[packet.stream]]
+                for stream in copies:
+                    packet.stream = stream
+                    two.mux(packet)
+    with pytest.warns(UserWarning, match="two.mkv has other tracks that are left out: audio"):
+        enhance_file(Fake(), tmp_path / "two.mkv", tmp_path / "out.mkv")
+
+
 def test_a_picture_that_the_target_cannot_hold_is_named(tmp_path):
     make_media(tmp_path / "a.mp4", low_noise(SECOND), SECOND, "aac", "libx264")
     with pytest.raises(AudioError, match=r"b.webm cannot hold the picture of .*a.mp4 \(h264\): choose .mkv"):
@@ -422,7 +437,7 @@ def test_a_name_that_is_not_unicode_is_written(tmp_path, suffix):
     assert read(target).shape == (1, 2000)
 
 
-@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".wav", ".mp3"])
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".wav", ".mp3", ".m4a", ".mka"])
 def test_a_disk_that_is_full_when_the_file_is_closed_leaves_the_target_as_it_was(suffix, tmp_path):
     target = tmp_path / f"a{suffix}"
     soundfile.write(tmp_path / "in.wav", noise(3000), 16000)
@@ -459,3 +474,5 @@ def test_a_folder_that_takes_no_files_is_told_from_a_format(tmp_path):
         target = Path("/proc/a.wav")
     with pytest.raises(AudioError, match="a.wav cannot be written: (Permission denied|No such file)"):
         enhance_file(Fake(), tmp_path / "in.wav", target)
+    with pytest.raises(AudioError, match="in.wav/b.wav cannot be written: Not a directory$"):
+        enhance_file(Fake(), tmp_path / "in.wav", tmp_path / "in.wav" / "b.wav")

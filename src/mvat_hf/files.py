@@ -31,7 +31,8 @@ def replaced_at_end(target: Path) -> Iterator[Path]:
                 raise
             raise OSError(error.errno, error.strerror, str(target)) from error
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                partial.unlink()
 
 
 def remove_stale(folder: Path) -> None:

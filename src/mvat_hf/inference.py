@@ -212,7 +212,7 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
     if not isinstance(audio, np.ndarray):
         raise AudioError(f"audio must be a path, a numpy array or a torch tensor, got {type(audio).__name__}")
     if sampling_rate is None or not is_rate(sampling_rate):
-        raise AudioError(f"audio in an array needs its sampling_rate, a number of Hz above 0, got {sampling_rate!r}")
+        raise AudioError(f"audio in an array needs its sampling_rate, from 1 to 2^31 Hz, got {sampling_rate!r}")
     if fault := array_fault(audio):
         raise AudioError(fault)
     return audio, sampling_rate

@@ -22,6 +22,7 @@ from .runtime import OnnxManner
 FADE_SECONDS = 0.01  # each pass is faded in over the one before, where the look-ahead is as long
 PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 READ_BYTES = 2**16
+MOST_SECONDS = 1e6  # that a pass may see: beyond is a slip
 HEADER = re.compile(rb"RIFF|RF64|RIFX|FORM|fLaC|OggS|\.snd|caff|riff|\x1a\x45\xdf\xa3|ID3[\x02-\x04]|(?s:....)ftyp")
 HEADER_BYTES = 8  # that tell a file from samples
 
@@ -72,8 +73,9 @@ class StreamingEnhancer:
         self.passes = ChunkedEnhancer(loaded, dry, attenuation_limit, chunk_seconds=None)
         self.rate = self.passes.rate
         seconds = np.array([context_seconds, hop_seconds, lookahead_seconds])
-        self.context, self.hop, self.lookahead = (np.nan_to_num(seconds) * self.rate).round().astype(int).tolist()
-        if not (np.isfinite(seconds).all() and self.hop > 0 <= self.lookahead <= self.context - self.hop):
+        usable = np.abs(seconds) < MOST_SECONDS  # NaN is not
+        self.context, self.hop, self.lookahead = (np.where(usable, seconds, 0) * self.rate).round().astype(int).tolist()
+        if not (usable.all() and self.hop > 0 <= self.lookahead <= self.context - self.hop):
             raise ValueError(
                 f"expected hop_seconds > 0, lookahead_seconds >= 0 and context_seconds at least as long as both, got "
                 f"context_seconds={context_seconds}, hop_seconds={hop_seconds}, lookahead_seconds={lookahead_seconds}"

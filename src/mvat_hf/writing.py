@@ -6,12 +6,13 @@ check_written   that all of them are in it
 """
 
 import os
+import warnings
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import av
 import numpy as np
@@ -188,7 +189,8 @@ def open_output(path: Path, target: Path, kind: Kind, source: SoundFile, source_
             path.touch()  # as new files are: libsndfile would withhold rights that the umask grants
             output: Any
             if kind.of_ffmpeg:
-                file = stack.enter_context(path.open("w+b"))  # of Python: a name need not be Unicode
+                file = path.open("w+b")  # of Python: a name need not be Unicode
+                stack.callback(close_quietly, file)
                 pictured = target.suffix.lower() in VIDEO_CONTAINERS and has_picture(source_path)
                 picture = stack.enter_context(closing(Picture(source_path))) if pictured else None
                 output = MediaOutput(file, target, kind, rate, channels, picture)
@@ -202,6 +204,12 @@ def open_output(path: Path, target: Path, kind: Kind, source: SoundFile, source_
             raise
         with writing(target):
             output.close()
+
+
+def close_quietly(file: BinaryIO) -> None:
+    """Close a file that was flushed, or failed: what is left to write fails again."""
+    with suppress(OSError):
+        file.close()
 
 
 @contextmanager
@@ -243,8 +251,9 @@ class MediaOutput:
     silence of the delay before it.
     """
 
-    def __init__(self, file: Any, target: Path, kind: Kind, rate: int, channels: int, picture: "Picture | None"):
+    def __init__(self, file: BinaryIO, target: Path, kind: Kind, rate: int, channels: int, picture: "Picture | None"):
         self.target, self.rate, self.layout, self.picture, self.frames = target, rate, LAYOUTS[channels], picture, 0
+        self.file = file
         # MP4's times are in ms unless told, which cuts the end
         options = {} if kind.format in ("matroska", "webm") else {"movie_timescale": str(rate)}
         self.container = cast(Any, av.open(file, "w", format=kind.format, options=options))
@@ -273,6 +282,7 @@ class MediaOutput:
         if self.picture:
             self.picture.copy(self.container, None)
         self.container.close()
+        self.file.flush()
 
 
 def reading(file: Any) -> Any:
@@ -302,6 +312,10 @@ class Picture:
         self.file = path.open("rb")
         self.container = reading(self.file)
         self.source = next(stream for stream in self.container.streams.video if moves(stream))
+        left = [stream.type for stream in self.container.streams if stream.type in ("audio", "subtitle")]
+        left.remove("audio")
+        if left:
+            warnings.warn(f"{path} has other tracks that are left out: {', '.join(left)}", stacklevel=4)
         self.packets = (packet for packet in self.container.demux(self.source) if packet.size)
         self.held = next(self.packets, None)
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from conftest import REPOSITORY
 from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.metrics import UnscorableError, composite, segmental_snr, stoi
 
@@ -31,7 +32,7 @@ def test_upstream_numbers(shared, name):
 
 @pytest.fixture
 def speech():
-    return read_mono(find_audio("scripts/demo/speech/anna")[0], RATE)
+    return read_mono(find_audio(REPOSITORY / "scripts/demo/speech/anna")[0], RATE)
 
 
 def test_more_noise_scores_less(speech):
