@@ -252,10 +252,11 @@ def test_a_file_goes_into_a_folder_under_a_name_that_can_be_written(checkpoint, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["in.wav"]
 
 
-def test_a_name_in_another_alphabet_is_printed(checkpoint, wav, tmp_path):
-    """By a terminal that knows ASCII only, with a name in Latin-1."""
+@pytest.mark.parametrize("encoding", ["ascii:strict", "utf-8:strict"])
+def test_a_name_in_another_alphabet_is_printed(encoding, checkpoint, wav, tmp_path):
+    """By a terminal that knows no such letter: a name in Latin-1."""
     target = os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav")
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-m", "mvat_hf.cli", "enhance", str(wav), target, "--model", checkpoint]
     ended = subprocess.run(command, env=environment, capture_output=True)
     assert (ended.returncode, ended.stderr) == (0, b"")

@@ -428,9 +428,9 @@ def test_an_empty_string_is_no_path(tmp_path, name):
 @pytest.mark.parametrize("suffix", [b".wav", b".mp3", b".m4a"])
 def test_a_name_that_is_not_unicode_is_written(tmp_path, suffix):
     soundfile.write(tmp_path / "in.wav", noise(2000), 16000)
-    target = tmp_path / os.fsdecode(b"caf\xe9" + suffix)
+    target = tmp_path / os.fsdecode(b"caf\xe9") / os.fsdecode(b"caf\xe9" + suffix)
     try:
-        target.touch()
+        target.parent.mkdir()
     except OSError:
         pytest.skip("this file system takes no such name")
     enhance_file(Fake(), tmp_path / "in.wav", target)

@@ -186,7 +186,7 @@ def open_output(path: Path, target: Path, kind: Kind, source: SoundFile, source_
     rate, channels = source.samplerate, source.channels
     with ExitStack() as stack:
         with writing(target):
-            path.touch()  # as new files are: libsndfile would withhold rights that the umask grants
+            path.touch()  # libsndfile has no word for what the system refuses
             output: Any
             if kind.of_ffmpeg:
                 file = path.open("w+b")  # of Python: a name need not be Unicode

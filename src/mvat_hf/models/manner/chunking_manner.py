@@ -125,7 +125,8 @@ def chunk_samples(chunk_seconds: float | None, overlap_seconds: float | None, ra
 
 def is_rate(rate: Any) -> bool:
     """Whether it can be a sampling rate: a number of Hz from 1 to what a file's header can say."""
-    return isinstance(rate, Real) and 1 <= rate < 2**31
+    number: Any = rate
+    return isinstance(rate, Real) and bool(1 <= number < 2**31)
 
 
 def array_fault(audio: np.ndarray) -> str | None:
