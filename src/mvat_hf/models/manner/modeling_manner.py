@@ -20,7 +20,7 @@ from transformers.utils import FEATURE_EXTRACTOR_NAME, logging
 from .configuration_manner import MannerConfig
 from .convolutions_manner import DepthwiseConv1d, FromOneChannel, PointwiseConv, ToOneChannel
 from .feature_extraction_manner import MannerFeatureExtractor
-from .folded_manner import FoldedManner
+from .folding_manner import folded_copy
 from .high_pass_manner import high_pass
 from .loss_manner import enhancement_loss
 from .snapshot_manner import SnapshotFallback
@@ -333,7 +333,8 @@ class MannerModel(MannerPreTrainedModel):
     Not causal, and not invariant to padding: enhance whole recordings or long chunks (`mvat_hf.enhance`).
 
     Attributes:
-        fused: whether evaluation passes without gradients run on folded weights, see `fuse`.
+        fused, fused_dtype: whether evaluation passes without gradients run on folded weights, and in which type, see
+            `fuse`.
 
     Example:
         >>> import torch
@@ -354,7 +355,7 @@ class MannerModel(MannerPreTrainedModel):
         self.mask = Gate(hidden_size)
         self.output = ToOneChannel(hidden_size, 3)
         self.fused = False
-        self._folded: tuple[FoldedManner, ...] = ()  # of one; in a tuple it is no module of this one, and not saved
+        self.fused_dtype: torch.dtype | None = None
         self.post_init()
 
     def forward(
@@ -393,11 +394,13 @@ class MannerModel(MannerPreTrainedModel):
             expected = f"a decoder level from 0 to {self.config.depth - 1}, without labels"
             raise ValueError(f"last_level must be {expected}, got {last_level}{beside}")
         normalized, scale = self.normalize(input_values)
-        if self.training or torch.is_grad_enabled() or not self.fused:
+        fast = self.fused and not (self.training or torch.is_grad_enabled())
+        copy = folded_copy(self) if fast else None
+        if copy is None:
             output, levels = self.estimate(normalized, last_level)
         else:
             inside = output_view_features or output_hidden_states
-            output, arranged = self.folded().estimate(normalized, inside, last_level)
+            output, arranged = copy.estimate(normalized, inside, last_level)
             levels = {
                 name: (hidden, None if views is None else MannerViewFeatures(*views))
                 for name, (hidden, views) in arranged.items()
@@ -420,18 +423,19 @@ class MannerModel(MannerPreTrainedModel):
         Let evaluation passes without gradients run on a folded copy of the weights, several times faster on CPUs.
 
         Parameters, what is saved, and passes that want gradients stay as they are; outputs differ by rounding. The
-        copy follows changes of the weights. `unfuse` undoes it, and so does `train`.
+        copy follows changes of the weights. Where a part of the model was replaced or has a hook, passes stay as they
+        are too. `unfuse` undoes it, and so does `train`.
 
         Args:
             dtype: that the folded copy computes in, None for the model's own; input and output audio keep theirs.
 
         Raises:
-            ValueError: the model is in training mode.
+            ValueError: the model is in training mode, or a weight is NaN or infinite.
         """
         if self.training:
             raise ValueError("fuse() is for evaluation, and the model is in training mode: call model.eval() first")
-        self.fused = True
-        self.folded(dtype or self.dtype)
+        folded_copy(self, dtype or self.dtype)
+        self.fused_dtype, self.fused = dtype, True
         return self
 
     def unfuse(self) -> "MannerModel":
@@ -441,19 +445,9 @@ class MannerModel(MannerPreTrainedModel):
 
     def train(self, mode: bool = True) -> "MannerModel":
         """As of any module; training mode undoes `fuse`."""
-        self.fused = self.fused and not mode
+        if mode:
+            self.unfuse()
         return super().train(mode)
-
-    def folded(self, dtype: torch.dtype | None = None) -> FoldedManner:
-        """The folded copy in `dtype` (None for that of the last call), made anew if the weights have changed."""
-        dtype = dtype or self._folded[0].dtype
-        if not (self._folded and self._folded[0].dtype == dtype and self._folded[0].matches(self)):
-            self._folded = (FoldedManner(self, dtype, tiled=self.device.type == "cpu"),)
-        return self._folded[0]
-
-    def __getstate__(self) -> dict:
-        """For copies and pickles: oneDNN's arrangement of the weights cannot travel."""
-        return {**self.__dict__, "_folded": (), "fused": False}
 
     def heard(self, audio: Tensor) -> Tensor:
         """
