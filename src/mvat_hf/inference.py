@@ -34,7 +34,6 @@ from .models.manner.chunking_manner import (
     is_rate,
 )
 from .models.manner.feature_extraction_manner import from_tensor
-from .models.manner.folded_manner import weights_fault
 from .runtime import OnnxManner
 
 ACCELERATOR_BATCH = 8  # chunks of a pass
@@ -310,8 +309,6 @@ def load_model(
         if fault := name_fault(model):
             raise ValueError(f"{model} {fault}")
         loaded = MannerModel.from_pretrained(model)
-        if fault := weights_fault(loaded):
-            raise ValueError(f"{model}: {fault}")
     try:
         return loaded if device is None else loaded.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there

@@ -365,8 +365,10 @@ def widths(config: Any) -> dict[int, int]:
 
 
 def weights_fault(model: nn.Module) -> str | None:
-    """The first parameter or buffer that holds NaN or infinity; None if all are finite."""
+    """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.isfinite().all():
             return f"the weights {name} hold NaN or infinity, expected finite numbers"
+        if name.endswith("running_var") and (tensor < 0).any():
+            return f"the weights {name} hold a negative variance"
     return None

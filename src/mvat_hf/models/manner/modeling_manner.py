@@ -5,6 +5,8 @@ C channels, L frames, P chunks, S chunk length. Sources: see `configuration_mann
 """
 
 import math
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,18 +17,20 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
-from transformers.utils import FEATURE_EXTRACTOR_NAME, logging
+from transformers.utils import FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME, logging
 
 from .configuration_manner import MannerConfig
 from .convolutions_manner import DepthwiseConv1d, FromOneChannel, PointwiseConv, ToOneChannel
 from .feature_extraction_manner import MannerFeatureExtractor
+from .folded_manner import weights_fault
 from .folding_manner import folded_copy
 from .high_pass_manner import high_pass
 from .loss_manner import enhancement_loss
-from .snapshot_manner import SnapshotFallback
+from .snapshot_manner import CheckpointError, SnapshotFallback, check_weights
 
 BLOCK_BN_MOMENTUM = 0.01  # batch norms of ConvNorm; every other one keeps PyTorch's 0.1
 DEPTHWISE_KERNEL = 31
+QUIET = threading.RLock()  # what transformers is told holds for all threads: one at a time
 
 
 @dataclass
@@ -261,33 +265,33 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
         """As in transformers (evaluation mode), but safetensors only, and every weight must come from the checkpoint.
 
         Raises:
-            OSError: nothing to load under that name, or weights that are missing, left over or of another shape.
+            OSError: nothing to load under that name, or weights that are missing, left over, of another shape or type,
+                not those that the Hub speaks of, or not finite.
         """
-        kwargs = {"use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}  # told below, in one line
+        name = pretrained_model_name_or_path
+        kwargs = {"use_safetensors": True, **kwargs}
         try:
             with quiet_transformers():
-                model, info = super().from_pretrained(
-                    pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-                )
+                model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
-            raise OSError(f"{pretrained_model_name_or_path}: the weights are no safetensors file: {error}") from error
-        if info["mismatched_keys"]:
-            name, got, expected = sorted(info["mismatched_keys"])[0]
-            raise OSError(
-                f"{pretrained_model_name_or_path}: {len(info['mismatched_keys'])} weights have another shape than the "
-                f"configuration says: {name} is {tuple(got)}, expected {tuple(expected)}"
-            )
-        if info["unexpected_keys"]:
-            raise OSError(
-                f"{pretrained_model_name_or_path} has {len(info['unexpected_keys'])} weights that the configuration "
-                f"has no place for, {min(info['unexpected_keys'])} for example"
-            )
-        if info["missing_keys"]:
-            raise OSError(
-                f"{pretrained_model_name_or_path} lacks {len(info['missing_keys'])} weights that the configuration "
-                f"expects, {min(info['missing_keys'])} for example"
-            )
+            raise OSError(f"{name}: the weights are no safetensors file: {error}") from error
+        except CheckpointError as error:
+            raise OSError(f"{name}: {error}") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if "get_checkpoint_shard_files" not in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:
+                raise
+            raise OSError(f"{name}: {SAFE_WEIGHTS_INDEX_NAME} is no index of files: {error!r}") from error
+        if fault := weights_fault(model):
+            raise OSError(f"{name}: {fault}")
         return (model, info) if output_loading_info else model
+
+    @staticmethod
+    def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):
+        """As in transformers, if the weights are what the model, which has no memory yet, has a place for."""
+        check_weights(model, state_dict, checkpoint_files or (), load_config.sharded_metadata)
+        return PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As in transformers, with the feature extractor: a saved folder and a pushed repo are complete."""
@@ -316,15 +320,16 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No loading report and no progress bar of transformers: a small model loads at once, and errors speak for it."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    with QUIET:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
 
 
 class MannerModel(MannerPreTrainedModel):
