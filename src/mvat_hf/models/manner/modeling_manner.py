@@ -30,6 +30,7 @@ from .snapshot_manner import CheckpointError, SnapshotFallback, check_weights
 
 BLOCK_BN_MOMENTUM = 0.01  # batch norms of ConvNorm; every other one keeps PyTorch's 0.1
 DEPTHWISE_KERNEL = 31
+SCALE_EPS = 1e-3  # beside the deviation that the input is divided by
 QUIET = threading.RLock()  # what transformers is told holds for all threads: one at a time
 
 
@@ -471,7 +472,7 @@ class MannerModel(MannerPreTrainedModel):
         # a single sample has no deviation
         scale = audio.std(dim=-1, keepdim=True) if audio.shape[-1] > 1 else audio.abs()
         padding = self.config.padded_length(audio.shape[-1]) - audio.shape[-1]
-        return F.pad(audio / (scale + 1e-3), (0, padding)), scale
+        return F.pad(audio / (scale + SCALE_EPS), (0, padding)), scale
 
     def estimate(
         self, normalized: Tensor, last_level: int | None = None
