@@ -151,7 +151,7 @@ def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | Non
             f"expected {expected}"
         )
     if integers := [name for name in sorted(wanted) if wanted[name][1] and not found[name][1]]:
-        return f"{len(integers)} weights are integers, {integers[0]} for example, expected floating-point numbers"
+        return f"{len(integers)} weights are integers or the like, {integers[0]} for example, expected floating-point numbers"
     return None
 
 
