@@ -115,16 +115,20 @@ def processing_of(config: MannerConfig, samples: int | None) -> dict[str, Any]:
             "x = x - mean(x)",
             "size = the smallest multiple of size_step that is at least len(x) + reach_samples",
             "spectrum = rfft(x, size), zeros after the end of x; bin k is at f = k * sampling_rate / size Hz",
-            "spectrum *= (f / hertz)^(2 order) / (1 + (f / hertz)^(2 order)), which is 0 at f = 0 and 1 far above hertz",
+            "spectrum *= r / (1 + r), r = (f / hertz)^(2 order): 0 at f = 0, and 1 far above hertz",
             "x = the first len(x) samples of irfft(spectrum, size)",
         ],
     }
     return {
         "sampling_rate": rate,
         "input": "x, one channel of float32 in [-1, 1]; channels are enhanced each for itself",
-        "length": "any" if samples is None else {
+        "length": "any"
+        if samples is None
+        else {
             "samples": samples,
-            "steps": ["x that is shorter is mirrored at its end, last sample first, to samples; the output is cut back"],
+            "steps": [
+                "x that is shorter is mirrored at its end, last sample first, to samples; the output is cut back"
+            ],
         },
         "high_pass": high_pass if config.high_pass_hz else None,
         "normalisation": {

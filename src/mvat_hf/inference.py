@@ -132,8 +132,8 @@ def enhance(
     """
     Enhanced audio of the input's type, shape, dtype, device and rate; no gradient.
 
-    One model serves any number of threads, and spawned processes. A forked one hangs in its first pass if PyTorch runs on
-    several threads: that is PyTorch's limit for any network.
+    One model serves any number of threads, and spawned processes. A forked one hangs in its first pass where PyTorch
+    computes on several threads: that is PyTorch's limit for any network.
 
     Args:
         model: or what `MannerModel.from_pretrained` takes, or a file of `mvat export` (ends in .onnx).

@@ -118,6 +118,9 @@ class OnnxManner(nn.Module):
     """
 
     device, dtype = torch.device("cpu"), torch.float32
+    # which need the configuration only
+    heard: Any = MannerModel.heard
+    normalize: Any = MannerModel.normalize
 
     def __init__(self, source: str | Path | bytes, runtime: str = "onnx"):
         super().__init__()
@@ -157,7 +160,7 @@ class OnnxManner(nn.Module):
         if self.samples is not None:
             longer = ((0, 0), (0, self.samples - samples))
             input_values = torch.from_numpy(np.pad(input_values.numpy(), longer, mode="symmetric"))
-        normalized, scale = MannerModel.normalize(self, input_values)  # type: ignore[arg-type]  # needs the config only
+        normalized, scale = self.normalize(input_values)
         rows = [self.graph(row.numpy()) for row in normalized.split(1)]
         estimate = torch.cat([torch.from_numpy(row) for row in rows])
         return MannerOutput(audio_values=estimate[:, :samples] * scale)

@@ -279,7 +279,9 @@ def test_what_is_not_a_manners_own_is_never_folded(change, tiny_model):
     before = enhance(model, audio, 16000)
     CHANGES[change](model)
     expected = model(audio).audio_values
-    assert torch.equal(enhance(model, audio, 16000), expected) and torch.equal(model.fuse()(audio).audio_values, expected)
+    assert torch.equal(enhance(model, audio, 16000), expected) and torch.equal(
+        model.fuse()(audio).audio_values, expected
+    )
     assert (expected - before).abs().max() > 1e-3 * before.abs().max()
 
 

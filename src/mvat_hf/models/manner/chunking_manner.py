@@ -101,7 +101,8 @@ def enhanced(model: PreTrainedModel, audio: Tensor) -> Tensor:
     if copy is None:
         with evaluating(model):
             return model(audio).audio_values
-    normalized, scale = model.normalize(audio)
+    known: Any = model  # a MannerModel
+    normalized, scale = known.normalize(audio)
     return copy(normalized)[..., : audio.shape[-1]] * scale
 
 

@@ -33,7 +33,12 @@ LARGEST = {
     "sampling_rate": 1_000_000,
 }  # fmt: skip
 MOST_CHANNELS = 2**16
-OWN_FIELDS = ("model_type", "name_or_path", "output_attentions", "torch_dtype")  # of transformers, besides those declared
+OWN_FIELDS = (
+    "model_type",
+    "name_or_path",
+    "output_attentions",
+    "torch_dtype",
+)  # of transformers, besides those declared
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 # where transformers.pipeline finds the task in a repo of the Hub
@@ -129,8 +134,8 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
             raise ValueError(f"segment_len must be an even number of at least 2, got {self.segment_len}")
         if self.high_pass_hz != 0 and not 1 <= self.high_pass_hz < self.sampling_rate / 2:
             raise ValueError(
-                f"high_pass_hz must be 0, or at least 1 and below half the sampling rate ({self.sampling_rate / 2:g} Hz), "
-                f"got {self.high_pass_hz}"
+                "high_pass_hz must be 0, or at least 1 and below half the sampling rate "
+                f"({self.sampling_rate / 2:g} Hz), got {self.high_pass_hz}"
             )
         if not 0 < self.initializer_scale < math.inf:
             raise ValueError(f"initializer_scale must be above 0 and finite, got {self.initializer_scale}")
@@ -148,7 +153,8 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
             if wrong or len(set(levels)) != len(levels):
                 got = list(levels) if len(levels) <= LARGEST["depth"] else f"{len(levels)} of them"
                 raise ValueError(
-                    f"attention_levels must be distinct levels from 0 to {self.depth - 1} (depth {self.depth}), got {got}"
+                    f"attention_levels must be distinct levels from 0 to {self.depth - 1} (depth {self.depth}), "
+                    f"got {got}"
                 )
         for level in self.attended_levels:
             if self.level_channels(level) < 6:

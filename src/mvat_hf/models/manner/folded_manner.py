@@ -1,6 +1,7 @@
 """How a MANNER in evaluation is computed fast: batch norms folded away, channels last, in tiles of time.
 
-`FoldedManner` is a snapshot of a model's weights, arranged for speed; `folded_copy` makes it. What it does differently, all of it exact but for rounding:
+`FoldedManner` is a snapshot of a model's weights, arranged for speed; `folded_copy` makes it. What it does differently,
+all of it exact but for rounding:
 - batch norms go into the convolutions before them, and linear maps that follow each other become one: query and key
   of the global view, value and output, the join of an attention block and its gate's two inputs;
 - features are (batch, time, channels), so that 1x1, strided and transposed convolutions are matrix products (a

@@ -290,9 +290,7 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
     def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):
         """As in transformers, if the weights are what the model, which has no memory yet, has a place for."""
         check_weights(model, state_dict, checkpoint_files or (), load_config.sharded_metadata)
-        return PreTrainedModel._load_pretrained_model(
-            model, state_dict, checkpoint_files, load_config, *args, **kwargs
-        )
+        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As in transformers, with the feature extractor: a saved folder and a pushed repo are complete."""

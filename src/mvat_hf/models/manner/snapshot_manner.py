@@ -21,7 +21,7 @@ PROBE_SECONDS = 5
 
 
 class CheckpointError(Exception):
-    """Weights that are not those that the Hub or the configuration speaks of; an OSError once `from_pretrained` ends."""
+    """Weights that are not those of the Hub or the configuration; `from_pretrained` makes an OSError of it."""
 
 
 class SnapshotFallback:
@@ -135,7 +135,9 @@ def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
     """Of each tensor in a safetensors file its shape, and whether its type is a floating one."""
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-        return {name: (tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF"))) for name, part in slices.items()}
+        return {
+            name: (tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF"))) for name, part in slices.items()
+        }
 
 
 def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | None:
@@ -151,7 +153,7 @@ def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | Non
             f"expected {expected}"
         )
     if integers := [name for name in sorted(wanted) if wanted[name][1] and not found[name][1]]:
-        return f"{len(integers)} weights are integers or the like, {integers[0]} for example, expected floating-point numbers"
+        return f"{len(integers)} weights are integers or the like, {integers[0]} for example, expected floating point"
     return None
 
 
