@@ -1,6 +1,8 @@
 """An exported file does what the model does, at every length, through the same chunker; a wrong one is not written."""
 
+import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -139,6 +141,73 @@ def test_an_exported_model_is_not_moved_in_silence(device, exported, runtimes):
 def test_an_unknown_runtime_is_told(exported):
     with pytest.raises(ValueError, match="runtime must be one of onnx, openvino, got tensorrt"):
         OnnxManner(exported, "tensorrt")
+
+
+def enhanced_by_the_metadata(path, audio):
+    """`audio` (T,) by the file alone: ONNX Runtime, numpy, and the numbers in the metadata."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    told = json.loads(session.get_modelmeta().custom_metadata_map["processing"])
+    x = audio.astype(np.float64)
+    if told["length"] != "any":
+        x = np.pad(x, (0, told["length"]["samples"] - len(x)), mode="symmetric")
+    if filtered := told["high_pass"]:
+        step = filtered["size_step"]
+        size = -(-(len(x) + filtered["reach_samples"]) // step) * step
+        spectrum = np.fft.rfft(x - x.mean(), size)
+        power = (np.arange(len(spectrum)) * told["sampling_rate"] / size / filtered["hertz"]) ** (2 * filtered["order"])
+        x = np.fft.irfft(spectrum * power / (1 + power), size)[: len(x)]
+    scale = x.std(ddof=1) if len(x) > 1 else np.abs(x[0])
+    x, n, padding = x / (scale + told["normalisation"]["epsilon"]), len(x), told["padding"]
+    for _ in range(padding["depth"]):
+        n = max(-((padding["kernel_size"] - n) // padding["stride"]) + 1, 1)
+    for _ in range(padding["depth"]):
+        n = (n - 1) * padding["stride"] + padding["kernel_size"]
+    normalized = np.pad(x, (0, n - len(x)))[None].astype(np.float32)
+    return session.run(["estimate"], {"normalized": normalized})[0][0, : len(audio)] * scale
+
+
+@pytest.mark.parametrize("high_pass_hz", [0, 70])
+def test_a_file_suffices_to_enhance(high_pass_hz, speech, tmp_path):
+    model = MannerModel.from_pretrained(EMBEDDED)
+    model.config.high_pass_hz = high_pass_hz
+    export.export_onnx(model, tmp_path / "model.onnx")
+    for length in (1, 2, 700, 16000, 50001):
+        audio = noisy(length, speech) + 0.1 * np.sin(2 * np.pi * 40 * np.arange(length) / 16000).astype(np.float32)
+        expected = enhance(model, audio, 16000)
+        assert relative_error(enhanced_by_the_metadata(tmp_path / "model.onnx", audio), expected) < 1e-5
+
+
+def test_a_file_for_one_length_suffices_too(fixed):
+    path = fixed[1]
+    for length in (900, 1600):
+        audio = np.random.default_rng(0).standard_normal(length).astype(np.float32)
+        assert relative_error(enhanced_by_the_metadata(path, audio), enhance(path, audio, 16000)) < 1e-5
+
+
+@pytest.mark.parametrize("part", ["another layer", "a hook"])
+def test_what_is_no_manner_any_more_is_not_exported(part, tiny_model, tmp_path):
+    model = tiny_model()
+    if part == "another layer":
+        model.bottleneck = torch.nn.Sequential(model.bottleneck)
+    else:
+        model.mask.register_forward_hook(lambda module, inputs, output: 0 * output)
+    with pytest.raises(ValueError, match="only a MANNER as it is made can be exported.*(bottleneck|mask)"):
+        export.export_onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("runtime", INSTALLED)
+def test_one_file_serves_several_threads(runtime, tiny_model, tmp_path):
+    export.export_onnx(tiny_model(), tmp_path / "model.onnx")
+    exported = OnnxManner(tmp_path / "model.onnx", runtime)
+    recordings = [torch.randn(1, length) for length in (1000, 1000, 2000, 3000)]
+    expected = [exported(recording).audio_values for recording in recordings]
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(lambda audio: [exported(audio).audio_values for _ in range(10)], recordings))
+    for several, alone in zip(outputs, expected, strict=True):
+        assert all(relative_error(output.numpy(), alone.numpy()) < 1e-5 for output in several)
 
 
 @pytest.mark.parametrize("runtime", INSTALLED)

@@ -1,6 +1,7 @@
 """Checkpoints to the Hub and back over HTTP, with interruptions, with a Hub that is away, and with one that lies."""
 
 import contextlib
+import hashlib
 import io
 import json
 import multiprocessing
@@ -22,8 +23,8 @@ from mvat_hf.models.manner import MannerModel, snapshot_manner
 from mvat_hf.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
-    "chunking", "configuration", "convolutions", "feature_extraction", "folded", "folded_layers", "high_pass", "loss",
-    "modeling", "pipeline", "snapshot",
+    "chunking", "configuration", "convolutions", "feature_extraction", "folded", "folded_layers", "folding",
+    "high_pass", "loss", "modeling", "pipeline", "snapshot",
 )}  # fmt: skip
 CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 HF = Path(sys.executable).with_name("hf")
@@ -336,6 +337,30 @@ def test_a_file_of_another_hash_is_refused(hub, at_home, checkpoint, path, chang
     hub.add(repo, content_of(checkpoint))
     hub.misbehave("GET", path, lambda answer: setattr(answer, "body", change(answer.body)))
     assert said in at_home(load_or_error, repo)
+
+
+def test_a_shard_of_another_hash_is_refused(hub, at_home, model, tmp_path):
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
+    files = content_of(tmp_path / "sharded")
+    assert len([name for name in files if name.endswith(".safetensors")]) > 1
+    hub.add("tester/sharded", files)
+    assert at_home(load_or_error, "tester/sharded") == weights_hash(model)
+    hub.add("tester/forged-shard", files)
+    last = max(name for name in files if name.endswith(".safetensors"))
+    oid = hashlib.sha256(files[last]).hexdigest()
+    hub.misbehave("GET", f"^/lfs/{oid}", lambda answer: setattr(answer, "body", answer.body[:-1] + b"?"))
+    assert f"{last} has the SHA-256" in at_home(load_or_error, "tester/forged-shard")
+
+
+def load_into(repo, cache) -> str:
+    return load_or_error(repo, cache_dir=cache)
+
+
+def test_forged_weights_are_told_where_the_package_has_others(hub, at_home, checkpoint, tmp_path):
+    """The embedded checkpoint stands in for what cannot be had, not for what was tampered with."""
+    hub.add(EMBEDDED, content_of(checkpoint))
+    hub.misbehave("GET", "^/lfs/", lambda answer: setattr(answer, "body", answer.body[:-1] + b"?"))
+    assert "has the SHA-256" in at_home(load_into, EMBEDDED, str(tmp_path / "cache"))
 
 
 def test_a_truncated_file_is_refused(hub, at_home, checkpoint):

@@ -2,7 +2,8 @@
 
 The graph takes `normalized` (1, T) and gives `estimate` (1, T) for every T that the U-Net reproduces,
 T = stride^depth n + constant. Normalisation and padding stay outside, as traced into the graph they would freeze the
-padded length of one input; `runtime.OnnxManner` does them. What it needs for that stands in the file's metadata.
+padded length of one input; `runtime.OnnxManner` does them. The file's metadata says all that another program needs to
+do the same, in words and numbers (`processing_of`).
 """
 
 import copy
@@ -19,8 +20,11 @@ import torch
 
 from .errors import extra
 from .files import replaced_at_end
-from .models.manner import MannerModel
+from .models.manner import MannerConfig, MannerModel
 from .models.manner.folded_manner import FoldedManner
+from .models.manner.folding_manner import unknown_part
+from .models.manner.high_pass_manner import ORDER, REACH_SECONDS, SIZE_STEP
+from .models.manner.modeling_manner import SCALE_EPS
 from .records import weights_hash
 from .runtime import OnnxManner
 
@@ -47,8 +51,9 @@ def export_onnx(
         chunk_seconds: the one length the graph takes, for runtimes without dynamic shapes; None for any length.
 
     Raises:
-        ValueError: unknown precision, `chunk_seconds` below a sample or without end, or a graph that differs from
-            PyTorch by more than `TOLERANCES` of the peak; nothing is written then.
+        ValueError: unknown precision, `chunk_seconds` below a sample or without end, a model with parts that are not a
+            MANNER's (adapters, quantised layers, hooks), or a graph that differs from PyTorch by more than `TOLERANCES`
+            of the peak; nothing is written then.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
@@ -69,7 +74,9 @@ def export_onnx(
 
 
 def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None = None) -> bytes:
-    """The ONNX file's content: of `precision`, and for `samples` only if that is given."""
+    """The ONNX file's content: of `precision`, and for `samples` only if that is given; errors as of `export_onnx`."""
+    if part := unknown_part(model):
+        raise ValueError(f"only a MANNER as it is made can be exported, without adapters, hooks and the like: {part}")
     with extra("export"):
         import onnx
 
@@ -86,10 +93,64 @@ def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None 
         "samples": "any" if samples is None else samples,
         "precision": precision,
         "weights_sha256": weights_hash(model),
-        "normalisation": "x / (std(x) + 1e-3), then zeros on the right; the output times std(x), trimmed",
+        "processing": json.dumps(processing_of(model.config, samples)),
     }
     onnx.helper.set_model_props(graph, {name: str(value) for name, value in metadata.items()})
     return graph.SerializeToString()
+
+
+def processing_of(config: MannerConfig, samples: int | None) -> dict[str, Any]:
+    """How audio (T,) becomes `normalized` (1, padded T) and `estimate` becomes audio again: steps in their order.
+
+    Args:
+        samples: the one T that the graph is for; None for any.
+    """
+    rate = config.sampling_rate
+    high_pass = {
+        "hertz": config.high_pass_hz,
+        "order": ORDER,
+        "reach_samples": int(REACH_SECONDS * rate),
+        "size_step": SIZE_STEP,
+        "steps": [
+            "x = x - mean(x)",
+            "size = the smallest multiple of size_step that is at least len(x) + reach_samples",
+            "spectrum = rfft(x, size), zeros after the end of x; bin k is at f = k * sampling_rate / size Hz",
+            "spectrum *= r / (1 + r), r = (f / hertz)^(2 order): 0 at f = 0, and 1 far above hertz",
+            "x = the first len(x) samples of irfft(spectrum, size)",
+        ],
+    }
+    return {
+        "sampling_rate": rate,
+        "input": "x, one channel of float32 in [-1, 1]; channels are enhanced each for itself",
+        "length": "any"
+        if samples is None
+        else {
+            "samples": samples,
+            "steps": [
+                "x that is shorter is mirrored at its end, last sample first, to samples; the output is cut back"
+            ],
+        },
+        "high_pass": high_pass if config.high_pass_hz else None,
+        "normalisation": {
+            "epsilon": SCALE_EPS,
+            "steps": [
+                "scale = standard deviation of x, divided by len(x) - 1; |x| where x is a single sample",
+                "x = x / (scale + epsilon)",
+            ],
+        },
+        "padding": {
+            "kernel_size": config.kernel_size,
+            "stride": config.stride,
+            "depth": config.depth,
+            "steps": [
+                "n = len(x)",
+                "depth times: n = max(ceil((n - kernel_size) / stride) + 1, 1)",
+                "depth times: n = (n - 1) * stride + kernel_size",
+                "normalized = x, then zeros up to n samples",
+            ],
+        },
+        "output": {"steps": ["the first len(x) samples of estimate, times scale"]},
+    }
 
 
 def trace(model: MannerModel, samples: int | None, convolve_rows: bool) -> bytes:
@@ -154,7 +215,7 @@ def parity_error(model: MannerModel, exported: OnnxManner, lengths: tuple[int, .
     """Largest difference between the two on noise of `lengths` samples, relative to the peak of PyTorch's output, which
     is that of the plain graph in float32, however `model` is cast or fused."""
     generator, errors = torch.Generator().manual_seed(0), []
-    plain = copy.deepcopy(model).float().eval()
+    plain = copy.deepcopy(model).unfuse().float().eval()
     with torch.no_grad():
         for length in lengths:
             audio = 0.1 * torch.randn(1, length, generator=generator)

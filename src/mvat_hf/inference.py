@@ -30,7 +30,6 @@ from .models.manner.chunking_manner import (
     is_rate,
 )
 from .models.manner.feature_extraction_manner import from_tensor
-from .models.manner.folded_manner import weights_fault
 from .runtime import OnnxManner
 from .writing import check_written, choose_kind, open_output
 
@@ -49,6 +48,9 @@ def enhance(
 ) -> np.ndarray | torch.Tensor:
     """
     Enhanced audio of the input's type, shape, dtype, device and rate; no gradient.
+
+    One model serves any number of threads, and spawned processes. A forked one hangs in its first pass where PyTorch
+    computes on several threads: that is PyTorch's limit for any network.
 
     Args:
         model: or what `MannerModel.from_pretrained` takes, or a file of `mvat export` (ends in .onnx).
@@ -162,8 +164,6 @@ def load_model(
         if fault := name_fault(model):
             raise ValueError(f"model {str(model)!r} {fault}" if model == "" else f"{model} {fault}")
         loaded = MannerModel.from_pretrained(model)
-        if fault := weights_fault(loaded):
-            raise ValueError(f"{model}: {fault}")
     if isinstance(loaded, OnnxManner) and str(device or "cpu").partition(":")[0] != "cpu":
         raise ValueError(f"an exported model runs on the CPU, got device {device}")
     try:

@@ -6,6 +6,7 @@ a file of precision "bf16" in bfloat16 where the CPU does.
 
 import json
 import sys
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +68,7 @@ class OpenVinoGraph:
         self.for_any_length = self.compiled(self.network)
         self.last_length = 0
         self.by_length: OrderedDict[int, Any] = OrderedDict()  # the least recently used first
+        self.turn = threading.Lock()  # a compiled graph computes for one thread at a time
 
     def compiled(self, network: Any) -> Any:
         return self.core.compile_model(
@@ -75,8 +77,12 @@ class OpenVinoGraph:
         )  # fmt: skip
 
     def __call__(self, normalized: np.ndarray) -> np.ndarray:
-        length, before = normalized.shape[1], self.last_length
-        self.last_length = length
+        with self.turn:
+            return self.for_length(normalized.shape[1])([normalized])[0]
+
+    def for_length(self, length: int) -> Any:
+        """The graph for `length` samples if they were asked for before, else that for any length."""
+        before, self.last_length = self.last_length, length
         if length == before and length not in self.by_length and self.network.is_dynamic():
             network = self.network.clone()
             network.reshape([1, length])
@@ -85,7 +91,7 @@ class OpenVinoGraph:
                 self.by_length.popitem(last=False)
         if length in self.by_length:
             self.by_length.move_to_end(length)
-        return self.by_length.get(length, self.for_any_length)([normalized])[0]
+        return self.by_length.get(length, self.for_any_length)
 
 
 RUNTIMES: dict[str, type[OnnxRuntimeGraph] | type[OpenVinoGraph]] = {
@@ -112,6 +118,9 @@ class OnnxManner(nn.Module):
     """
 
     device, dtype = torch.device("cpu"), torch.float32
+    # which need the configuration only
+    heard: Any = MannerModel.heard
+    normalize: Any = MannerModel.normalize
 
     def __init__(self, source: str | Path | bytes, runtime: str = "onnx"):
         super().__init__()
@@ -151,7 +160,7 @@ class OnnxManner(nn.Module):
         if self.samples is not None:
             longer = ((0, 0), (0, self.samples - samples))
             input_values = torch.from_numpy(np.pad(input_values.numpy(), longer, mode="symmetric"))
-        normalized, scale = MannerModel.normalize(self, input_values)  # type: ignore[arg-type]  # needs the config only
+        normalized, scale = self.normalize(input_values)
         rows = [self.graph(row.numpy()) for row in normalized.split(1)]
         estimate = torch.cat([torch.from_numpy(row) for row in rows])
         return MannerOutput(audio_values=estimate[:, :samples] * scale)

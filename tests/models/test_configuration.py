@@ -66,7 +66,7 @@ def test_unknown_preset_lists_the_known():
         ({"segment_len": 63}, ("segment_len", "even", "got 63")),
         ({"segment_len": 0}, ("segment_len", "at least 2", "got 0")),
         ({"initializer_scale": 0}, ("initializer_scale", "above 0", "got 0")),
-        ({"high_pass_hz": -1}, ("high_pass_hz", "at least 0", "got -1")),
+        ({"high_pass_hz": -1}, ("high_pass_hz", "at least 1", "got -1")),
         ({"high_pass_hz": 4000.0, "sampling_rate": 8000}, ("high_pass_hz", "below half", "4000 Hz", "got 4000.0")),
         ({"attention_levels": "top"}, ("attention_levels", '"deepest"', '"top"')),
         ({"attention_levels": [0, 4]}, ("attention_levels", "0 to 3", "[0, 4]")),

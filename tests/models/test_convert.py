@@ -238,3 +238,18 @@ def test_code_in_a_checkpoint_is_not_run(tiny_model, tmp_path):
     assert not (tmp_path / "trapped").exists()
     torch.load(path, weights_only=False)  # the trap itself works
     assert (tmp_path / "trapped").is_dir()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value, tiny_model, tmp_path):
+    state = as_upstream(tiny_model())
+    state["manner_block.mask_gate.mask.0.bias"] = torch.full_like(state["manner_block.mask_gate.mask.0.bias"], value)
+    with pytest.raises(ValueError, match=r"upstream\.pth: the weights mask\.out\.bias hold NaN or infinity"):
+        convert_checkpoint(save(state, tmp_path / "upstream.pth"))
+
+
+def test_integers_are_refused(tiny_model, tmp_path):
+    state = as_upstream(tiny_model())
+    state["manner_block.mask_gate.mask.0.bias"] = state["manner_block.mask_gate.mask.0.bias"].to(torch.int8)
+    with pytest.raises(ValueError, match=r"mask\.out\.bias is of type torch\.int8, expected a floating-point one"):
+        convert_checkpoint(save(state, tmp_path / "upstream.pth"))

@@ -1,17 +1,24 @@
 """Folding is exact, reversible, and leaves training, gradients and what is saved alone."""
 
 import copy
+import gc
+import pickle
 import subprocess
 import sys
+import weakref
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from test_modeling import CONFIGS
+from torch import nn
+from torch.nn.utils import prune
 
 from mvat_hf import MannerModel
 from mvat_hf.inference import enhance
 from mvat_hf.models.manner import folded_manner
+from mvat_hf.models.manner.folding_manner import folded_copy, unknown_part
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 
 
@@ -140,12 +147,20 @@ def test_folded_views_and_hidden_states_are_the_ordinary_ones(config, last_level
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("change", ["step", "load", "assign", "statistics", "dtype"])
+@pytest.mark.parametrize("change", ["step", "data", "optimizer", "load", "assign", "swap", "statistics", "dtype"])
 def test_the_folded_copy_follows_the_weights(change, tiny_model):
     model, audio = tiny_model(seed=0).fuse(), torch.randn(1, 3000)
     before = model(audio).audio_values
     if change == "step":
         model.mask.out.weight.mul_(2)
+    elif change == "data":
+        model.mask.out.weight.data.mul_(2)
+    elif change == "optimizer":  # a fused one writes without a word to autograd
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        torch.optim.AdamW(model.parameters(), lr=0.05, fused=True).step()
+    elif change == "swap":
+        model.mask.out = tiny_model(seed=1).mask.out
     elif change == "load":
         model.load_state_dict(tiny_model(seed=1).state_dict())
     elif change == "assign":
@@ -160,19 +175,141 @@ def test_the_folded_copy_follows_the_weights(change, tiny_model):
     assert change == "dtype" or (folded - before).abs().max() > 0.01 * before.abs().max()
 
 
-def test_copies_of_a_fused_model_are_ordinary_models(tiny_model):
-    model = tiny_model().fuse()
-    twin = copy.deepcopy(model)
-    assert not twin.fused and model.fused
-    audio = torch.randn(1, 2000)
-    assert torch.equal(twin(audio).audio_values, model(audio).audio_values)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@torch.no_grad()
+def test_copies_of_a_used_model_fold_their_own_weights(duplicate, tiny_model):
+    model, audio = tiny_model().fuse(), torch.randn(1, 2000)
+    before = model(audio).audio_values
+    twin = duplicate(model)
+    assert torch.equal(twin(audio).audio_values, before)
+    twin.mask.out.weight.mul_(2)
+    assert not torch.equal(twin(audio).audio_values, before) and torch.equal(model(audio).audio_values, before)
 
 
-def test_enhancing_folds_once_and_puts_back(tiny_model):
+def test_enhancing_folds_once_and_leaves_the_model_as_it_was(tiny_model):
     model, audio = tiny_model(), 0.1 * torch.randn(5000)
     options = {"chunk_seconds": 0.1, "overlap_seconds": 0.02}
-    first, copy_made = enhance(model, audio, 16000, **options), model.folded()
+    first, copy_made = enhance(model, audio, 16000, **options), folded_copy(model)
     second = enhance(model, audio, 16000, **options)
-    assert not model.fused and model.folded() is copy_made and torch.equal(first, second)
+    assert not model.fused and folded_copy(model) is copy_made and torch.equal(first, second)
     enhance(model.fuse(), audio, 16000, **options)
     assert model.fused
+    modes = [module.train(number % 2 == 0).training for number, module in enumerate(model.modules())]
+    enhance(model, audio, 16000, **options)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_a_copy_is_for_as_long_as_its_model(tiny_model):
+    model = tiny_model()
+    enhance(model, np.zeros(1000), 16000)
+    held = weakref.ref(folded_copy(model))
+    del model
+    gc.collect()
+    assert held() is None
+
+
+class Adapted(nn.Module):
+    """As adapters wrap a layer: the layer, and a little beside it."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.base_layer = layer
+        self.adapter = copy.deepcopy(layer)
+
+    def forward(self, hidden):
+        return self.base_layer(hidden) + 0.3 * self.adapter(hidden)
+
+
+class Louder(MannerModel):
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.audio_values = 2 * output.audio_values
+        return output
+
+
+class LouderInput(MannerModel):
+    def normalize(self, audio):
+        return super().normalize(2 * audio)
+
+
+def negate(module, *values):
+    return tuple(-value for value in values[0]) if len(values) == 1 else -values[1]
+
+
+def adapt(model, name):
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, Adapted(model.get_submodule(name)))
+
+
+def quantize(model):
+    if not hasattr(torch.ao, "quantization"):
+        pytest.skip("this torch has no quantize_dynamic")
+    return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, inplace=True)
+
+
+def replace_forward(model):
+    forward = model.bottleneck.forward
+    model.bottleneck.forward = lambda hidden: 0.5 * forward(hidden)
+
+
+CHANGES = {
+    "adapter of a linear map": lambda model: adapt(model, "bottleneck"),
+    "adapter of a convolution": lambda model: adapt(model, "encoder.0.residual.project"),
+    "quantised": quantize,
+    "weight norm": lambda model: [
+        nn.utils.parametrizations.weight_norm(model.mask.out),
+        model.mask.out.parametrizations.weight.original0.data.mul_(2),
+    ],
+    "weight norm of old": lambda model: [nn.utils.weight_norm(model.mask.out), model.mask.out.weight_g.data.mul_(2)],
+    "pruned": lambda model: prune.random_unstructured(model.mask.out, "weight", 0.5),
+    "hook": lambda model: model.mask.register_forward_hook(negate),
+    "hook before": lambda model: model.mask.register_forward_pre_hook(negate),
+    "hook on the model": lambda model: model.register_forward_pre_hook(negate),
+    "forward of an instance": replace_forward,
+    "another activation": lambda model: setattr(model.encoder[0].residual.depthwise, "activation", nn.ReLU()),
+    "dropped": lambda model: delattr(model.encoder[0].residual.depthwise, "activation"),
+    "another option": lambda model: setattr(model.input_norm, "eps", 0.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@torch.no_grad()
+def test_what_is_not_a_manners_own_is_never_folded(change, tiny_model):
+    model, audio = tiny_model(), torch.randn(1, 3000)
+    before = enhance(model, audio, 16000)
+    CHANGES[change](model)
+    expected = model(audio).audio_values
+    assert torch.equal(enhance(model, audio, 16000), expected) and torch.equal(
+        model.fuse()(audio).audio_values, expected
+    )
+    assert (expected - before).abs().max() > 1e-3 * before.abs().max()
+
+
+@pytest.mark.parametrize("kind", [Louder, LouderInput])
+@torch.no_grad()
+def test_an_overridden_method_is_heard(kind, tiny_model):
+    plain, audio = tiny_model(), torch.randn(1, 3000)
+    model = kind(plain.config).eval()
+    model.load_state_dict(plain.state_dict())
+    expected = model(audio).audio_values
+    assert torch.equal(enhance(model, audio, 16000), expected)
+    assert not torch.allclose(expected, plain(audio).audio_values)
+
+
+@torch.no_grad()
+def test_a_subclass_that_computes_the_same_is_folded(tiny_model):
+    plain, audio = tiny_model(), torch.randn(1, 3000)
+    model = type("Named", (MannerModel,), {"describe": lambda self: "mine"})(plain.config).eval()
+    model.load_state_dict(plain.state_dict())
+    assert unknown_part(model) is None and torch.equal(enhance(model, audio, 16000), enhance(plain, audio, 16000))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_model_as_it_is_made_is_known(config, tiny_model):
+    assert unknown_part(tiny_model(**config)) is None
+
+
+def test_a_momentum_changes_nothing(tiny_model):
+    model = tiny_model()
+    model.input_norm.momentum = 0.5
+    assert unknown_part(model.train()) is None

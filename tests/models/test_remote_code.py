@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
 
-repo, work = sys.argv[1:]
+repo, work, folder = sys.argv[1:]
 config = AutoConfig.from_pretrained(repo, trust_remote_code=True)
 extractor = AutoFeatureExtractor.from_pretrained(repo, trust_remote_code=True)
 model = AutoModel.from_pretrained(repo, trust_remote_code=True)
@@ -34,7 +34,9 @@ assert config.attended_levels == (1,) and not model.training
 
 enhance = pipeline("audio-to-audio", model=repo, trust_remote_code=True)
 assert pipeline(model=repo, trust_remote_code=True).task == "audio-to-audio"  # as often as one likes, and by itself
-enhanced = enhance(data["noisy"], chunk_seconds=0.05, overlap_seconds=0.01)
+options = {"chunk_seconds": 0.05, "overlap_seconds": 0.01}
+enhanced = enhance(data["noisy"], **options)
+from_folder = pipeline("audio-to-audio", model=folder, trust_remote_code=True)(data["noisy"], **options)
 for recording, options in ((f"{work}/input.wav", {}), (data["noisy"], {"sampling_rate": 44100})):
     try:
         enhance(recording, **options)
@@ -46,6 +48,7 @@ save_file({
     "loss": output.loss.detach(),
     "local_view": output.view_features["decoder.1"]["local_view"].detach().contiguous(),
     "enhanced": torch.from_numpy(enhanced["audio"]),
+    "from_folder": torch.from_numpy(from_folder["audio"]),
 }, f"{work}/output.safetensors")
 model.save_pretrained(f"{work}/again")
 """
@@ -100,7 +103,7 @@ def test_a_pushed_repo_works_where_the_package_is_not_installed(hub, hub_user, s
     save_file({"noisy": noisy, "clean": clean}, tmp_path / "input.safetensors")
     (tmp_path / "input.wav").write_bytes(b"")
     environment = {name: value for name, value in hub_user.items() if name != "PYTHONPATH"}
-    command = [stranger, "-c", STRANGER, "tester/tiny", str(tmp_path)]
+    command = [stranger, "-c", STRANGER, "tester/tiny", str(tmp_path), str(folder)]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "pip install soundfile" in done.stdout and "pip install soxr" in done.stdout
@@ -111,7 +114,8 @@ def test_a_pushed_repo_works_where_the_package_is_not_installed(hub, hub_user, s
     assert torch.equal(output["audio_values"], expected.audio_values)
     assert torch.equal(output["loss"], expected.loss)
     assert torch.equal(output["local_view"], expected.view_features["decoder.1"]["local_view"])
-    assert torch.equal(output["enhanced"], enhance(model, noisy, 8000, chunk_seconds=0.05, overlap_seconds=0.01))
+    expected = enhance(model, noisy, 8000, chunk_seconds=0.05, overlap_seconds=0.01)
+    assert torch.equal(output["enhanced"], expected) and torch.equal(output["from_folder"], expected)
     # what was saved there loads here
     again, here = load_file(tmp_path / "again" / "model.safetensors"), load_file(folder / "model.safetensors")
     assert again.keys() == here.keys() and all(torch.equal(again[name], here[name]) for name in here)

@@ -27,6 +27,20 @@ PRESETS: dict[str, dict] = {
     "manner-s-2.2gf": {"hidden_size": 15, "depth": 3, "attention_levels": "deepest"},
 }
 
+# far beyond any model of this kind; more is refused before memory is asked for
+LARGEST = {
+    "depth": 16, "kernel_size": 1024, "stride": 1024, "growth": 1024, "num_heads": 64, "segment_len": 2**16,
+    "sampling_rate": 1_000_000,
+}  # fmt: skip
+MOST_CHANNELS = 2**16
+OWN_FIELDS = (
+    "model_type",
+    "name_or_path",
+    "output_attentions",
+    "torch_dtype",
+)  # of transformers, besides those declared
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
 # where transformers.pipeline finds the task in a repo of the Hub
 REMOTE_PIPELINES = {"audio-to-audio": {"impl": "pipeline_manner.AudioToAudioPipeline", "pt": ["AutoModel"]}}
 
@@ -72,6 +86,8 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
     initializer_scale: float | int = 0.1
 
     def __post_init__(self, **kwargs):
+        if fault := self.field_fault(kwargs):
+            raise ValueError(fault)
         pipelines = {} if self.pipeline_registered else copy.deepcopy(REMOTE_PIPELINES)
         super().__post_init__(**{**kwargs, "custom_pipelines": pipelines})
         known = self.__dataclass_fields__.keys() | {"auto_map", "custom_pipelines", "model_type"}
@@ -79,25 +95,50 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
         if unknown:
             raise ValueError(f"unknown field {', '.join(unknown)} in a MANNER configuration; is it of a newer mvat_hf?")
 
+    def field_fault(self, further: dict) -> str | None:
+        """What transformers' own fields, or `further` ones, must not be; None if all is well.
+
+        It would make a list of so many labels, fetch code for an attention, or write over a method.
+        """
+        taken = [name for name in further if name[:2] == "__" or (name not in OWN_FIELDS and hasattr(type(self), name))]
+        if taken:
+            return f"unknown field {min(taken)} in a MANNER configuration"
+        dtype = further.get("torch_dtype") if self.dtype is None else self.dtype
+        if dtype is not None and str(dtype).removeprefix("torch.") not in DTYPES:
+            return f"dtype must be one of {', '.join(DTYPES)}, got {dtype}"
+        if further.get("attn_implementation") not in (None, "eager", "sdpa"):
+            return f'attn_implementation must be "eager" or "sdpa", got {further["attn_implementation"]}'
+        if not isinstance(self.id2label, dict | None):
+            return f"id2label must be a mapping, and a MANNER has no labels, got {self.id2label}"
+        return None
+
     def to_dict(self) -> dict:
         return {**super().to_dict(), "custom_pipelines": copy.deepcopy(REMOTE_PIPELINES)}
 
     def validate_sizes(self):
-        """Every size is a count of something: at least one."""
+        """Every size is a count of something: at least one, and not beyond reason."""
         for name in ("hidden_size", "depth", "kernel_size", "stride", "growth", "num_heads", "sampling_rate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, largest in LARGEST.items():
+            if getattr(self, name) > largest:
+                raise ValueError(f"{name} must be at most {largest}, got {getattr(self, name)}")
+        if self.level_channels(self.depth) > MOST_CHANNELS:
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) times growth ({self.growth}) at every level must come to at most "
+                f"{MOST_CHANNELS} channels, got {self.level_channels(self.depth)} at depth {self.depth}"
+            )
         if self.kernel_size < self.stride:
             raise ValueError(f"kernel_size must not be below stride ({self.stride}), got {self.kernel_size}")
         if self.segment_len < 2 or self.segment_len % 2:
             raise ValueError(f"segment_len must be an even number of at least 2, got {self.segment_len}")
-        if not 0 <= self.high_pass_hz < self.sampling_rate / 2:
+        if self.high_pass_hz != 0 and not 1 <= self.high_pass_hz < self.sampling_rate / 2:
             raise ValueError(
-                f"high_pass_hz must be at least 0 and below half the sampling rate ({self.sampling_rate / 2:g} Hz), "
-                f"got {self.high_pass_hz}"
+                "high_pass_hz must be 0, or at least 1 and below half the sampling rate "
+                f"({self.sampling_rate / 2:g} Hz), got {self.high_pass_hz}"
             )
-        if self.initializer_scale <= 0:
-            raise ValueError(f"initializer_scale must be above 0, got {self.initializer_scale}")
+        if not 0 < self.initializer_scale < math.inf:
+            raise ValueError(f"initializer_scale must be above 0 and finite, got {self.initializer_scale}")
 
     def validate_attention_levels(self):
         """Attention stands on levels that exist, and its three branches need at least two channels each."""
@@ -110,9 +151,10 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
         else:
             wrong = [level for level in levels if not 0 <= level < self.depth]
             if wrong or len(set(levels)) != len(levels):
+                got = list(levels) if len(levels) <= LARGEST["depth"] else f"{len(levels)} of them"
                 raise ValueError(
                     f"attention_levels must be distinct levels from 0 to {self.depth - 1} (depth {self.depth}), "
-                    f"got {list(levels)}"
+                    f"got {got}"
                 )
         for level in self.attended_levels:
             if self.level_channels(level) < 6:

@@ -12,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from .configuration_manner import MannerConfig
+from .folded_manner import weights_fault
 from .modeling_manner import MannerModel
 
 # Upstream key -> ours, by prefix; applied in turn after the decoder's order is turned into levels.
@@ -130,7 +131,7 @@ def convert_checkpoint(path: str | Path, stride: int = 4) -> MannerModel:
 
     Raises:
         FileNotFoundError, ValueError: see `read_upstream` and `infer_config`; also for keys that are missing, left
-        over or of another shape, which the message names.
+        over, of another shape, of integers or not finite, which the message names.
     """
     state = read_upstream(path)
     config = infer_config(state, stride)
@@ -144,7 +145,11 @@ def convert_checkpoint(path: str | Path, stride: int = 4) -> MannerModel:
     for name, value in given.items():
         if value.shape != wanted[name].shape:
             raise ValueError(f"{path}: {name} is {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
+        if wanted[name].is_floating_point() and not value.is_floating_point():
+            raise ValueError(f"{path}: {name} is of type {value.dtype}, expected a floating-point one")
     model.load_state_dict(given)
+    if fault := weights_fault(model):
+        raise ValueError(f"{path}: {fault}")
     return model.eval()
 
 

@@ -1,7 +1,7 @@
 """How a MANNER in evaluation is computed fast: batch norms folded away, channels last, in tiles of time.
 
-`FoldedManner` is a snapshot of a model's weights, arranged for speed; `MannerModel.fuse` makes it and uses it. What it
-does differently, all of it exact but for rounding:
+`FoldedManner` is a snapshot of a model's weights, arranged for speed; `folded_copy` makes it. What it does differently,
+all of it exact but for rounding:
 - batch norms go into the convolutions before them, and linear maps that follow each other become one: query and key
   of the global view, value and output, the join of an attention block and its gate's two inputs;
 - features are (batch, time, channels), so that 1x1, strided and transposed convolutions are matrix products (a
@@ -281,7 +281,6 @@ class FoldedManner(nn.Module):
         if fault := weights_fault(model):
             raise ValueError(fault)
         self.config, self.dtype, self.tiled = model.config, dtype, tiled
-        self.sources = weight_states(model)
         packed = tiled and packs(model.input.weight.device, dtype)
         target = Target(dtype, packed, widths(model.config), convolve_rows)
         self.input = FoldedInput(model, target)
@@ -354,14 +353,6 @@ class FoldedManner(nn.Module):
         taps = F.pad(hidden.to(normalized.dtype), (0, 0, 1, 1))
         return taps[:, :-2, 0] + taps[:, 1:-1, 1] + taps[:, 2:, 2] + self.output_bias, levels
 
-    def matches(self, model: Any) -> bool:
-        """Whether the weights of `model` are still those that were copied (edits through `.data` go unseen)."""
-        now = weight_states(model)
-        return len(now) == len(self.sources) and all(
-            tensor is old and state == old_state
-            for (tensor, state), (old, old_state) in zip(now, self.sources, strict=True)
-        )
-
     def tile(self, audio: Tensor, level: int) -> int | None:
         """Frames of a tile at the width of `level`; None for all."""
         return max(TILE_ELEMENTS // (len(audio) * self.config.level_channels(level)), 64) if self.tiled else None
@@ -374,17 +365,11 @@ def widths(config: Any) -> dict[int, int]:
     return {old: new for old, new in wider.items() if old not in attended and new <= 1.1 * old}
 
 
-def weight_states(model: Any) -> list[tuple[Tensor, tuple[int, int]]]:
-    """Every parameter and buffer, where it lies and how often it was written to (inference tensors do not count)."""
-    return [
-        (tensor, (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version))
-        for tensor in (*model.parameters(), *model.buffers())
-    ]
-
-
 def weights_fault(model: nn.Module) -> str | None:
-    """The first parameter or buffer that holds NaN or infinity; None if all are finite."""
+    """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.isfinite().all():
             return f"the weights {name} hold NaN or infinity, expected finite numbers"
+        if name.endswith("running_var") and (tensor < 0).any():
+            return f"the weights {name} hold a negative variance"
     return None

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 ORDER = 8  # of the Butterworth filter that runs forwards and backwards
+SIZE_STEP = 1024  # the transform's length is a multiple of this, which is quick
 REACH_SECONDS = 0.25  # of silence beside the signal, in which the filter has died away
 
 
@@ -22,10 +23,11 @@ def high_pass(audio: Tensor, hertz: float, sampling_rate: int) -> Tensor:
     if hertz == 0:
         return audio
     samples = audio.shape[-1]
-    size = -(-(samples + int(REACH_SECONDS * sampling_rate)) // 1024) * 1024  # a length whose transform is quick
+    size = -(-(samples + int(REACH_SECONDS * sampling_rate)) // SIZE_STEP) * SIZE_STEP
     spectrum = torch.fft.rfft((audio - audio.mean(dim=-1, keepdim=True)).float(), size)
     # from four times as high on the response is 1 but for rounding
     turned_down = min(math.ceil(4 * hertz * size / sampling_rate), spectrum.shape[-1])
-    frequency = torch.arange(turned_down, device=audio.device) * (sampling_rate / size)
-    spectrum[..., :turned_down] /= 1 + (hertz / frequency) ** (2 * ORDER)
+    ratio = torch.arange(turned_down, device=audio.device) * (sampling_rate / size / hertz)
+    power = ratio ** (2 * ORDER)
+    spectrum[..., :turned_down] *= power / (1 + power)  # 0 at 0 Hz; to divide by infinity there is NaN on torch 2.6
     return torch.fft.irfft(spectrum, size)[..., :samples].to(audio.dtype)

@@ -5,6 +5,8 @@ C channels, L frames, P chunks, S chunk length. Sources: see `configuration_mann
 """
 
 import math
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,18 +17,21 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
-from transformers.utils import FEATURE_EXTRACTOR_NAME, logging
+from transformers.utils import FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME, logging
 
 from .configuration_manner import MannerConfig
 from .convolutions_manner import DepthwiseConv1d, FromOneChannel, PointwiseConv, ToOneChannel
 from .feature_extraction_manner import MannerFeatureExtractor
-from .folded_manner import FoldedManner
+from .folded_manner import weights_fault
+from .folding_manner import folded_copy
 from .high_pass_manner import high_pass
 from .loss_manner import enhancement_loss
-from .snapshot_manner import SnapshotFallback
+from .snapshot_manner import CheckpointError, SnapshotFallback, check_weights
 
 BLOCK_BN_MOMENTUM = 0.01  # batch norms of ConvNorm; every other one keeps PyTorch's 0.1
 DEPTHWISE_KERNEL = 31
+SCALE_EPS = 1e-3  # beside the deviation that the input is divided by
+QUIET = threading.RLock()  # what transformers is told holds for all threads: one at a time
 
 
 @dataclass
@@ -261,33 +266,31 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
         """As in transformers (evaluation mode), but safetensors only, and every weight must come from the checkpoint.
 
         Raises:
-            OSError: nothing to load under that name, or weights that are missing, left over or of another shape.
+            OSError: nothing to load under that name, or weights that are missing, left over, of another shape or type,
+                not those that the Hub speaks of, or not finite.
         """
-        kwargs = {"use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}  # told below, in one line
+        name = pretrained_model_name_or_path
+        kwargs = {"use_safetensors": True, **kwargs}
         try:
             with quiet_transformers():
-                model, info = super().from_pretrained(
-                    pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-                )
+                model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
-            raise OSError(f"{pretrained_model_name_or_path}: the weights are no safetensors file: {error}") from error
-        if info["mismatched_keys"]:
-            name, got, expected = sorted(info["mismatched_keys"])[0]
-            raise OSError(
-                f"{pretrained_model_name_or_path}: {len(info['mismatched_keys'])} weights have another shape than the "
-                f"configuration says: {name} is {tuple(got)}, expected {tuple(expected)}"
-            )
-        if info["unexpected_keys"]:
-            raise OSError(
-                f"{pretrained_model_name_or_path} has {len(info['unexpected_keys'])} weights that the configuration "
-                f"has no place for, {min(info['unexpected_keys'])} for example"
-            )
-        if info["missing_keys"]:
-            raise OSError(
-                f"{pretrained_model_name_or_path} lacks {len(info['missing_keys'])} weights that the configuration "
-                f"expects, {min(info['missing_keys'])} for example"
-            )
+            raise OSError(f"{name}: the weights are no safetensors file: {error}") from error
+        except CheckpointError as error:
+            raise OSError(f"{name}: {error}") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if "get_checkpoint_shard_files" not in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:
+                raise
+            raise OSError(f"{name}: {SAFE_WEIGHTS_INDEX_NAME} is no index of files: {error!r}") from error
+        if fault := weights_fault(model):
+            raise OSError(f"{name}: {fault}")
         return (model, info) if output_loading_info else model
+
+    @staticmethod
+    def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):
+        """As in transformers, if the weights are what the model, which has no memory yet, has a place for."""
+        check_weights(model, state_dict, checkpoint_files or (), load_config.sharded_metadata)
+        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As in transformers, with the feature extractor: a saved folder and a pushed repo are complete."""
@@ -316,15 +319,16 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No loading report and no progress bar of transformers: a small model loads at once, and errors speak for it."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    with QUIET:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
 
 
 class MannerModel(MannerPreTrainedModel):
@@ -333,7 +337,8 @@ class MannerModel(MannerPreTrainedModel):
     Not causal, and not invariant to padding: enhance whole recordings or long chunks (`mvat_hf.enhance`).
 
     Attributes:
-        fused: whether evaluation passes without gradients run on folded weights, see `fuse`.
+        fused, fused_dtype: whether evaluation passes without gradients run on folded weights, and in which type, see
+            `fuse`.
 
     Example:
         >>> import torch
@@ -354,7 +359,7 @@ class MannerModel(MannerPreTrainedModel):
         self.mask = Gate(hidden_size)
         self.output = ToOneChannel(hidden_size, 3)
         self.fused = False
-        self._folded: tuple[FoldedManner, ...] = ()  # of one; in a tuple it is no module of this one, and not saved
+        self.fused_dtype: torch.dtype | None = None
         self.post_init()
 
     def forward(
@@ -393,11 +398,13 @@ class MannerModel(MannerPreTrainedModel):
             expected = f"a decoder level from 0 to {self.config.depth - 1}, without labels"
             raise ValueError(f"last_level must be {expected}, got {last_level}{beside}")
         normalized, scale = self.normalize(input_values)
-        if self.training or torch.is_grad_enabled() or not self.fused:
+        fast = self.fused and not (self.training or torch.is_grad_enabled())
+        copy = folded_copy(self) if fast else None
+        if copy is None:
             output, levels = self.estimate(normalized, last_level)
         else:
             inside = output_view_features or output_hidden_states
-            output, arranged = self.folded().estimate(normalized, inside, last_level)
+            output, arranged = copy.estimate(normalized, inside, last_level)
             levels = {
                 name: (hidden, None if views is None else MannerViewFeatures(*views))
                 for name, (hidden, views) in arranged.items()
@@ -420,18 +427,19 @@ class MannerModel(MannerPreTrainedModel):
         Let evaluation passes without gradients run on a folded copy of the weights, several times faster on CPUs.
 
         Parameters, what is saved, and passes that want gradients stay as they are; outputs differ by rounding. The
-        copy follows changes of the weights. `unfuse` undoes it, and so does `train`.
+        copy follows changes of the weights. Where a part of the model was replaced or has a hook, passes stay as they
+        are too. `unfuse` undoes it, and so does `train`.
 
         Args:
             dtype: that the folded copy computes in, None for the model's own; input and output audio keep theirs.
 
         Raises:
-            ValueError: the model is in training mode.
+            ValueError: the model is in training mode, or a weight is NaN or infinite.
         """
         if self.training:
             raise ValueError("fuse() is for evaluation, and the model is in training mode: call model.eval() first")
-        self.fused = True
-        self.folded(dtype or self.dtype)
+        folded_copy(self, dtype or self.dtype)
+        self.fused_dtype, self.fused = dtype, True
         return self
 
     def unfuse(self) -> "MannerModel":
@@ -441,19 +449,9 @@ class MannerModel(MannerPreTrainedModel):
 
     def train(self, mode: bool = True) -> "MannerModel":
         """As of any module; training mode undoes `fuse`."""
-        self.fused = self.fused and not mode
+        if mode:
+            self.unfuse()
         return super().train(mode)
-
-    def folded(self, dtype: torch.dtype | None = None) -> FoldedManner:
-        """The folded copy in `dtype` (None for that of the last call), made anew if the weights have changed."""
-        dtype = dtype or self._folded[0].dtype
-        if not (self._folded and self._folded[0].dtype == dtype and self._folded[0].matches(self)):
-            self._folded = (FoldedManner(self, dtype, tiled=self.device.type == "cpu"),)
-        return self._folded[0]
-
-    def __getstate__(self) -> dict:
-        """For copies and pickles: oneDNN's arrangement of the weights cannot travel."""
-        return {**self.__dict__, "_folded": (), "fused": False}
 
     def heard(self, audio: Tensor) -> Tensor:
         """
@@ -472,7 +470,7 @@ class MannerModel(MannerPreTrainedModel):
         # a single sample has no deviation
         scale = audio.std(dim=-1, keepdim=True) if audio.shape[-1] > 1 else audio.abs()
         padding = self.config.padded_length(audio.shape[-1]) - audio.shape[-1]
-        return F.pad(audio / (scale + 1e-3), (0, padding)), scale
+        return F.pad(audio / (scale + SCALE_EPS), (0, padding)), scale
 
     def estimate(
         self, normalized: Tensor, last_level: int | None = None

@@ -3,11 +3,14 @@ gives, checked where huggingface_hub takes its word."""
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import safe_open
+from torch import Tensor
 from transformers.utils import cached_file, logging
 
 logger = logging.get_logger(__name__)
@@ -15,6 +18,10 @@ logger = logging.get_logger(__name__)
 SNAPSHOTS = Path(__file__).parent / "checkpoints"
 HUB_OWNER = "mvat"
 PROBE_SECONDS = 5
+
+
+class CheckpointError(Exception):
+    """Weights that are not those of the Hub or the configuration; `from_pretrained` makes an OSError of it."""
 
 
 class SnapshotFallback:
@@ -44,7 +51,8 @@ class SnapshotFallback:
                 raise OSError(f"{name} is no folder, and the Hub did not give it: {error}") from error
             logger.warning_once(f"{name} could not be had from the Hub or the cache: using the one in mvat_hf")
             return super().from_pretrained(str(snapshot), *args, **kwargs)
-        check_content(name, cls.hub_file, kwargs)
+        if cls.hub_file.endswith(".json"):  # weights are checked before they are loaded
+            check_content(name, cls.hub_file, kwargs)
         return loaded
 
 
@@ -71,23 +79,82 @@ def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
 
 
 def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
-    """OSError if a file from the Hub has another hash than it is known by: only its size was compared.
+    """OSError if a file from the Hub has another hash than it is known by, see `hash_fault`."""
+    where = {key: options[key] for key in ("cache_dir", "revision", "subfolder") if key in options}
+    path = cached_file(name, filename, local_files_only=True, _raise_exceptions_for_missing_entries=False, **where)
+    if path is not None and (fault := hash_fault(Path(path))):
+        raise OSError(f"{name}: {fault}")
+
+
+def hash_fault(path: Path) -> str | None:
+    """That a file in the Hub's cache has another hash than it is known by: huggingface_hub compares the size only.
 
     A large file is known by its SHA-256, a small one by git's SHA-1, which goes over a header too.
     """
-    where = {key: options[key] for key in ("cache_dir", "revision", "subfolder") if key in options}
-    path = cached_file(name, filename, local_files_only=True, _raise_exceptions_for_missing_entries=False, **where)
-    if path is None:
-        return
-    expected = Path(path).resolve().name
-    hashes = {40: ("SHA-1", hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)), 64: ("SHA-256", hashlib.sha256())}
-    if len(expected) not in hashes or not re.fullmatch("[0-9a-f]+", expected):
-        return
-    kind, digest = hashes[len(expected)]
-    with open(path, "rb") as file:
+    blob = path.resolve()
+    hashes = {40: ("SHA-1", hashlib.sha1(b"blob %d\0" % blob.stat().st_size)), 64: ("SHA-256", hashlib.sha256())}
+    if len(blob.name) not in hashes or blob.parent.name != "blobs" or not re.fullmatch("[0-9a-f]+", blob.name):
+        return None
+    kind, digest = hashes[len(blob.name)]
+    with open(blob, "rb") as file:
         got = hashlib.file_digest(file, lambda: digest).hexdigest()
-    if got != expected:
-        raise OSError(f"{name}: {filename} has the {kind} {got}, but the Hub says {expected}: force_download=True?")
+    if got == blob.name:
+        return None
+    return f"{path.name} has the {kind} {got}, but the Hub says {blob.name}: force_download=True?"
+
+
+def check_weights(model: Any, state: dict[str, Tensor] | None, paths: Iterable[str], sharded: Any) -> None:
+    """
+    Compare what is to be loaded with a model that has no memory yet, by the hash and the header of each file.
+
+    Args:
+        state, paths: the weights themselves, or the safetensors files that hold them.
+        sharded: of transformers, what the index of several files says.
+
+    Raises:
+        CheckpointError: a file of another hash or from another folder; weights that are missing, left over, of another
+            shape, or integers where numbers with a fraction are expected.
+    """
+    outside = [shard for shard in set((sharded or {}).get("weight_map", {}).values()) if Path(shard).name != shard]
+    if outside:
+        raise CheckpointError(f"the index names {min(outside)}, expected names of files beside it")
+    if state is not None:
+        found = {name: (tuple(tensor.shape), tensor.dtype.is_floating_point) for name, tensor in state.items()}
+    else:
+        found = {}
+        for path in map(Path, paths):
+            if fault := hash_fault(path):
+                raise CheckpointError(fault)
+            found |= read_header(path)
+    wanted = {name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in model.state_dict().items()}
+    if fault := header_fault(found, wanted):
+        raise CheckpointError(fault)
+
+
+def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """Of each tensor in a safetensors file its shape, and whether its type is a floating one."""
+    with safe_open(path, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        return {
+            name: (tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF"))) for name, part in slices.items()
+        }
+
+
+def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | None:
+    """What is wrong with weights of those shapes and types; None if nothing is."""
+    if missing := sorted(wanted.keys() - found.keys()):
+        return f"it lacks {len(missing)} weights that the configuration expects, {missing[0]} for example"
+    if unknown := sorted(found.keys() - wanted.keys()):
+        return f"it has {len(unknown)} weights that the configuration has no place for, {unknown[0]} for example"
+    if other := [name for name in sorted(wanted) if found[name][0] != wanted[name][0]]:
+        got, expected = (shapes[other[0]][0] for shapes in (found, wanted))
+        return (
+            f"{len(other)} weights have another shape than the configuration says: {other[0]} is {got}, "
+            f"expected {expected}"
+        )
+    if integers := [name for name in sorted(wanted) if wanted[name][1] and not found[name][1]]:
+        return f"{len(integers)} weights are integers or the like, {integers[0]} for example, expected floating point"
+    return None
 
 
 def find_snapshot(name: str | Path) -> Path | None:
