@@ -202,7 +202,7 @@ def test_test_files_that_do_not_match(tests):
         load_dns(tests, "test")
 
 
-@pytest.mark.parametrize(("split", "count"), [("test", 75), ("validation", 100)])
+@pytest.mark.parametrize(("split", "count"), [("test", 150), ("validation", 100)])
 def test_the_corpus_itself(split, count, shared):
     dataset = load_dns(shared / "data" / "dns", split)
     assert len(dataset) == count

@@ -116,9 +116,14 @@ def validation_mixer(data: Path, options: MixingOptions) -> Mixer:
 
 def mixtures(mixer: Mixer, size: int) -> "Dataset":
     """The first `size` mixtures of `mixer` as a `datasets.Dataset` that makes them on access."""
-    from datasets import Dataset
+    import pyarrow
+    import pyarrow.compute
 
-    return Dataset.from_dict({"index": list(range(size))}).with_transform(mixer)
+    from .formatting import made_dataset
+
+    keys = pyarrow.array(np.arange(size)).cast(pyarrow.string())
+    ids = pyarrow.compute.binary_join_element_wise("mixture", keys, "_")
+    return made_dataset(ids, keys, mixer)
 
 
 def fileid(path: Path) -> str:
