@@ -274,6 +274,29 @@ def test_a_stream_is_the_same_mixtures_without_end(root):
             load_dns(root, streaming=True, **options)
 
 
+@pytest.mark.parametrize(
+    ("split", "source", "options", "says"),
+    [
+        ("train", "synthesised", {"size": 5}, "synthesised already.*expected no size, got size=5"),
+        ("validation", "synthesised", {"size": 1}, "synthesised already.*expected no size, got size=1"),
+        ("train", "synthesised", {"mixing": MixingOptions(snr_db=(0, 5))}, "synthesised already.*expected no mixing"),
+        ("train", "synthesised", {"rooms": Rooms(room_count=2)}, "synthesised already.*expected no rooms"),
+        ("train", "synthesised", {"batch_size": 4}, "batch_size is that of a stream"),
+        ("train", "mixed", {"batch_size": 4}, "batch_size is that of a stream"),
+        ("train", "mixed", {"mixing": MixingOptions(sampling_rate=8000)}, "for 8000 Hz, sampling_rate is 16000"),
+        ("validation", "mixed", {"rooms": Rooms(room_count=2)}, "no reverberation: expected no rooms"),
+        ("test", None, {"size": 5}, "taken whole and as it is: expected no size, got size=5"),
+        ("test", None, {"mixing": SHORT}, "taken whole and as it is: expected no mixing"),
+        ("with_reverb", None, {"rooms": Rooms(room_count=2)}, "taken whole and as it is: expected no rooms"),
+        ("test", "mixed", {}, "taken whole and as it is: expected no source, got source=mixed"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(split, source, options, says, root, synthesised):
+    (synthesised / "datasets").symlink_to(root / "datasets")
+    with pytest.raises(DataError, match=says):
+        load_dns(synthesised, split, source=source, **options)
+
+
 def test_rooms_come_from_the_folder_or_are_simulated(root, tmp_path):
     mixing = MixingOptions(seconds=0.25, snr_db=(60, 60), augmentation=Augmentation(reverb_probability=1))
     plain = load_dns(root, "validation", mixing=SHORT)[0]["noisy"]

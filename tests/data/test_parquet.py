@@ -82,6 +82,8 @@ def test_what_is_missing_is_told(root):
         load_valentini(root, "validation")
     with pytest.raises(DataError, match="training set of 28 speakers, got speakers=56"):
         load_valentini(root, "train", speakers=56)
+    with pytest.raises(DataError, match="cache_dir keeps copies of wav and flac files"):
+        load_valentini(root, "train", cache_dir=root / "cache")
 
 
 def test_a_broken_recording_is_found_on_access(root):

@@ -42,14 +42,15 @@ def load_valentini(
             (or one with these in `data/`) with columns id, clean and noisy; or, where there is no such folder, the id
             of such a data set on the Hub, "owner/name".
         split: "train", "validation" (the training files of `validation_speakers`) or "test".
-        speakers: 28 or 56, the training set to use.
+        speakers: 28 or 56, the training set to use; the test set is the same.
         validation_speakers: held out of training; their names stand before the underscore of the ids.
         sampling_rate: in Hz.
         cache_dir: folder for copies of wav and flac files of other rates, see `resampled_copies`. None resamples
             whenever an item is asked for. The samples are the same.
 
     Raises:
-        DataError: unknown split, missing folder, a data set that the Hub does not give, or no file left.
+        DataError: unknown split, missing folder, a data set that the Hub does not give, no file left, or `speakers` or
+            `cache_dir` beside parquet files.
     """
     from .formatting import decoded
 
@@ -66,6 +67,8 @@ def load_valentini(
 
     parquet = parquet_files(root, "test" if split == "test" else "train")
     if parquet:
+        if cache_dir is not None:
+            raise DataError(f"cache_dir keeps copies of wav and flac files, {root} has parquet files: expected None")
         if speakers != 28:
             raise DataError(f"{root} has the training set of 28 speakers, got speakers={speakers}")
         rows = load_parquet(parquet)
