@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from huggingface_hub import CardData
 
-from mvat_hf.cards import fill_block
+from mvat_hf.cards import card_metadata, fill_block, read_records, render_results, render_validation
 from mvat_hf.data.audio import read_mono
 from mvat_hf.inference import enhance
 from mvat_hf.models.manner import MannerModel
@@ -48,7 +49,8 @@ def test_the_release_beats_the_noisy_input(folder):
         noisy, *models = json.loads(path.read_text())["systems"]
         released = next(system for system in models if system["name"] == folder.name)
         for metric in ("pesq", "si_sdr"):
-            assert released["means"][metric] > noisy["means"][metric]
+            common = released["scores"].keys() & noisy["scores"].keys()
+            assert sum(released["scores"][file][metric] - noisy["scores"][file][metric] for file in common) > 0
 
 
 @pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
@@ -58,6 +60,23 @@ def test_the_release_keeps_the_sign_and_the_level_of_speech(folder):
     noisy = read_mono(REPOSITORY / "scripts" / "demo" / "sample_noisy.flac", 16000)
     enhanced = enhance(MannerModel.from_pretrained(SNAPSHOTS / folder.name), noisy, 16000)
     assert 0.7 < enhanced @ clean / (clean @ clean) < 1.3
+
+
+@pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
+def test_a_mean_over_fewer_files_says_so_in_the_card(folder):
+    training, (record, *_) = read_records(folder)
+    released = next(system for system in record["systems"] if system["name"] == folder.name)
+    released["scores"].popitem()
+    released["scored"] -= 1
+    files = record["dataset"]["files"]
+    metadata = card_metadata(folder.name, CardData(), training, [record])
+    assert {result.dataset_name.split(", ")[-1] for result in metadata.eval_results} == {
+        f"{files - 1} of {files} pairs"
+    }
+    assert f"Over the {files - 1} files that all rows have a score of" in render_results([record])
+    chosen = training["chosen"]
+    assert "not scored" not in render_validation({**chosen, "eval_unscorable": 0})
+    assert render_validation({**chosen, "eval_unscorable": 2}).endswith(" (2 files not scored).")
 
 
 def test_blocks_are_filled_or_missed():

@@ -7,10 +7,13 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from datasets import Dataset, concatenate_datasets, load_from_disk
 
 from conftest import REPOSITORY
 from mvat_hf.data.audio import AudioError, find_audio, read_mono
-from mvat_hf.data.pairs import load_pairs
+from mvat_hf.data.dns import mixtures
+from mvat_hf.data.mixing import Mixer
+from mvat_hf.data.pairs import DataError, load_pairs
 from mvat_hf.evaluation import evaluate, examples_of
 from mvat_hf.export import export_onnx
 from mvat_hf.journal import stamp
@@ -159,8 +162,6 @@ def test_what_could_not_be_read_is_tried_again(folder, tmp_path):
 
 
 def test_a_stamp_changes_with_audio_that_the_data_set_holds():
-    from datasets import Dataset
-
     def rows(content):
         return Dataset.from_list([{"id": "a", "noisy": {"bytes": content, "path": "a.flac"}}])
 
@@ -247,6 +248,43 @@ def test_files_of_sub_folders_are_not_taken_for_one_another(tmp_path):
     assert system({**item, "id": "002", "name": "002"}, RATE)[0] == pytest.approx(ord("c") / 256)
     soundfile.write(tmp_path / "001.wav", np.zeros(10), RATE)
     assert FolderSystem(tmp_path)({**item, "id": "001", "name": "001"}, RATE)[0] == 0  # and not one of those below
+
+
+def test_the_ids_of_a_record_are_those_of_the_data_set(folder, tmp_path):
+    speech, noise = (Mixer([folder / side / "0.wav"], [folder / side / "1.wav"]) for side in ("clean", "noisy"))
+    dataset = mixtures(speech, 3).select([2, 0])
+    record = evaluate({"louder": Louder()}, dataset, name="test", processes=1, metrics=("si_sdr",))
+    assert list(record["systems"][1]["scores"]) == [item["id"] for item in dataset] == ["mixture_2", "mixture_0"]
+    stamps = [stamp(each) for each in (dataset, mixtures(speech, 3).select([2, 0]), mixtures(noise, 3).select([2, 0]))]
+    assert stamps[0] == stamps[1] != stamps[2]
+
+
+def test_an_id_that_several_recordings_share_is_refused(folder):
+    dataset = load_pairs(folder / "clean", folder / "noisy")
+    with pytest.raises(DataError, match="^test: every recording needs an id of its own, got 2 that several share"):
+        evaluate({}, concatenate_datasets([dataset, dataset.select([0, 1])]), name="test", processes=1)
+
+
+def test_what_datasets_loads_is_scored_as_what_the_loader_gives(folder, tmp_path):
+    dataset = load_pairs(folder / "clean", folder / "noisy")
+    dataset.save_to_disk(tmp_path / "saved")
+    dataset.to_parquet(tmp_path / "a.parquet")
+    changed = dataset.map(lambda item: {"noisy": item["noisy"]}).add_column("number", [1, 2, 3])
+    arrays = Dataset.from_list([{side: item[side] for side in ("clean", "noisy")} for item in dataset])
+    others = [load_from_disk(tmp_path / "saved"), Dataset.from_parquet(str(tmp_path / "a.parquet")), changed, arrays]
+    expected, *found = (
+        evaluate({"louder": Louder()}, each, name="test", processes=1, metrics=("si_sdr",))
+        for each in (dataset, *others)
+    )
+    for record in found:
+        assert [row["means"] for row in record["systems"]] == [row["means"] for row in expected["systems"]]
+    assert list(found[-1]["systems"][0]["scores"]) == ["item_0", "item_1"]
+
+
+def test_a_data_set_without_pairs_is_refused(folder):
+    dataset = load_pairs(folder / "clean", folder / "noisy").remove_columns("clean")
+    with pytest.raises(DataError, match="expected columns id, clean and noisy, got id, noisy: there is no clean"):
+        evaluate({}, dataset, name="test")
 
 
 def test_examples_are_the_best_median_and_worst_file(folder):

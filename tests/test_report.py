@@ -7,8 +7,10 @@ from mvat_hf import figures
 from mvat_hf.report import (
     PICTURES,
     add_statistics,
+    common_files,
     draw_report,
     interval,
+    over_common_files,
     render_differences,
     render_report,
     render_table,
@@ -69,9 +71,47 @@ def test_tables_show_means_intervals_and_failures(record):
     table = render_table(record)
     means, ends = record["systems"][1]["means"], record["systems"][1]["intervals"]
     assert f"{means['pesq']:.2f} [{ends['pesq'][0]:.2f}, {ends['pesq'][1]:.2f}]" in table
-    assert "29 of 30" in table.splitlines()[-1]
+    assert "29 of 30" in table.split("\n\n")[0].splitlines()[-1]
     assert "| second | +0.10" in render_differences(record)
     assert "- second: file_29: silent" in render_report(record)
+
+
+def test_rows_that_cover_unlike_files_are_compared_over_the_common_ones(record):
+    hardest = min(record["systems"][1]["scores"], key=lambda name: record["systems"][1]["scores"][name]["pesq"])
+    del record["systems"][2]["scores"][hardest]  # what is left of the second alone looks better still
+    record["systems"][2]["scored"] = 28
+    record = add_statistics(record)
+    own, note, common = render_table(record, ["pesq"]).split("\n\n")
+    assert "do not compare" in note and "Over the 28 files" in note
+    assert [row.split("|")[-2].strip() for row in own.splitlines()[2:]] == ["30 of 30", "30 of 30", "28 of 30"]
+    assert all("28 of 28" in row for row in common.splitlines()[2:])
+    noisy, first, second = (row["scores"] for row in record["systems"])
+    for row, scores in zip(common.splitlines()[2:], (noisy, first, second), strict=True):
+        assert f"{np.mean([scores[name]['pesq'] for name in second]):.2f}" in row
+    assert common_files(record) == list(second)
+    means = [row["means"]["pesq"] for row in over_common_files(record)["systems"]]
+    assert means[2] - means[1] == pytest.approx(0.1)  # as by file, and unlike the difference of the rows' own means
+    assert record["systems"][2]["means"]["pesq"] - record["systems"][1]["means"]["pesq"] > 0.103
+
+
+def test_rows_over_the_same_files_are_one_table(record):
+    record["systems"].pop()
+    assert "\n\n" not in render_table(record)
+
+
+def test_rows_without_scores_or_a_common_file(record):
+    lost = {**record["systems"][2], "scores": {}, "scored": 0, "means": {}, "intervals": {}}
+    record["systems"][2] = lost
+    assert "\n\n" not in render_table(record) and "not measured" in render_table(record)
+    record["systems"][2] = {**record["systems"][1], "scores": {"other": record["systems"][1]["scores"]["file_0"]}}
+    assert "There is no file that all rows have a score of." in render_table(record)
+
+
+def test_the_picture_of_costs_compares_over_the_common_files(record, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "quality_against_cost", lambda record, path: drawn.append(record))
+    draw_report(tmp_path, record, {})
+    assert [row["scored"] for row in drawn[0]["systems"]] == [29, 29, 29]
 
 
 def test_what_was_not_measured_is_said(record):

@@ -108,6 +108,18 @@ def test_the_table_has_what_is_there_and_says_how_much(record, tmp_path):
     assert (tmp_path / "study.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_a_row_over_fewer_files_says_so_and_its_gain_is_over_common_files(record):
+    for key in ("pesq", "stoi", "si_sdr"):
+        del record["cells"][3]["tests"]["dns test"]["scores"][key]["0"]  # mvat of seed 1
+    record["tests"]["dns test"]["noisy_scored"] = 3
+    lines = render_study(record).splitlines()
+    assert any("| mvat (3 of 4 files) | 3 |" in line for line in lines)
+    assert any("| noisy (3 of 4 files) |" in line for line in lines)
+    assert any("| none | 2 |" in line for line in lines)
+    by_name = {name: [cell for cell in record["cells"] if cell["name"] == name] for name in ("none", "mvat")}
+    assert gain(by_name["mvat"], by_name["none"], "dns test", "pesq")["files"] == 3
+
+
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory, speech) -> Path:
     """DNS and Valentini folders of generated noise and the demo's voices, a pair in each test set."""

@@ -139,7 +139,7 @@ def card_metadata(
             task_type="audio-to-audio",
             task_name="Speech enhancement",
             dataset_type=TEST_SETS[record["dataset"]["name"]][2],
-            dataset_name=f"{TEST_SETS[record['dataset']['name']][0]}, {record['dataset']['files']} pairs",
+            dataset_name=f"{TEST_SETS[record['dataset']['name']][0]}, {scored_pairs(system, record)}",
             metric_type=key,
             metric_name=title,
             metric_value=round(system["means"][key], 4),
@@ -160,6 +160,12 @@ def card_metadata(
         weights_sha256=measured_weights(name, evaluations),
         **HUB_METADATA,
     )
+
+
+def scored_pairs(system: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """ "150 pairs", or "148 of 150 pairs" where the means of a system lack some."""
+    files = record["dataset"]["files"]
+    return f"{files} pairs" if system["scored"] == files else f"{system['scored']} of {files} pairs"
 
 
 def render_training(record: Mapping[str, Any]) -> str:
@@ -216,14 +222,21 @@ def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
     for trial in trials:
         last = trial["validations"][-1]
         scores = [METRICS[key].format.format(last[f"eval_{key}"]) for key in TITLES]
-        rows.append([*(str(trial["recipe"].get(name, 0)) for name in differing), str(trial["steps"]), *scores])
+        steps = f"{trial['steps']}{not_scored(last)}"
+        rows.append([*(str(trial["recipe"].get(name, 0)) for name in differing), steps, *scores])
     return markdown(rows)
 
 
 def render_validation(chosen: Mapping[str, Any]) -> str:
     """ "Validation chose step 250: …", of an entry in a run's log."""
     scores = ", ".join(f"{title} {chosen[f'eval_{key}']:.3f}" for key, title in TITLES.items())
-    return f"Validation chose step {chosen['step']}: {scores}."
+    return f"Validation chose step {chosen['step']}: {scores}{not_scored(chosen)}."
+
+
+def not_scored(validation: Mapping[str, Any]) -> str:
+    """ " (2 files not scored)" of an entry in a run's log, whose means lack them; nothing where all are scored."""
+    count = validation.get("eval_unscorable", 0)
+    return f" ({count:.0f} {'files' if count > 1 else 'file'} not scored)" if count else ""
 
 
 def describe_part(part: Mapping[str, Any]) -> str:

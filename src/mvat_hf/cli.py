@@ -343,7 +343,7 @@ def load_runtime(options: argparse.Namespace) -> Any:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    from .evaluation import evaluate, examples_of, item_name
+    from .evaluation import evaluate, examples_of, names_of
     from .journal import UNREADABLE
     from .metrics.scoring import FULL, check_metrics
     from .report import draw_report, render_differences, render_table, write_report
@@ -355,7 +355,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     systems = {row: build_system(entry, options.device) for row, entry in entries.items()}
     systems |= {peer: PeerSystem(peer) for peer in options.peer}
     output = options.output or Path("results") / re.sub(r"[^\w-]+", "_", name)
-    refuse_other_record(output / "results.json", name, {item_name(dataset, index) for index in range(len(dataset))})
+    refuse_other_record(output / "results.json", name, set(names_of(dataset)))
     output.mkdir(parents=True, exist_ok=True)
     journal = output / "scores.jsonl"
     record = evaluate(

@@ -4,7 +4,7 @@
 tables and pictures of the record.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,8 @@ from tqdm.auto import tqdm
 
 from .cores import usable_cores
 from .data.audio import AudioError
+from .data.formatting import decoded, reference_of
+from .data.pairs import SIDES, DataError, few
 from .journal import UNREADABLE, Journal, stamp
 from .metrics.scoring import FULL, METRICS, FileScore, PendingScore, ScoringPool, check_metrics, leading_metric
 from .records import environment
@@ -44,7 +46,8 @@ def evaluate(
 
     Args:
         systems: by the name of their row: a `System`, a model, a Hub id, or a folder with a model or enhanced files.
-        dataset: items {"id", "clean", "noisy"} at `sampling_rate`, as the loaders of `data` give.
+        dataset: items {"id", "clean", "noisy"} at `sampling_rate`, as the loaders of `data` give; or encoded audio in
+            such columns, as `datasets` loads it. Every id is that of one recording.
         name: of the data set, for the record.
         metrics: keys of `metrics.scoring.METRICS`.
         processes: that score; one per core by default. The scores do not depend on it.
@@ -55,11 +58,17 @@ def evaluate(
     Returns:
         The record: data set, environment, and for every system its means with 95 % intervals, paired differences to
         the first system given, failures, and every file's scores.
+
+    Raises:
+        ValueError, MissingExtraError: see `check_metrics`. DataError: an id that is not that of one recording, or no
+            column "clean" or "noisy".
     """
     keys = check_metrics(metrics)
+    dataset = prepared(dataset, sampling_rate)
     rows: dict[str, System] = {NOISY: NoisyInput()} | {row: build_system(value) for row, value in systems.items()}
     described = {row: system.describe() for row, system in rows.items()}
-    ids = [item_name(dataset, index) for index in range(len(dataset))]
+    ids = names_of(dataset)
+    check_ids(name, ids)
     about = {"name": name, "files": len(ids), "sampling_rate": sampling_rate}
     evaluation = {**about, "ids": ids, "metrics": keys, "systems": described, "data": journal and stamp(dataset)}
     with Journal(journal, evaluation) as kept:
@@ -88,17 +97,38 @@ def evaluate(
         return add_statistics(record)
 
 
+def prepared(dataset, sampling_rate: int):
+    """The data set with items decoded; DataError where it has no column "clean" or "noisy"."""
+    missing = [side for side in SIDES if side not in dataset.column_names]
+    if missing:
+        found = ", ".join(dataset.column_names)
+        raise DataError(f"expected columns id, clean and noisy, got {found}: there is no {' and no '.join(missing)}")
+    return decoded(dataset, sampling_rate)
+
+
+def names_of(dataset) -> list[str]:
+    """The ids of a data set; numbered items where it has none."""
+    if "id" not in dataset.column_names:
+        return [f"item_{index}" for index in range(len(dataset))]
+    return [str(name) for name in dataset.with_format(None)["id"]]
+
+
+def check_ids(name: str, ids: Sequence[str]) -> None:
+    """DataError where an id of the data set `name` is that of several recordings: scores are kept by it."""
+    again = sorted(one for one, count in Counter(ids).items() if count > 1)
+    if again:
+        raise DataError(
+            f"{name}: every recording needs an id of its own, got {len(again)} that several share: {few(again)}"
+        )
+
+
 def item_of(dataset, index: int) -> dict[str, Any]:
-    """An item, decoded, with the stem of its noisy file as "name"."""
-    item = dataset[index]
-    stored = dataset.with_format(None)[index].get("noisy")  # of pairs: where the audio is, see `data.pairs`
-    path = stored["path"] if isinstance(stored, dict) else None
-    return {**item, "name": Path(path or item["id"]).stem}
-
-
-def item_name(dataset, index: int) -> str:
-    """Id of an item without decoding it; its number where it has none before it is made."""
-    return str(dataset.with_format(None)[index].get("id", f"item_{index}"))
+    """An item, decoded, with the stem of its noisy file as "name"; of arrays (time,)."""
+    item = {"id": f"item_{index}", **dataset[index]}
+    stored = dataset.with_format(None)[index]["noisy"]  # of pairs: where the audio is, see `data.pairs`
+    path = stored["path"] if isinstance(stored, dict) and not reference_of(stored) else None
+    arrays = {side: np.asarray(item[side]) for side in SIDES}
+    return {**item, **arrays, "id": str(item["id"]), "name": Path(path or str(item["id"])).stem}
 
 
 def enhanced_by(
@@ -114,7 +144,7 @@ def enhanced_by(
         return
     for row, system in systems.items():
         try:
-            yield row, (np.asarray(item["clean"]), np.asarray(system(item, sampling_rate)))
+            yield row, (item["clean"], np.asarray(system(item, sampling_rate)))
         except Exception as error:  # of a peer's code it may be any: the file's score is lost, not the evaluation
             yield row, reason_of(error)
 
@@ -181,7 +211,8 @@ def examples_of(record: Mapping[str, Any], system: System, dataset) -> dict[str,
     gains = sorted((sign * (first[name][key] - noisy[name][key]), name) for name in first if name in noisy)
     if not gains:
         return {}
-    indices = {item_name(dataset, index): index for index in range(len(dataset))}
+    dataset = prepared(dataset, record["dataset"]["sampling_rate"])
+    indices = {name: index for index, name in enumerate(names_of(dataset))}
     rows: dict[str, System] = {NOISY: NoisyInput(), "enhanced": system}
     form = METRICS[key].format.replace("{:", "{:+")
     examples = {}

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from .data.formatting import makers_of, reference_of
 from .data.mixing import Mixer
+from .data.segments import SegmentReader
 from .metrics.scoring import FileScore
 from .records import write_text
 
@@ -78,15 +80,19 @@ def stamp(dataset) -> str:
     """A digest that changes with the recordings of a data set: sizes and times of its files, checksums of audio that
     it holds itself; of mixtures also how they are made."""
     rows = dataset.with_format(None)
-    transform = dataset.format["format_kwargs"].get("transform")
     digest = hashlib.sha256()
-    if isinstance(transform, Mixer):
-        files = [*transform.clean, *transform.noise]
-        digest.update(f"{transform.seed} {transform.options} {stamps(files)}".encode())
+    for maker in makers_of(dataset).values():
+        if isinstance(maker, Mixer):
+            files = [*maker.clean, *maker.noise]
+            digest.update(f"{maker.seed} {maker.options} {stamps(files)}".encode())
+        elif isinstance(maker, SegmentReader):
+            digest.update(f"{maker.length} {stamp(maker.encoded)}".encode())
     for row in rows:
         for name, value in row.items():
             if isinstance(value, Mapping) and value.get("bytes") is not None:
                 told: Any = (len(value["bytes"]), zlib.crc32(value["bytes"]))
+            elif reference := reference_of(value):
+                told = reference[1:]
             elif isinstance(value, Mapping) and value.get("path") is not None:
                 told = stamps([value["path"]])
             else:

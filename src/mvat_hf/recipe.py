@@ -15,7 +15,7 @@ from transformers import HfArgumentParser
 
 from .data.augment import Augmentation
 from .data.batch_augmentation import AugmentingCollator, BatchAugmentation
-from .data.dns import load_dns
+from .data.dns import load_dns, source_of
 from .data.mixing import MixingOptions
 from .data.reverb import Rooms
 from .data.segments import hop_segments
@@ -200,7 +200,8 @@ class DataArguments(Augmentation, BatchAugmentation, Rooms):
             speaker_power=self.speaker_power,
             augmentation=self.part(Augmentation),
         )
-        size = None if self.streaming else mixtures
+        mixed = source_of(self.data_root, self.dns_source) == "mixed"
+        size = None if self.streaming or not mixed else mixtures
         train = load_dns(
             self.data_root, "train", seed=seed, size=size, streaming=self.streaming, rooms=self.part(Rooms), **options
         )

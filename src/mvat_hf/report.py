@@ -21,9 +21,7 @@ def add_statistics(record: dict[str, Any]) -> dict[str, Any]:
     first = systems[min(1, len(systems) - 1)]["scores"]
     for system in systems:
         scores = system["scores"]
-        by_metric = {key: [score[key] for score in scores.values()] for key in record["metrics"]}
-        system["means"] = {key: float(np.mean(values)) for key, values in by_metric.items() if values}
-        system["intervals"] = {key: interval(values) for key, values in by_metric.items() if values}
+        system |= statistics(scores, record["metrics"])
         shared = [name for name in scores if name in first]
         system["differences"] = {
             key: paired([scores[name][key] - first[name][key] for name in shared])
@@ -31,6 +29,15 @@ def add_statistics(record: dict[str, Any]) -> dict[str, Any]:
             if shared and first is not scores
         }
     return record
+
+
+def statistics(scores: Mapping[str, Mapping[str, float]], metrics: Sequence[str]) -> dict[str, Any]:
+    """{"means", "intervals"} by metric of the scores by file; both are empty where there are none."""
+    by_metric = {key: [score[key] for score in scores.values()] for key in metrics if scores}
+    return {
+        "means": {key: float(np.mean(values)) for key, values in by_metric.items()},
+        "intervals": {key: interval(values) for key, values in by_metric.items()},
+    }
 
 
 def interval(values: Sequence[float]) -> list[float] | None:
@@ -50,8 +57,43 @@ def paired(differences: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(differences)), "interval": interval(differences), "files": len(differences)}
 
 
+def common_files(record: Mapping[str, Any]) -> list[str]:
+    """Ids of the files that every system has scores of, but for systems that have none at all."""
+    scored = [system["scores"] for system in record["systems"] if system["scores"]]
+    return [name for name in scored[0] if all(name in scores for scores in scored)] if scored else []
+
+
+def over_common_files(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with means and intervals over `common_files` alone: what rows that stand side by side compare by."""
+    common = common_files(record)
+    systems = []
+    for system in record["systems"]:
+        scores = {name: system["scores"][name] for name in common if name in system["scores"]}
+        systems.append({**system, "scores": scores, "scored": len(scores), **statistics(scores, record["metrics"])})
+    return {**record, "dataset": {**record["dataset"], "files": len(common)}, "systems": systems}
+
+
+def covers_unlike_files(record: Mapping[str, Any]) -> bool:
+    """Whether the means of some row cover other files than those of another."""
+    return any(len(system["scores"]) not in (0, len(common_files(record))) for system in record["systems"])
+
+
 def render_table(record: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
-    """Means with their intervals as a Markdown table, the noisy input first; `metrics` selects and orders columns."""
+    """Means with their intervals as a Markdown table, the noisy input first, every row with the number of its files;
+    where rows cover unlike files, a second one over those that all have. `metrics` selects and orders columns."""
+    if not covers_unlike_files(record):
+        return table_of(record, metrics)
+    common = over_common_files(record)
+    files = common["dataset"]["files"]
+    parts = [table_of(record, metrics), "These rows are means over unlike files, which do not compare."]
+    if not files:
+        return "\n\n".join([*parts[:1], f"{parts[1]} There is no file that all rows have a score of."])
+    over = f"Over the {files} {'files' if files > 1 else 'file'} that all rows have a score of:"
+    return "\n\n".join([parts[0], f"{parts[1]} {over}", table_of(common, metrics)])
+
+
+def table_of(record: Mapping[str, Any], metrics: Sequence[str] | None) -> str:
+    """A table of the means in a record."""
     keys = list(metrics or record["metrics"])
     rows = [["", *(METRICS[key].title for key in keys), "scored files"]]
     for system in record["systems"]:
@@ -126,6 +168,7 @@ def draw_report(folder: Path, record: Mapping[str, Any], examples: Mapping[str, 
         if "si_sdr" in record["metrics"]:
             figures.gain_over_snr(record, folder / "gain_over_snr.png")
         figures.scatter_by_file(record, folder / "scatter.png")
-        figures.quality_against_cost(record, folder / "quality_against_cost.png")
+        compared = over_common_files(record) if covers_unlike_files(record) and common_files(record) else record
+        figures.quality_against_cost(compared, folder / "quality_against_cost.png")
     if examples:
         figures.spectrogram_grid(examples, record["dataset"]["sampling_rate"], folder / "spectrograms.png")

@@ -195,7 +195,8 @@ def collect(
         for path in paths:
             record = json.loads(path.read_text(encoding="utf-8"))
             noisy, student = record["systems"]
-            test = tests.setdefault(record["dataset"]["name"], {**record["dataset"], "noisy": noisy["means"]})
+            about = {**record["dataset"], "noisy": noisy["means"], "noisy_scored": noisy["scored"]}
+            test = tests.setdefault(record["dataset"]["name"], about)
             if record["dataset"]["files"] != test["files"]:
                 raise RecipeError(f"{path} is of {record['dataset']['files']} pairs, others are of {test['files']}")
             row["weights_sha256"] = student["weights_sha256"]
@@ -323,8 +324,10 @@ def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
     """A row for every size and method, or variant; the noisy input first."""
     titles = [METRICS[key].title for key in QUICK]
     rows = [["student", "method", "seeds", *titles, *(f"{title} to plain" for title in titles)]]
-    noisy = record["tests"][test]["noisy"]
-    rows.append(["noisy", "", "", *(METRICS[key].format.format(noisy[key]) for key in QUICK), *[""] * len(QUICK)])
+    about = record["tests"][test]
+    noisy, files = about["noisy"], about["files"]
+    title = f"noisy{share_of(about.get('noisy_scored', files), files)}"
+    rows.append([title, "", "", *(METRICS[key].format.format(noisy[key]) for key in QUICK), *[""] * len(QUICK)])
     methods = rows_of(record, ablation=False)
     for (preset, name), all_cells in rows_of(record, ablation).items():
         cells = [cell for cell in all_cells if test in cell["tests"]]
@@ -333,8 +336,15 @@ def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
         gains = {key: gain(cells, methods.get((preset, PLAIN), []), test, key) for key in QUICK}
         scores = [spread([cell["tests"][test]["means"][key] for cell in cells], key) for key in QUICK]
         shown = [show_gain(key, found) for key, found in gains.items()]
-        rows.append([preset, name, str(len(cells)), *scores, *([""] * len(QUICK) if name == PLAIN else shown)])
+        fewest = min(len(cell["tests"][test]["scores"][key]) for cell in cells for key in QUICK)
+        title = f"{name}{share_of(fewest, files)}"
+        rows.append([preset, title, str(len(cells)), *scores, *([""] * len(QUICK) if name == PLAIN else shown)])
     return markdown(rows)
+
+
+def share_of(scored: int, files: int) -> str:
+    """ " (148 of 150 files)" beside a row whose means lack some, of the seed that lacks most; else nothing."""
+    return f" ({scored} of {files} files)" if scored < files else ""
 
 
 def curves(record: Mapping[str, Any], test: str, key: str) -> dict[str, list[tuple[float, list[float]]]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from datasets import Dataset
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import update_bn
@@ -23,6 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .cores import processes_here, usable_cores
 from .data.collator import SegmentCollator
+from .data.formatting import decoded
 from .data.streaming import MixtureStream
 from .losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr_loss
 from .metrics.scoring import FileScore, ScoringPool, mean_scores
@@ -152,6 +154,8 @@ class EnhancementTrainer(Trainer):
     args: EnhancementArguments
 
     def __init__(self, model: MannerModel, args: EnhancementArguments, data_collator: SegmentCollator, **kwargs):
+        for name in ("train_dataset", "eval_dataset"):
+            kwargs[name] = as_items(kwargs.get(name), model.config.sampling_rate)
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())
@@ -262,7 +266,8 @@ class EnhancementTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Mean PESQ, STOI and SI-SDR over whole files, in float32; unscorable files are counted. It changes nothing."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        rate = self.accelerator.unwrap_model(self.model).config.sampling_rate
+        dataset = self.eval_dataset if eval_dataset is None else as_items(eval_dataset, rate)
         with self.recalibrated():
             scores = self.score(dataset)
         means = mean_scores(scores)
@@ -338,7 +343,7 @@ class EnhancementTrainer(Trainer):
             pending = []
             for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
                 item = dataset[index]
-                noisy = torch.from_numpy(item["noisy"])[None].to(self.args.device)
+                noisy = torch.as_tensor(item["noisy"])[None].to(self.args.device)
                 enhanced = model(noisy).audio_values[0].cpu().numpy()
                 pending.append((index, pool.submit(item["id"], item["clean"], enhanced, rate)))
             scored = [(index, future.result()) for index, future in pending]
@@ -367,6 +372,11 @@ def without_autocast(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.forward = wrapped  # type: ignore[assignment]
+
+
+def as_items(dataset: Any, sampling_rate: int) -> Any:
+    """A data set of `datasets` with its audio decoded, see `data.formatting.decoded`; anything else as it is."""
+    return decoded(dataset, sampling_rate) if isinstance(dataset, Dataset) else dataset
 
 
 class DistillationTrainer(EnhancementTrainer):

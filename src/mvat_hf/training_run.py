@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerState
 
 from .cores import usable_cores
+from .data.formatting import describe
 from .data.streaming import MixtureStream
 from .figures import training_curve
 from .models.manner import MannerFeatureExtractor
@@ -169,7 +170,6 @@ def training_record(
     state = trainer.state
     model: Any = trainer.model
     train: Any = trainer.train_dataset
-    described_by = train if isinstance(train, MixtureStream) else train.format["format_kwargs"]["transform"]
     validation: Any = trainer.eval_dataset
     teacher = trainer.teacher if isinstance(trainer, DistillationTrainer) and trainer.method is not None else None
     return {
@@ -180,7 +180,7 @@ def training_record(
         "processes": trainer.args.world_size,
         "parameters": model.num_parameters(),
         "teacher": None if teacher is None else describe_model(teacher),
-        "training_data": described_by.describe(),
+        "training_data": train.describe() if isinstance(train, MixtureStream) else describe(train),
         "validation_files": len(validation),
         "chosen": trainer.chosen_validation(),
         "validations": [entry for entry in state.log_history if "eval_pesq" in entry],

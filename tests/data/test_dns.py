@@ -202,7 +202,7 @@ def test_test_files_that_do_not_match(tests):
         load_dns(tests, "test")
 
 
-@pytest.mark.parametrize(("split", "count"), [("test", 75), ("validation", 100)])
+@pytest.mark.parametrize(("split", "count"), [("test", 150), ("validation", 100)])
 def test_the_corpus_itself(split, count, shared):
     dataset = load_dns(shared / "data" / "dns", split)
     assert len(dataset) == count
@@ -272,6 +272,29 @@ def test_a_stream_is_the_same_mixtures_without_end(root):
     ):
         with pytest.raises(DataError, match="a stream is endless"):
             load_dns(root, streaming=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("split", "source", "options", "says"),
+    [
+        ("train", "synthesised", {"size": 5}, "synthesised already.*expected no size, got size=5"),
+        ("validation", "synthesised", {"size": 1}, "synthesised already.*expected no size, got size=1"),
+        ("train", "synthesised", {"mixing": MixingOptions(snr_db=(0, 5))}, "synthesised already.*expected no mixing"),
+        ("train", "synthesised", {"rooms": Rooms(room_count=2)}, "synthesised already.*expected no rooms"),
+        ("train", "synthesised", {"batch_size": 4}, "batch_size is that of a stream"),
+        ("train", "mixed", {"batch_size": 4}, "batch_size is that of a stream"),
+        ("train", "mixed", {"mixing": MixingOptions(sampling_rate=8000)}, "for 8000 Hz, sampling_rate is 16000"),
+        ("validation", "mixed", {"rooms": Rooms(room_count=2)}, "no reverberation: expected no rooms"),
+        ("test", None, {"size": 5}, "taken whole and as it is: expected no size, got size=5"),
+        ("test", None, {"mixing": SHORT}, "taken whole and as it is: expected no mixing"),
+        ("with_reverb", None, {"rooms": Rooms(room_count=2)}, "taken whole and as it is: expected no rooms"),
+        ("test", "mixed", {}, "taken whole and as it is: expected no source, got source=mixed"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(split, source, options, says, root, synthesised):
+    (synthesised / "datasets").symlink_to(root / "datasets")
+    with pytest.raises(DataError, match=says):
+        load_dns(synthesised, split, source=source, **options)
 
 
 def test_rooms_come_from_the_folder_or_are_simulated(root, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from mvat_hf.data.audio import AudioError, read_mono
+from mvat_hf.data.formatting import describe
 from mvat_hf.data.pairs import DataError, load_pairs, match_files, match_pairs, pair_length
 
 
@@ -120,7 +121,7 @@ def test_lengths_are_told_from_headers(tmp_path):
 
 
 def test_a_data_set_describes_its_clean_files(folders):
-    described = load_pairs(*folders).format["format_kwargs"]["transform"].describe()
+    described = describe(load_pairs(*folders))
     assert described == {"pairs": {"files": 3, "hours": pytest.approx(3 * 0.05 / 3600), "folders": 2}}
 
 

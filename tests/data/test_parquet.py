@@ -9,6 +9,7 @@ from datasets import Audio, Dataset
 
 from mvat_hf import load_valentini
 from mvat_hf.data.audio import AudioError
+from mvat_hf.data.formatting import describe
 from mvat_hf.data.pairs import DataError, PartialDataWarning
 from mvat_hf.data.segments import hop_segments
 
@@ -72,7 +73,7 @@ def test_segments_of_them(root):
     segments = hop_segments(load_valentini(root, "train"), 0.05, 0.05)
     assert list(segments["id"]) == [f"{name}@{start}" for name in ("p226_001", "p226_002") for start in (0, 800, 1600)]
     np.testing.assert_allclose(segments[4]["noisy"], samples("p226_002", "noisy")[800:1600], atol=2**-15)
-    described = segments.format["format_kwargs"]["transform"].describe()
+    described = describe(segments)
     assert described["pairs"]["files"] == 2 and described["pairs"]["hours"] == pytest.approx(0.25 / 3600)
 
 
@@ -81,6 +82,8 @@ def test_what_is_missing_is_told(root):
         load_valentini(root, "validation")
     with pytest.raises(DataError, match="training set of 28 speakers, got speakers=56"):
         load_valentini(root, "train", speakers=56)
+    with pytest.raises(DataError, match="cache_dir keeps copies of wav and flac files"):
+        load_valentini(root, "train", cache_dir=root / "cache")
 
 
 def test_a_broken_recording_is_found_on_access(root):

@@ -51,6 +51,13 @@ def test_copies_are_what_reading_gives_and_are_made_once(files, tmp_path):
     assert made(cache) == before
 
 
+def test_a_file_that_is_given_again_is_there_again(files, tmp_path):
+    own = write(tmp_path / "own" / "a.wav", rate=16000)
+    copies = resampled_copies([files[0], own, files[0], files[1], own, files[0]], 16000, tmp_path / "cache")
+    first, second = resampled_copies(files[:2], 16000, tmp_path / "cache")
+    assert copies == [first, own, first, second, own, first]
+
+
 def test_files_of_the_rate_are_used_as_they_are(files, tmp_path):
     own = write(tmp_path / "own" / "a.wav", rate=16000)
     copies = resampled_copies([own, files[0]], 16000, tmp_path / "cache")

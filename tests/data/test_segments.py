@@ -6,6 +6,7 @@ import soundfile
 
 from mvat_hf.data.audio import AudioError
 from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.data.formatting import describe
 from mvat_hf.data.pairs import DataError, load_pairs
 from mvat_hf.data.segments import hop_segments, segment_starts
 
@@ -67,7 +68,7 @@ def test_segments_of_chosen_files(folder):
     assert list(segments["id"]) == ["e@0", "e@400", "e@800", "b@0"]
     np.testing.assert_array_equal(segments[3]["noisy"], load(folder)[1]["noisy"])
     np.testing.assert_array_equal(segments[[3, 2]]["noisy"][1], load(folder)[4]["noisy"][800:])
-    described = segments.format["format_kwargs"]["transform"].describe()
+    described = describe(segments)
     assert described["pairs"]["files"] == 2
 
 

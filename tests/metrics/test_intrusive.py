@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvat_hf.data.audio import find_audio, read_mono
-from mvat_hf.metrics import UnscorableError, estoi, pesq, si_sdr, stoi
+from mvat_hf.metrics import UnscorableError, composite, estoi, pesq, segmental_snr, si_sdr, stoi
 from mvat_hf.metrics.intrusive import most_stretches
 
 
@@ -140,13 +140,59 @@ def test_a_minute_of_speech_is_scored(speech):
     assert most_stretches(audio, 16000) < 50
 
 
-def test_si_sdr_without_a_finite_value():
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("gain", [1, 0.3, 0.5, 1 / 3, 1e-3, 7, -1])
+def test_the_scaled_reference_has_no_si_sdr_whatever_the_rounding(gain, kind, sentence):
+    for reference in (noise().astype(kind), sentence.astype(kind)):
+        for degraded in (kind(gain) * reference, kind(gain) * reference + kind(1e-3)):
+            with pytest.raises(UnscorableError, match="infinite"):
+                si_sdr(reference, degraded)
+            with pytest.raises(UnscorableError, match="infinite"):
+                si_sdr(reference, degraded.astype(np.float64))
+
+
+@pytest.mark.parametrize("bits", [8, 16, 20])
+def test_si_sdr_of_a_copy_in_fewer_bits_is_that_of_its_rounding(bits):
+    reference = np.sin(2 * np.pi * 0.0137 * np.arange(32000))
+    copy = np.round(reference * 2 ** (bits - 1)) / 2 ** (bits - 1)
+    assert si_sdr(reference, copy) == pytest.approx(6.02 * bits + 1.76, abs=0.5)
+    assert si_sdr(reference.astype(np.float32), copy.astype(np.float32)) == pytest.approx(6.02 * bits + 1.76, abs=0.5)
+
+
+def test_what_has_no_part_of_the_reference_has_no_si_sdr():
     reference = noise()
-    for degraded in (reference, 0.5 * reference, reference - 2 * reference, np.ones(16000)):
-        with pytest.raises(UnscorableError, match="infinite"):
-            si_sdr(reference, degraded)
-    with pytest.raises(UnscorableError, match="reference is constant"):
-        si_sdr(np.ones(16000), reference)
+    with pytest.raises(UnscorableError, match="orthogonal"):
+        si_sdr(reference, orthogonal(reference))
+    assert si_sdr(reference, noise(seed=1)) < -20
+
+
+@pytest.mark.parametrize("metric", [pesq, stoi, estoi, si_sdr, segmental_snr, composite])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_constant_or_very_faint_signal_is_silence(metric, kind, sentence):
+    speech = sentence.astype(kind)
+    for constant in (np.full(len(speech), 0.1, kind), np.full(len(speech), -1, kind)):
+        with pytest.raises(UnscorableError, match="degraded is constant"):
+            metric(speech, constant, 16000)
+        with pytest.raises(UnscorableError, match="reference is constant"):
+            metric(constant, speech, 16000)
+    with pytest.raises(UnscorableError, match="reference is silent: its peak is"):
+        metric(kind(1e-30) * speech, speech, 16000)
+
+
+@pytest.mark.parametrize("metric", [pesq, stoi, estoi, segmental_snr])
+def test_the_best_score_is_that_of_the_reference_itself(metric, sentence):
+    best = metric(sentence, sentence, 16000)
+    expected = {pesq: 4.644, stoi: 1, estoi: 1, segmental_snr: 35}[metric]
+    assert best == pytest.approx(expected, abs=1e-3)
+    assert metric(sentence, 0.3 * sentence, 16000) == pytest.approx(best, abs=1e-3)
+    assert best >= metric(sentence, at_snr(sentence, 40), 16000)
+
+
+@pytest.mark.parametrize("metric", [pesq, stoi, estoi, si_sdr])
+def test_faint_recordings_score_as_loud_ones(metric, sentence):
+    noisy = at_snr(sentence, 10)
+    for gain in (1e-6, 1e-3, 100):
+        assert metric(gain * sentence, gain * noisy, 16000) == pytest.approx(metric(sentence, noisy, 16000), abs=2e-3)
 
 
 def test_estoi_neither_hears_nor_moves_the_random_generator(sentence):

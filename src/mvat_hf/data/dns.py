@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,14 +53,14 @@ def load_dns(
             default "mixed" where there is a `clean` folder.
         streaming: an endless `MixtureStream` of the training mixtures; see there how it is split and resumed.
         batch_size: of the `DataLoader` that reads the stream, so that its batches do not depend on its workers.
-        size: number of mixtures; by default 10 per speech file to train, one to validate.
+        size: number of mixtures; by default 10 per speech file to train, one to validate. Of mixtures alone.
         seed: of the training mixtures and simulated rooms; validation does not depend on it.
         mixing: how to mix; the challenge's ranges by default.
         rooms: what to simulate where reverberation is asked for and there is no `impulse_responses` folder.
 
     Raises:
-        DataError: unknown split or source, missing folder, no files, files without a partner of the same fileid, or
-            other than the default `mixing` of pairs that are synthesised already.
+        DataError: unknown split or source, missing folder, no files, files without a partner of the same fileid, or an
+            option that the split or the source has no use for.
     """
     if split not in DNS_SPLITS:
         raise DataError(f'unknown split "{split}" of DNS, expected one of: {", ".join(DNS_SPLITS)}')
@@ -68,34 +68,55 @@ def load_dns(
         raise DataError(f'unknown source "{source}" of DNS, expected one of: {", ".join(SOURCES)}')
     if size is not None and size < 1:
         raise DataError(f"size must be at least one mixture, got {size}")
-    root = require_folder(Path(root))
-    data = root / "datasets" if (root / "datasets").is_dir() else root
-    training = (root.parent if root.name == "datasets" else root) / "training"
-    if source is None:
-        source = "synthesised" if training.is_dir() and not (data / "clean").is_dir() else "mixed"
+    data, training = folders_of(root)
+    given = {"source": source, "size": size, "mixing": mixing, "rooms": rooms}
+    source = source_of(root, source)
     if streaming and (split, source, size) != ("train", "mixed", None):
         raise DataError(
             "a stream is endless and mixes training data, expected split train, source mixed and no size, "
             f"got {split}, {source} and {size}"
         )
+    if batch_size != 1 and not streaming:
+        raise DataError(f"batch_size is that of a stream, expected streaming=True beside it, got {batch_size} alone")
     if split in TEST_SETS:
-        if size is not None:
-            raise DataError(f"a test set is taken whole, expected no size, got {size}")
+        refuse(given, ("source", "size", "mixing", "rooms"), "a test set is taken whole and as it is")
         folder = data / "test_set" / "synthetic" / TEST_SETS[split]
         return pairs_dataset(match_pairs(folder / "clean", folder / "noisy", key=fileid), sampling_rate)
     if source == "synthesised":
-        if mixing is not None and mixing != MixingOptions(mixing.seconds):
-            raise DataError(
-                f"{training} holds pairs that are synthesised already, which options of mixing (speed_change, snr_low "
-                "and the like) do not change: expected their defaults"
-            )
+        refuse(given, ("size", "mixing", "rooms"), f"{training} holds pairs that are synthesised already, taken whole")
         return pairs_dataset(split_synthesised(training)[split == "validation"], sampling_rate)
+    if split == "validation":
+        refuse(given, ("rooms",), "validation mixtures have no reverberation")
 
+    if mixing is not None and mixing.sampling_rate not in (MixingOptions.sampling_rate, sampling_rate):
+        raise DataError(f"mixing is for {mixing.sampling_rate} Hz, sampling_rate is {sampling_rate}: expected the same")
     options = replace(mixing or MixingOptions(), sampling_rate=sampling_rate)
     mixer = training_mixer(data, options, rooms, seed) if split == "train" else validation_mixer(data, options)
     if streaming:
         return MixtureStream(mixer, batch_size)
     return mixtures(mixer, size or (10 if split == "train" else 1) * len(mixer.clean))
+
+
+def folders_of(root: str | Path) -> tuple[Path, Path]:
+    """(folder of clean, noise and test_set, folder of synthesised pairs) of what `load_dns` takes as its root."""
+    root = require_folder(Path(root))
+    data = root / "datasets" if (root / "datasets").is_dir() else root
+    return data, (root.parent if root.name == "datasets" else root) / "training"
+
+
+def source_of(root: str | Path, source: str | None) -> str:
+    """`source` itself, or where it is None what the folders have: "mixed" or "synthesised"."""
+    data, training = folders_of(root)
+    return source or ("synthesised" if training.is_dir() and not (data / "clean").is_dir() else "mixed")
+
+
+def refuse(given: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
+    """DataError if one of the options `names` is given with other than its default, or than the length of a crop."""
+    for name in names:
+        value = given[name]
+        default = MixingOptions(value.seconds) if isinstance(value, MixingOptions) else Rooms()
+        if value is not None and value != default:
+            raise DataError(f"{reason}: expected no {name}, got {name}={value}")
 
 
 def training_mixer(data: Path, options: MixingOptions, rooms: Rooms | None, seed: int) -> Mixer:
@@ -116,9 +137,14 @@ def validation_mixer(data: Path, options: MixingOptions) -> Mixer:
 
 def mixtures(mixer: Mixer, size: int) -> "Dataset":
     """The first `size` mixtures of `mixer` as a `datasets.Dataset` that makes them on access."""
-    from datasets import Dataset
+    import pyarrow
+    import pyarrow.compute
 
-    return Dataset.from_dict({"index": list(range(size))}).with_transform(mixer)
+    from .formatting import made_dataset
+
+    keys = pyarrow.array(np.arange(size)).cast(pyarrow.string())
+    ids = pyarrow.compute.binary_join_element_wise("mixture", keys, "_")
+    return made_dataset(ids, keys, mixer)
 
 
 def fileid(path: Path) -> str:

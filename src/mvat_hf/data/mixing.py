@@ -180,7 +180,7 @@ def draw(
 @dataclass(frozen=True)
 class Mixer:
     """
-    Batch transform of a data set with a column "index": the mixtures {"id", "clean", "noisy"} of these indices.
+    Makes mixtures by their index, and by the key that a data set of them has for it, its digits.
 
     In the place of a file that cannot be read another is taken, with a warning: of mixtures the same one for the same
     index, of whole clean files the next.
@@ -208,9 +208,14 @@ class Mixer:
         if self.options.augmentation.reverb_probability > 0 and not len(self.responses):
             raise ValueError("reverb_probability is above 0, expected impulse responses, got none")
 
-    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        items = [self.item(index) for index in batch["index"]]
-        return {name: [item[name] for item in items] for name in ("id", "clean", "noisy")}
+    @property
+    def sampling_rate(self) -> int:
+        """Of its mixtures, in Hz."""
+        return self.options.sampling_rate
+
+    def pair(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """`mixture` of the index that `key` spells."""
+        return self.mixture(int(key))
 
     def describe(self) -> dict[str, dict]:
         """Files, hours and folders of the speech and of the noise, for the record of a run; rooms where it uses any."""

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from .audio import (
     AudioError,
     AudioSource,
     EncodedAudio,
-    describe_files,
     find_audio,
     open_whole,
     read_mono,
@@ -23,6 +22,9 @@ from .audio import (
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+SIDES = ("clean", "noisy")
 
 
 class DataError(ValueError):
@@ -106,27 +108,15 @@ def few(names: Sequence[str]) -> str:
     return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
 
 
-def encode_pairs(pairs: Sequence[Pair]) -> "Dataset":
-    """Rows {"id", "clean", "noisy"} of encoded audio, {"bytes", "path"} as `datasets.Audio` has it; bytes are None."""
-    from datasets import Dataset, Features, Value
-
-    audio = {"bytes": Value("binary"), "path": Value("string")}
-    columns = {
-        "id": [pair.id for pair in pairs],
-        "clean": [{"bytes": None, "path": str(pair.clean)} for pair in pairs],
-        "noisy": [{"bytes": None, "path": str(pair.noisy)} for pair in pairs],
-    }
-    return Dataset.from_dict(columns, Features({"id": Value("string"), "clean": audio, "noisy": audio}))
-
-
-def source_of(row: Mapping[str, Any], side: str) -> AudioSource:
-    """What to open for the "clean" or "noisy" side of an encoded row: its path, or its bytes where it has them;
-    AudioError where it has neither."""
-    encoded = row[side] or {"bytes": None, "path": None}
+def source_of(value: Mapping[str, Any] | None, side: str, row: str | None = None) -> AudioSource:
+    """What to open for encoded audio {"bytes", "path"}: its path, or its bytes where it has them; AudioError where it
+    has neither. Errors call it by column and id, or by its name where the id is not known."""
+    encoded = value or {"bytes": None, "path": None}
+    name = f"{side} {row or encoded['path'] or ''}".rstrip()
     if encoded["bytes"] is not None:
-        return EncodedAudio(encoded["bytes"], f"{side} {row['id']}")
+        return EncodedAudio(encoded["bytes"], name)
     if encoded["path"] is None:
-        raise AudioError(f"{side} {row['id']} has neither bytes nor a path, expected an audio file")
+        raise AudioError(f"{name} has neither bytes nor a path, expected an audio file")
     return encoded["path"]
 
 
@@ -135,22 +125,38 @@ def decode_pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(clean, noisy) of an encoded row, or `length` samples from `start`: (time,) float32 at `sampling_rate` Hz.
 
+    A side that is an array or list of samples is taken as it is.
+
     Raises:
         FileNotFoundError, AudioError: a file that cannot be read. DataError: lengths that differ.
     """
-    clean, noisy = (read_mono(source_of(row, side), sampling_rate, start, length) for side in ("clean", "noisy"))
-    check_lengths(row["id"], len(clean), len(noisy))
-    return clean, noisy
+    sides = []
+    for side in SIDES:
+        if is_encoded(row[side]):
+            sides.append(read_mono(source_of(row[side], side, row["id"]), sampling_rate, start, length))
+        else:
+            audio = np.asarray(row[side], dtype=np.float32)[start:]
+            sides.append(audio if length < 0 else audio[:length])
+    check_lengths(row["id"], *map(len, sides))
+    return sides[0], sides[1]
 
 
 def pair_length(row: Mapping[str, Any], sampling_rate: int) -> int:
     """Length of what `decode_pair` gives of a row, from the headers of its files; the same errors."""
     lengths = []
-    for side in ("clean", "noisy"):
-        with open_whole(source_of(row, side)) as file:
+    for side in SIDES:
+        if not is_encoded(row[side]):
+            lengths.append(len(row[side]))
+            continue
+        with open_whole(source_of(row[side], side, row["id"])) as file:
             lengths.append(resampled_length(file.frames, file.samplerate, sampling_rate))
     check_lengths(row["id"], *lengths)
     return lengths[0]
+
+
+def is_encoded(value: Any) -> bool:
+    """Whether a cell holds encoded audio, or none where it should, rather than samples."""
+    return value is None or isinstance(value, Mapping)
 
 
 def check_lengths(name: str, clean: int, noisy: int) -> None:
@@ -159,36 +165,28 @@ def check_lengths(name: str, clean: int, noisy: int) -> None:
         raise DataError(f"pair {name}: clean has {clean} samples, noisy {noisy}, expected the same")
 
 
-@dataclass(frozen=True)
-class DecodePairs:
-    """Batch transform of encoded rows: {"id", "clean", "noisy"}, arrays (time,) float32 at `sampling_rate` Hz.
-
-    Args:
-        encoded: all rows of the data set, to describe it.
-        sampling_rate: in Hz.
-    """
-
-    encoded: "Dataset"
-    sampling_rate: int
-
-    def describe(self) -> dict[str, dict]:
-        """Files, hours and folders of the clean speech, for the record of a run."""
-        return {"pairs": describe_files(source_of(row, "clean") for row in self.encoded)}
-
-    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        rows = (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
-        pairs = [decode_pair(row, self.sampling_rate) for row in rows]
-        return {"id": batch["id"], "clean": [clean for clean, _ in pairs], "noisy": [noisy for _, noisy in pairs]}
-
-
-def decoded(encoded: "Dataset", sampling_rate: int) -> "Dataset":
-    """Encoded rows as a data set whose items are decoded on access."""
-    return encoded.with_transform(DecodePairs(encoded, sampling_rate))
-
-
 def pairs_dataset(pairs: Sequence[Pair], sampling_rate: int) -> "Dataset":
-    """`pairs` as a `datasets.Dataset` whose items are {"id", "clean", "noisy"}, decoded on access."""
-    return decoded(encode_pairs(pairs), sampling_rate)
+    """`pairs` as a `datasets.Dataset` whose items are {"id", "clean", "noisy"}, decoded on access.
+
+    Its rows are encoded audio as `datasets.Audio` has it: the paths of the files, from the root of the disk.
+    """
+    import pyarrow
+
+    from .formatting import audio_rows, decoded, encoded_paths
+
+    check_names([path for pair in pairs for path in (pair.clean, pair.noisy)])
+    sides = {side: pyarrow.array([str(getattr(pair, side).absolute()) for pair in pairs]) for side in SIDES}
+    ids = pyarrow.array([pair.id for pair in pairs])
+    return decoded(audio_rows(ids, {side: encoded_paths(paths) for side, paths in sides.items()}, sampling_rate))
+
+
+def check_names(paths: Iterable[Path]) -> None:
+    """DataError if the name of a file is no UTF-8: `datasets` holds text only."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"the name of {os.fsencode(path)!r} is not UTF-8, expected one: rename the file") from error
 
 
 def load_pairs(clean: str | Path, noisy: str | Path, *, sampling_rate: int = 16000) -> "Dataset":

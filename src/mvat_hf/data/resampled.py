@@ -15,7 +15,8 @@ from .parallel import map_in_threads
 
 def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Path) -> list[Path]:
     """
-    Every file at `sampling_rate` Hz: itself where it has that rate, else its copy below `folder`, made where missing.
+    Every file at `sampling_rate` Hz, in their order: itself where it has that rate, else its copy below `folder`, made
+    where missing. A file that is given again is there again.
 
     A copy is mono float32 wav, to the bit what `read_mono` gives of the file, so that it makes no difference to
     training. It belongs to the file's path, size and time of modification: a changed file gets a new copy, and the
@@ -34,7 +35,8 @@ def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Pa
         with FileLock(folder / ".lock"):
             missing = [path for path, copy in copies.items() if not copy.exists()]
             map_in_threads(lambda path: make_copy(path, copies[path], sampling_rate), missing, "resampling")
-    return [copy if copy.exists() else path for path, copy in copies.items()]
+    found = {path: copy if copy.exists() else path for path, copy in copies.items()}
+    return [found[path] for path in files]
 
 
 def copy_of(path: Path, sampling_rate: int, folder: Path) -> Path:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .pairs import DataError, DecodePairs, decode_pair, pair_length
+import numpy as np
+
+from .pairs import SIDES, DataError, decode_pair, pair_length
 from .parallel import map_in_threads
 
 if TYPE_CHECKING:
@@ -24,12 +26,12 @@ def segment_starts(samples: int, segment: int, hop: int) -> range:
 
 
 @dataclass(frozen=True)
-class DecodeSegments:
+class SegmentReader:
     """
-    Batch transform of rows {"id", "row", "start"}: the segments {"id", "clean", "noisy"}, arrays (time,).
+    Reads segments of pairs; their keys are "ROW@START".
 
     Args:
-        encoded: the pairs that "row" counts.
+        encoded: the pairs that ROW counts.
         sampling_rate: in Hz.
         length: of a segment, in samples at that rate; the last of a file may be shorter.
     """
@@ -40,16 +42,14 @@ class DecodeSegments:
 
     def describe(self) -> dict[str, dict]:
         """As of the whole files."""
-        return DecodePairs(self.encoded, self.sampling_rate).describe()
+        from .formatting import describe
 
-    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        places = zip(batch["row"], batch["start"], strict=True)
-        pairs = [decode_pair(self.encoded[row], self.sampling_rate, start, self.length) for row, start in places]
-        return {
-            "id": batch["id"],
-            "clean": [clean for clean, _ in pairs],
-            "noisy": [noisy for _, noisy in pairs],
-        }
+        return describe(self.encoded)
+
+    def pair(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """(clean, noisy) of a segment, each (time,)."""
+        row, start = map(int, key.split("@"))
+        return decode_pair(self.encoded[row], self.sampling_rate, start, self.length)
 
 
 def hop_segments(dataset: "Dataset", seconds: float = 4.0, hop_seconds: float = 1.0) -> "Dataset":
@@ -69,19 +69,24 @@ def hop_segments(dataset: "Dataset", seconds: float = 4.0, hop_seconds: float = 
         DataError: a length or hop without sense, or clean and noisy files of unlike lengths.
         FileNotFoundError, AudioError: a file that cannot be read.
     """
-    from datasets import Dataset
+    import pyarrow
 
-    rate = dataset.format["format_kwargs"]["transform"].sampling_rate
-    encoded = dataset.with_format(None)
+    from .formatting import RATE, decoded, made_dataset, reference_of
+
+    dataset = decoded(dataset)
+    rates = {getattr(dataset.features[side], "sampling_rate", None) or RATE for side in SIDES}
+    if len(rates) > 1:
+        raise DataError(f"clean and noisy must have one sampling rate, got {' and '.join(map(str, sorted(rates)))} Hz")
+    rate = rates.pop()
+    encoded = dataset.with_format(None).select_columns(["id", *SIDES])
     length, hop = round(seconds * rate), round(hop_seconds * rate)
     if not 0 < hop <= length:
         raise DataError(f"hop_seconds must be above 0 and at most seconds, got {hop_seconds} and {seconds}")
+    if len(encoded) and reference_of(encoded[0]["clean"]):
+        raise DataError("hop_segments cuts recordings, got mixtures or segments, which are made when asked for")
     lengths = map_in_threads(lambda row: pair_length(encoded[row], rate), range(len(encoded)), "reading headers")
     names = list(encoded["id"])
     places = [(row, start) for row, samples in enumerate(lengths) for start in segment_starts(samples, length, hop)]
-    columns = {
-        "id": [f"{names[row]}@{start}" for row, start in places],
-        "row": [row for row, _ in places],
-        "start": [start for _, start in places],
-    }
-    return Dataset.from_dict(columns).with_transform(DecodeSegments(encoded, rate, length))
+    ids = pyarrow.array([f"{names[row]}@{start}" for row, start in places], pyarrow.string())
+    keys = pyarrow.array([f"{row}@{start}" for row, start in places], pyarrow.string())
+    return made_dataset(ids, keys, SegmentReader(encoded, rate, length))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .pairs import DataError, Pair, PartialDataWarning, decoded, encode_pairs, few, match_files
+from .pairs import DataError, Pair, PartialDataWarning, few, match_files, pairs_dataset
 from .parquet import load_parquet, parquet_files
 from .resampled import resampled_copies
 
@@ -42,15 +42,18 @@ def load_valentini(
             (or one with these in `data/`) with columns id, clean and noisy; or, where there is no such folder, the id
             of such a data set on the Hub, "owner/name".
         split: "train", "validation" (the training files of `validation_speakers`) or "test".
-        speakers: 28 or 56, the training set to use.
+        speakers: 28 or 56, the training set to use; the test set is the same.
         validation_speakers: held out of training; their names stand before the underscore of the ids.
         sampling_rate: in Hz.
         cache_dir: folder for copies of wav and flac files of other rates, see `resampled_copies`. None resamples
             whenever an item is asked for. The samples are the same.
 
     Raises:
-        DataError: unknown split, missing folder, a data set that the Hub does not give, or no file left.
+        DataError: unknown split, missing folder, a data set that the Hub does not give, no file left, or `speakers` or
+            `cache_dir` beside parquet files.
     """
+    from .formatting import decoded
+
     if split not in VALENTINI_SPLITS:
         raise DataError(f'unknown split "{split}" of Valentini, expected one of: {", ".join(VALENTINI_SPLITS)}')
     if isinstance(validation_speakers, str):
@@ -64,19 +67,23 @@ def load_valentini(
 
     parquet = parquet_files(root, "test" if split == "test" else "train")
     if parquet:
+        if cache_dir is not None:
+            raise DataError(f"cache_dir keeps copies of wav and flac files, {root} has parquet files: expected None")
         if speakers != 28:
             raise DataError(f"{root} has the training set of 28 speakers, got speakers={speakers}")
         rows = load_parquet(parquet)
         warn_if_partial(root, part, len(rows), [])
-        encoded = rows.select([index for index, name in enumerate(rows["id"]) if belongs(name)])
+        rows = rows.select([index for index, name in enumerate(rows["id"]) if belongs(name)])
+        dataset = decoded(rows, sampling_rate)
     else:
         pairs, alone = match_files(Path(root) / f"clean_{part}", Path(root) / f"noisy_{part}", lambda path: path.stem)
         warn_if_partial(root, part, len(pairs), alone)
         pairs = [pair for pair in pairs if belongs(pair.id)]
-        encoded = encode_pairs(pairs if cache_dir is None else cached_pairs(pairs, sampling_rate, cache_dir))
-    if not len(encoded):
+        pairs = pairs if cache_dir is None else cached_pairs(pairs, sampling_rate, cache_dir)
+        dataset = pairs_dataset(pairs, sampling_rate)
+    if not len(dataset):
         raise DataError(f"{root}: no {split} files with validation speakers {', '.join(validation_speakers)}")
-    return decoded(encoded, sampling_rate)
+    return dataset
 
 
 def speaker_of(name: str) -> str:

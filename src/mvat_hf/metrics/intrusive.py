@@ -13,6 +13,10 @@ MOST_UTTERANCES = 50
 WINDOW_SECONDS, BRIDGED, IGNORED, SHORTEST = 0.004, 50, 4, 46
 
 
+ROUNDING = float(np.finfo(np.float32).eps)  # relative: what is no larger may be rounding alone, of audio in 32 bits
+FAINTEST = 1e-10  # peak, -200 dBFS: what is fainter is lost in what metrics add to their denominators
+
+
 class UnscorableError(ValueError):
     """A pair on which a metric is not defined, silence for example; count it, never give it a score."""
 
@@ -22,19 +26,22 @@ class UsageError(ValueError):
 
 
 def check_signal(audio: np.ndarray, name: str) -> np.ndarray:
-    """`audio` as float64 (time,), finite and not silent; UnscorableError says what is wrong."""
+    """`audio` as float64 (time,), finite, not silent and not constant; UnscorableError says what is wrong."""
     audio = np.asarray(audio, dtype=np.float64)
     if audio.ndim != 1:
         raise UnscorableError(f"the {name} is of shape {audio.shape}, expected (time,)")
     if not np.isfinite(audio).all():
         raise UnscorableError(f"the {name} holds NaN or infinity")
-    if not audio.any():
-        raise UnscorableError(f"the {name} is silent")
+    peak = np.abs(audio).max(initial=0)
+    if peak < FAINTEST:
+        raise UnscorableError(f"the {name} is silent" + (f": its peak is {peak:.1g}" if peak else ""))
+    if np.ptp(audio) <= 2 * ROUNDING * peak:
+        raise UnscorableError(f"the {name} is constant: silence with an offset")
     return audio
 
 
 def check_pair(reference: np.ndarray, degraded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 (time,) of one length, finite and not silent; UnscorableError says what is wrong."""
+    """Both as float64 (time,) of one length, as `check_signal` asks of each; UnscorableError says what is wrong."""
     if np.shape(reference) != np.shape(degraded):
         shapes = f"{np.shape(reference)} and {np.shape(degraded)}"
         raise UnscorableError(f"expected two arrays (time,) of one length, got {shapes}")
@@ -155,16 +162,20 @@ def si_sdr(reference: np.ndarray, degraded: np.ndarray, sampling_rate: int | Non
     10 log10(|s|^2 / |s - e|^2) with s = reference scaled by <e, reference> / |reference|^2. The rate does not matter.
     A gain costs nothing, but a delay of a single sample ruins it: remove a system's constant delay before.
 
+    Beyond 138 dB either way what is left may be the rounding of 32-bit samples: one such file would lift the mean of a
+    test set by several dB.
+
     Raises:
-        UnscorableError: a constant signal, or a degraded one that is exactly the scaled reference (infinite ratio).
+        UnscorableError: a constant signal, or a degraded one that but for rounding is the scaled reference (infinite
+            ratio), or has no part of it.
     """
     reference, degraded = check_pair(reference, degraded)
-    if np.ptp(reference) == 0:
-        raise UnscorableError("the reference is constant")
+    stored = degraded @ degraded, reference @ reference  # with their means, which samples are rounded with
     reference, degraded = reference - reference.mean(), degraded - degraded.mean()
-    energy = reference @ reference
-    target = (degraded @ reference) / energy * reference
+    gain = (degraded @ reference) / (reference @ reference)
+    target = gain * reference
     distortion = degraded - target
-    if not distortion.any() or not target.any():
-        raise UnscorableError("SI-SDR is infinite: the degraded signal is the reference, or orthogonal to it")
-    return float(10 * np.log10((target @ target) / (distortion @ distortion)))
+    signal, rest = target @ target, distortion @ distortion
+    if rest <= ROUNDING**2 * max(stored[0], gain**2 * stored[1]) or signal <= ROUNDING**2 * rest:
+        raise UnscorableError("SI-SDR is infinite: the degraded signal is the scaled reference, or orthogonal to it")
+    return float(10 * np.log10(signal / rest))
