@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from .cores import usable_cores
 from .data.audio import AudioError
+from .errors import need
 from .journal import UNREADABLE, Journal, stamp
 from .metrics.scoring import FULL, METRICS, FileScore, PendingScore, ScoringPool, check_metrics, leading_metric
 from .records import environment
@@ -57,6 +58,7 @@ def evaluate(
         the first system given, failures, and every file's scores.
     """
     keys = check_metrics(metrics)
+    need("evaluation", "scipy")  # of the intervals, in the end
     rows: dict[str, System] = {NOISY: NoisyInput()} | {row: build_system(value) for row, value in systems.items()}
     described = {row: system.describe() for row, system in rows.items()}
     ids = [item_name(dataset, index) for index in range(len(dataset))]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import need
 from .audio import (
     AudioError,
     AudioSource,
@@ -176,4 +177,5 @@ def pairs_dataset(pairs: Sequence[Pair], sampling_rate: int) -> "Dataset":
 
 def load_pairs(clean: str | Path, noisy: str | Path, *, sampling_rate: int = 16000) -> "Dataset":
     """Two folders with files of the same names (suffixes may differ) as a data set of pairs; see `match_pairs`."""
+    need("data", "datasets", "filelock")
     return pairs_dataset(match_pairs(Path(clean), Path(noisy)), sampling_rate)

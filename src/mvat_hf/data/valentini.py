@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import need
 from .pairs import DataError, Pair, PartialDataWarning, decoded, encode_pairs, few, match_files
 from .parquet import load_parquet, parquet_files
 from .resampled import resampled_copies
@@ -51,6 +52,7 @@ def load_valentini(
     Raises:
         DataError: unknown split, missing folder, a data set that the Hub does not give, or no file left.
     """
+    need("data", "datasets", "filelock")
     if split not in VALENTINI_SPLITS:
         raise DataError(f'unknown split "{split}" of Valentini, expected one of: {", ".join(VALENTINI_SPLITS)}')
     if isinstance(validation_speakers, str):
