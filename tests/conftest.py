@@ -20,6 +20,15 @@ from mvat_hf import MannerConfig, MannerModel
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is slow, except in CI and where it is asked for."""
+    if os.environ.get("CI") == "true" or "slow" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: CI=true or -m slow runs it"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Networks this small are faster on one thread."""

@@ -267,6 +267,15 @@ def test_a_draft_is_private(hub, at_home, checkpoint):
     assert hub.files("tester/public") == {}
 
 
+def test_a_name_without_an_owner_is_the_users_own(hub, at_home, checkpoint, model):
+    (checkpoint / "README.md").unlink()
+    for _ in range(2):  # the second time it is there
+        assert at_home(main, ["push", str(checkpoint), "alone", "--draft"]) == 0
+    assert hub.repos.keys() == {"tester/alone"} and hub.repos["tester/alone"].private
+    assert b'model="tester/alone"' in hub.files("tester/alone")["README.md"]
+    assert at_home(load_hash, "tester/alone") == weights_hash(model)
+
+
 def test_the_hf_command_uploads_and_downloads(hub, hub_user, checkpoint, tmp_path):
     for command in (
         ["upload", "tester/by-hf", str(checkpoint), "."],

@@ -1,6 +1,7 @@
 """What the demo page does with a recording, without a browser; and that a Space installs what the page needs."""
 
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -8,12 +9,16 @@ import numpy as np
 import pytest
 import soundfile
 
+from mvat_hf import page
 from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
+from mvat_hf.hub import save_checkpoint
 from mvat_hf.inference import enhance, load_model
-from mvat_hf.page import enhance_upload, press
+from mvat_hf.metrics import si_sdr
+from mvat_hf.page import EXAMPLE, enhance_upload, press
 
 REPOSITORY = Path(__file__).parents[1]
+PATIENCE = 60  # seconds for what takes two on an idle machine
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,7 @@ def test_too_long_is_refused_before_anything_is_written(model, wav, tmp_path):
 
 
 def test_the_button_gives_files_that_are_gone_when_it_is_done(model, wav):
-    answers = press(str(wav), " some/id ", 0.0, 100, load={"some/id": model}.__getitem__, max_seconds=60)
+    answers = press(str(wav), "some/id", 0.0, 100, models={"some/id": model}, max_seconds=60)
     *files, report = next(answers)
     assert "0.20 s of audio in" in report and "real-time factor" in report
     assert [Path(file).name for file in files] == ["my file_enhanced.wav", "before.png", "after.png"]
@@ -70,35 +75,83 @@ def test_the_button_gives_files_that_are_gone_when_it_is_done(model, wav):
 
 
 @pytest.mark.parametrize(
-    ("content", "model_name", "limit", "message"),
+    ("content", "limit", "message"),
     [
-        (None, "MODEL", 100, "error: no recording yet: record one or drop a file"),
-        (
-            b"not audio at all",
-            "MODEL",
-            100,
-            "error: bad.wav cannot be read as audio: its format is none",
-        ),
-        (b"", "MODEL", 100, "error: bad.wav is empty (0 bytes), expected audio"),
-        ("my file.wav", "MODEL", -1, "error: attenuation_limit must be at least 0 dB, got -1"),
-        ("my file.wav", "FOLDER", 100, "error: FOLDER: expected a model_type 'manner', got no config.json"),
-        ("my file.wav", "", 100, "error: model '' is an empty string"),
+        (None, 100, "error: no recording yet: record one or drop a file"),
+        (b"not audio at all", 100, "error: bad.wav cannot be read as audio: its format is none"),
+        (b"", 100, "error: bad.wav is empty (0 bytes), expected audio"),
+        ("my file.wav", -1, "error: attenuation_limit must be at least 0 dB, got -1"),
     ],
 )
-def test_what_is_wrong_is_the_only_answer(model, wav, content, model_name, limit, message):
-    folder = str(wav.parent.parent)
+def test_what_is_wrong_is_the_only_answer(model, wav, content, limit, message):
     source = None if content is None else str(wav)
     if isinstance(content, bytes):
         source = str(wav.with_name("bad.wav"))
         Path(source).write_bytes(content)
 
-    def load(name: str):
-        return model if name == "MODEL" else load_model(name.replace("FOLDER", folder))
-
-    [answer] = press(source, model_name, 1.0, limit, load=load, max_seconds=60)
+    [answer] = press(source, "MODEL", 1.0, limit, models={"MODEL": model}, max_seconds=60)
     assert answer[:3] == (None, None, None)
-    assert answer[3].replace(folder, "FOLDER").startswith(message)
-    assert str(wav.parent) not in answer[3]
+    assert answer[3].startswith(message) and str(wav.parent) not in answer[3]
+
+
+@pytest.mark.parametrize(
+    "name", ["mvat/manner-s-8.1gf", "CHECKPOINT", "GRAPH", "FOLDER", "/nowhere", "", " some/id", None]
+)
+def test_only_the_hosts_models_can_be_named(model, wav, tmp_path, monkeypatch, name):
+    """Whatever else a visitor names is not looked at: neither the Hub, nor files on the server, uploads among them."""
+    graph = wav.with_name("uploaded.onnx")
+    graph.write_bytes(b"a graph")
+    places = {"CHECKPOINT": save_checkpoint(model, tmp_path / "checkpoint"), "GRAPH": graph, "FOLDER": wav.parent}
+    named = str(places[name]) if name in places else name
+    monkeypatch.setattr(page, "load_model", lambda *_: pytest.fail(f"{named} was loaded"))
+    [answer] = press(str(wav), named, 1.0, 100, models={"some/id": model}, max_seconds=60)
+    assert answer[:3] == (None, None, None) and answer[3].startswith("error: expected a model of some/id, got ")
+
+
+def test_the_models_that_the_host_lists_are_offered(monkeypatch):
+    served = []
+    monkeypatch.setattr(page, "serve", lambda models, **_: served.append(models))
+    for listed in ([], ["--model", "a"], ["--model", "a", "--model", "b/c", "--model", "a"]):
+        assert main(["demo", *listed]) == 0
+    assert served == [["mvat/manner-s-8.1gf"], ["a"], ["a", "b/c"]]
+
+
+def test_the_example_is_speech_that_the_page_takes(tmp_path):
+    clean, noisy = (
+        soundfile.read(REPOSITORY / "scripts/demo" / f"sample_{kind}.flac")[0] for kind in ("clean", "noisy")
+    )
+    done = enhance_upload(load_model("mvat/manner-s-8.1gf"), EXAMPLE, tmp_path, max_seconds=60)
+    np.testing.assert_array_equal(soundfile.read(EXAMPLE)[0], noisy)
+    assert si_sdr(clean, soundfile.read(done.audio)[0], 16000) > si_sdr(clean, noisy, 16000) + 3
+
+
+def test_a_long_recording_does_not_hold_up_the_next_visitor(model, wav, monkeypatch):
+    pytest.importorskip("gradio", reason="needs gradio")
+    from gradio_client import Client, handle_file
+
+    long, taken, finish = wav.rename(wav.with_name("long.wav")), threading.Event(), threading.Event()
+
+    def enhance_slowly(model, source, folder, **options):
+        if Path(source).name == long.name:
+            taken.set()
+            assert finish.wait(PATIENCE)
+        return enhance_upload(model, source, folder, **options)
+
+    monkeypatch.setattr(page, "enhance_upload", enhance_slowly)
+    monkeypatch.setattr(page, "load_model", lambda _: model)
+    built = page.build_page(["some/id"], 60)
+    _, address, _ = built.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    try:
+        first, second = (Client(address, verbose=False, download_files=False) for _ in range(2))
+        waiting = first.submit(handle_file(long), "some/id", 1, 100, api_name="/enhance")
+        assert taken.wait(PATIENCE)
+        answer = second.submit(handle_file(EXAMPLE), "some/id", 1, 100, api_name="/enhance").result(PATIENCE)
+        assert "real-time factor" in answer[3] and not waiting.done()
+        finish.set()
+        assert "real-time factor" in waiting.result(PATIENCE)[3]
+    finally:
+        finish.set()
+        built.close()
 
 
 def test_without_gradio_the_command_names_the_extra(monkeypatch, capsys):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mvat_hf.hub import save_checkpoint
 from mvat_hf.inference import enhance
+from mvat_hf.models.manner import DEFAULT_MODEL
+from mvat_hf.page import EXAMPLE
 
 pytest.importorskip("gradio", reason="needs gradio")
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -83,10 +84,6 @@ class Page:
         self.wait_for("input[type=file]").send_keys(str(path))
         self.wait_for("button[aria-label=Clear]")
 
-    def choose_model(self, name: str) -> None:
-        keys = webdriver.Keys
-        self.wait_for("input[aria-label=Model]").send_keys(keys.CONTROL, "a", keys.NULL, name, keys.ENTER)
-
     def enhance(self) -> str:
         """Press the button; the report that follows."""
         self.wait_for("#enhance").click()
@@ -118,10 +115,9 @@ def page(browser, address):
     return Page(browser, address)
 
 
-def test_from_upload_to_download_without_a_foreign_request(page, tiny_model, tmp_path):
-    model, source = tiny_model(), tmp_path / "noisy speech.wav"
+def test_from_upload_to_download_without_a_foreign_request(page, tmp_path):
+    source = tmp_path / "noisy speech.wav"
     soundfile.write(source, 0.1 * np.random.default_rng(0).standard_normal((22050, 2)), 22050)
-    page.choose_model(str(save_checkpoint(model, tmp_path / "checkpoint")))
     page.upload(source)
     assert re.match(r"1\.00 s of audio in \d+\.\d\d s: real-time factor \d+\.\d{3} ", page.enhance())
     page.wait_until(lambda: page.pictures() == 2)
@@ -130,7 +126,7 @@ def test_from_upload_to_download_without_a_foreign_request(page, tiny_model, tmp
     audio, rate = soundfile.read(downloaded)
     assert rate == 22050
     # 16 bits, and the page keeps the input 100 dB below its level
-    np.testing.assert_allclose(audio, enhance(model, source).T.clip(-1, 1), atol=1e-4)
+    np.testing.assert_allclose(audio, enhance(DEFAULT_MODEL, source).T.clip(-1, 1), atol=1e-4)
     assert page.foreign_requests() == []
 
 
@@ -139,6 +135,14 @@ def test_a_broken_file_is_a_message(page, tmp_path):
     page.upload(tmp_path / "broken.wav")
     assert page.enhance().startswith("error: broken.wav cannot be read as audio: its format is none")
     assert page.pictures() == 0
+
+
+def test_the_example_is_a_click_away(page, tmp_path):
+    page.wait_for(".gallery-item").click()
+    page.wait_for("button[aria-label=Clear]")
+    assert page.enhance().startswith("5.11 s of audio in ")
+    downloaded = page.download(tmp_path)
+    np.testing.assert_allclose(soundfile.read(downloaded)[0], enhance(DEFAULT_MODEL, EXAMPLE), atol=1e-4)
 
 
 def test_a_recording_from_the_microphone_with_the_embedded_model(page):

@@ -10,8 +10,9 @@ import soundfile
 import torch
 from transformers import pipeline
 
-from mvat_hf import enhance
-from mvat_hf.models.manner import AudioToAudioPipeline
+from mvat_hf import MannerModel, enhance
+from mvat_hf.models.manner import DEFAULT_MODEL, AudioToAudioPipeline
+from mvat_hf.records import weights_hash
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,12 @@ def test_the_task_is_registered_and_gives_this_pipeline(clean, model):
     assert type(clean) is AudioToAudioPipeline
     check(clean(noise(5000)), model, noise(5000), 16000)
     assert np.abs(clean(noise(5000))["audio"]).max() > 0.01
+
+
+def test_without_a_model_it_takes_the_one_that_is_embedded(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    clean = pipeline("audio-to-audio")
+    assert weights_hash(clean.model) == weights_hash(MannerModel.from_pretrained(DEFAULT_MODEL))
 
 
 @pytest.mark.parametrize("name, rate", [("mono.wav", 16000), ("stereo.wav", 22050)])

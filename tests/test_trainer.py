@@ -166,6 +166,16 @@ def test_students_of_other_levels_do_not_share_what_the_cache_keeps(tmp_path):
     assert whole[0] < whole[1]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "scoring_processes"],
+)
+@pytest.mark.parametrize("count", [0, -1])
+def test_none_of_what_there_must_be_one_of_is_refused(tmp_path, name, count):
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1, got {count}$"):
+        arguments(tmp_path, **{name: count})
+
+
 def test_persistent_workers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="dataloader_persistent_workers must be false"):
         arguments(tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True)

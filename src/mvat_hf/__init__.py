@@ -8,6 +8,7 @@ counts cost; `metrics` and `evaluation` measure; `data` loads the corpora; `loss
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 # at once, as the function must win over the module of its name
@@ -50,6 +51,8 @@ __all__ = [
     "load_valentini",
     "metrics",
 ]
+if find_spec("accelerate") is None:  # of the extra `training`: `from mvat_hf import *` gives what works without it
+    __all__ = [name for name in __all__ if _LAZY.get(name) != "trainer"]
 
 
 def __getattr__(name: str):

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import USER_ERRORS, one_line
+from .errors import USER_ERRORS, need, one_line
+from .models.manner import DEFAULT_MODEL
 
-DEFAULT_MODEL = "mvat/manner-s-8.1gf"
 A_DAY = 86400  # seconds
 LIVE_OPTIONS = ("rate", "pcm", "context_seconds", "hop_seconds", "lookahead_seconds")
 
@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_enhance_options(add("enhance", run_enhance, "Clean a recording, or every recording below a folder."))
     add_evaluate_options(
-        add("evaluate", run_evaluate, "Score models, peers and enhanced files on pairs of noisy and clean.")
+        add("evaluate", run_evaluate, "Score models, peers and enhanced files on noisy and clean pairs.", "evaluation")
     )
     command = add("info", run_info, "Parameters and FLOPs of a model or preset, or of all presets.")
     command.add_argument("model", metavar="MODEL-OR-PRESET", nargs="?", help="folder, Hub id or preset")
@@ -100,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("target", metavar="DIR", type=parse_path, help="folder to write")
     command.add_argument("--stride", type=int, default=4, help="stride; not in the weights (default: %(default)s)")
 
-    command = add("export", run_export, "Write a model as an ONNX file, checked against PyTorch.")
+    command = add("export", run_export, "Write a model as an ONNX file, checked against PyTorch.", extra="export")
     command.add_argument("model", metavar="MODEL", help="folder or Hub id")
     command.add_argument("target", metavar="OUT.onnx", type=parse_path, help="file to write")
     command.add_argument("--chunk-seconds", type=float, help="the one length the file takes (default: any length)")
@@ -112,12 +112,15 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "folder", metavar="DIR", type=parse_path, help="folder with a checkpoint and its card (README.md)"
     )
-    command.add_argument("repo", metavar="REPO", help="Hub id, owner/name")
+    command.add_argument("repo", metavar="REPO", help="Hub id, owner/name; a name alone is yours")
     command.add_argument("--private", action="store_true", help="to a private repo only; it is made if need be")
     command.add_argument("--draft", action="store_true", help="push what is not measured, to a private repo only")
 
     command = add("demo", run_demo, "Serve a page to hear recordings before and after.", extra="demo")
-    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id (default: %(default)s)")
+    command.add_argument(
+        "--model", action="append", metavar="MODEL",
+        help=f"folder, Hub id or .onnx file; once for each that visitors may choose (default: {DEFAULT_MODEL})",
+    )  # fmt: skip
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     command.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     command.add_argument("--share", action="store_true", help="also through a public address that Gradio lends")
@@ -349,6 +352,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from .report import draw_report, render_differences, render_table, write_report
     from .systems import PeerSystem, build_system
 
+    need("evaluation", "scipy", "matplotlib")  # of the intervals and pictures, which come last
     metrics = check_metrics(options.metrics or FULL)
     dataset, name = load_dataset(options)
     entries = name_rows(options.systems, taken=("noisy", *options.peer))
@@ -362,9 +366,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
         systems, dataset, name=name, metrics=metrics, processes=options.processes, journal=journal, progress=True
     )
     write_report(output, record)
-    journal.unlink(missing_ok=True)
     first = next(iter(systems.values()), None)
     draw_report(output, record, {} if first is None else examples_of(record, first, dataset))
+    journal.unlink(missing_ok=True)
     print(render_table(record))
     if len(systems) > 0:
         print(f"\n{render_differences(record)}")
@@ -490,7 +494,7 @@ def run_push(options: argparse.Namespace) -> int:
 def run_demo(options: argparse.Namespace) -> int:
     from .page import serve
 
-    models = list(dict.fromkeys([options.model, DEFAULT_MODEL]))
+    models = list(dict.fromkeys(options.model or [DEFAULT_MODEL]))
     serve(models, host=options.host, port=options.port, share=options.share, max_seconds=options.max_seconds)
     return 0
 

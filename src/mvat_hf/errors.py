@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from huggingface_hub.errors import StrictDataclassError
 
@@ -22,7 +23,19 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{error.name} is not installed: pip install 'mvat_hf[{name}]'") from error
+        raise MissingExtraError(not_installed(error.name, name)) from error
+
+
+def need(name: str, *packages: str) -> None:
+    """Before work that takes `packages` of the extra `name`: MissingExtraError if one is not there."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(not_installed(package, name))
+
+
+def not_installed(package: str | None, name: str) -> str:
+    """What to say of a package that the extra `name` brings."""
+    return f"{package} is not installed: pip install 'mvat_hf[{name}]'"
 
 
 def one_line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from .cores import usable_cores
 from .data.audio import AudioError
 from .data.formatting import decoded, reference_of
 from .data.pairs import SIDES, DataError, few
+from .errors import need
 from .journal import UNREADABLE, Journal, stamp
 from .metrics.scoring import FULL, METRICS, FileScore, PendingScore, ScoringPool, check_metrics, leading_metric
 from .records import environment
@@ -64,6 +65,7 @@ def evaluate(
             column "clean" or "noisy".
     """
     keys = check_metrics(metrics)
+    need("evaluation", "scipy")  # of the intervals, in the end
     dataset = prepared(dataset, sampling_rate)
     rows: dict[str, System] = {NOISY: NoisyInput()} | {row: build_system(value) for row, value in systems.items()}
     described = {row: system.describe() for row, system in rows.items()}

@@ -43,6 +43,7 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
     Args:
         folder: a checkpoint with a card, as in `model_cards/`: its licence, data and results, measured on its weights,
             from which its ONNX files are exported too.
+        repo: Hub id, "owner/name"; a name alone is of the user.
         private: create the repo as a private one, or refuse one that is public.
         draft: push whatever loads, with a card that says that it is not measured if there is none; private repos only.
 
@@ -66,10 +67,11 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
         release = save_checkpoint(model, Path(parent) / "release")
         for path in (path for pattern in COMPANIONS for path in folder.glob(pattern)):
             shutil.copy(path, release)
-        if not (release / "README.md").exists():
-            (release / "README.md").write_text(render_run_card(repo, model.config), encoding="utf-8")
         try:
-            return upload(release, repo, private or draft)
+            repo = create_repo(repo, private or draft)
+            if not (release / "README.md").exists():
+                (release / "README.md").write_text(render_run_card(repo, model.config), encoding="utf-8")
+            return str(HfApi().upload_folder(repo_id=repo, folder_path=release))
         except (HTTPError, RuntimeError) as error:  # of the network, and of huggingface_hub when a file was not taken
             raise OSError(f"{repo} could not be pushed: {error.__cause__ or error}") from error
 
@@ -88,10 +90,10 @@ def export_faults(folder: Path, weights_sha256: str) -> list[str]:
     return faults
 
 
-def upload(folder: Path, repo: str, private: bool) -> str:
-    """Create the repo if need be and commit the folder's files; the address of the commit."""
+def create_repo(repo: str, private: bool) -> str:
+    """Create the repo if need be; its id as the Hub gives it, with its owner. ValueError: it is not `private`."""
     api = HfApi()
-    api.create_repo(repo, private=private, exist_ok=True)
+    repo = api.create_repo(repo, private=private, exist_ok=True).repo_id
     if private and not api.model_info(repo).private:
         raise ValueError(f"{repo} is public, expected a private repo")
-    return str(api.upload_folder(repo_id=repo, folder_path=folder))
+    return repo

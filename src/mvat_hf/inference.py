@@ -17,7 +17,7 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
-from .data.audio import AudioError, check_finite, open_audio, read_audio
+from .data.audio import AudioError, AudioFile, StreamFile, check_finite, open_audio, read_audio
 from .files import replaced_at_end
 from .models.manner import PRESETS, MannerModel
 from .models.manner.chunking_manner import (
@@ -226,7 +226,7 @@ def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.rint(block * scale).clip(-scale, scale - 1).astype(dtype)
 
 
-def file_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
+def file_blocks(file: AudioFile, path: Path) -> Iterator[np.ndarray]:
     """The rest of an open file as float64 blocks, to its last frame (what the header says may be wrong)."""
     try:
         while len(block := file.read(BLOCK_FRAMES, dtype="float64", always_2d=True)):
@@ -235,9 +235,9 @@ def file_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
         raise AudioError(f"{path} cannot be decoded: {error.error_string}") from error
 
 
-def told_seconds(file: Any) -> float | None:
+def told_seconds(file: AudioFile) -> float | None:
     """Length of an open file by its header, where that tells it: what FFmpeg reads would have to be decoded."""
-    return file.seconds if hasattr(file, "seconds") else file.frames / file.samplerate
+    return file.seconds if isinstance(file, StreamFile) else file.frames / file.samplerate
 
 
 def with_progress(

@@ -7,15 +7,16 @@ serve             the page on a port, until interrupted
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from .data.audio import AudioError, open_audio, read_audio
-from .errors import USER_ERRORS, one_line
+from .errors import USER_ERRORS, extra, one_line
 from .figures import spectrograms
 from .inference import enhance_file, load_model
 from .models.manner import MannerModel
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 PICTURE_SECONDS = 30  # what a picture as wide as half a page can show
 KEPT_SECONDS = 3600  # recordings older than this are deleted from the server
-MODELS_KEPT = 2  # in memory, those used last
+AT_ONCE = 8  # recordings in work: a long one holds up nobody, while seven others are not long too
+EXAMPLE = Path(__file__).with_name("example.flac")  # synthetic speech in noise, the sample of `scripts/demo.py`
+DRAWING = Lock()  # Matplotlib is for one thread at a time
 
 TITLE = "Speech enhancement with MANNER"
 ABOUT = """# {title}
@@ -85,7 +88,8 @@ def enhance_upload(
     before, after = folder / "before.png", folder / "after.png"
     for path, picture, title in ((source, before, "before"), (audio, after, "after")):
         shown, _ = read_audio(path, frames=PICTURE_SECONDS * rate)
-        spectrograms({title + excerpt: shown.mean(axis=0)}, rate, picture)
+        with DRAWING:
+            spectrograms({title + excerpt: shown.mean(axis=0)}, rate, picture)
     return EnhancedUpload(audio, (before, after), seconds, taken)
 
 
@@ -95,19 +99,23 @@ def press(
     wet: float,
     attenuation_limit: float,
     *,
-    load: Callable[[str], MannerModel],
+    models: Mapping[str, MannerModel],
     max_seconds: float,
 ) -> Iterator[tuple[str | None, str | None, str | None, str]]:
     """
     What the button does with the recording and the three options above it: the file for the player, the two pictures,
     and the timing, or three times None and what was wrong. The files are there until the generator is resumed.
+
+    Of models there are those of `models`, by name: what a visitor sends as a name is never loaded.
     """
     try:
         if source is None:
             raise ValueError("no recording yet: record one or drop a file")
+        if name not in models:
+            raise ValueError(f"expected a model of {', '.join(models)}, got {name!r}")
         options = {"dry": 1 - wet, "attenuation_limit": attenuation_limit, "max_seconds": max_seconds}
         with TemporaryDirectory() as folder:
-            done = enhance_upload(load(name.strip()), source, folder, **options)
+            done = enhance_upload(models[name], source, folder, **options)
             yield str(done.audio), str(done.pictures[0]), str(done.pictures[1]), done.timing()
     except (*USER_ERRORS, RuntimeError) as error:  # RuntimeError: of libsndfile and of torch
         message = one_line(error)
@@ -118,20 +126,20 @@ def press(
 
 def build_page(models: Sequence[str], max_seconds: float) -> "gradio.Blocks":
     """
-    The page, without telemetry. Of `models` (folders or Hub ids), which it offers, the first is loaded and
-    chosen; any other may be typed.
+    The page, without telemetry. It offers `models` (folders, Hub ids or .onnx files) and no others; all are loaded
+    now, and the first is chosen.
 
     Raises:
-        ModuleNotFoundError: Gradio is not installed (the extra `demo`). OSError, ValueError: the first does not load.
+        MissingExtraError: Gradio is not installed. OSError, ValueError: a model does not load.
     """
-    import gradio as gr
+    with extra("demo"):
+        import gradio as gr
 
-    load = lru_cache(MODELS_KEPT)(load_model)
-    load(models[0])
+    loaded = {name: load_model(name) for name in models}
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(ABOUT.format(title=TITLE, seconds=max_seconds))
         with gr.Row():
-            name = gr.Dropdown(models, label="Model", info="or any Hub id or folder, typed", allow_custom_value=True)
+            name = gr.Dropdown(list(loaded), label="Model")
             wet = gr.Slider(0, 1, 1, step=0.05, label="Wet / dry mix", info="1: the enhanced only, 0: the input only")
             limit = gr.Slider(
                 0, 100, 100, step=1, label="Attenuation limit (dB)", info="0: the input, 100: in effect none"
@@ -139,6 +147,7 @@ def build_page(models: Sequence[str], max_seconds: float) -> "gradio.Blocks":
         with gr.Row(equal_height=True):
             source = gr.Audio(type="filepath", label="Before", editable=False, buttons=[])
             audio = gr.Audio(type="filepath", label="After", interactive=False, buttons=["download"])
+        gr.Examples([[str(EXAMPLE)]], [source], label="Example")
         with gr.Row():
             button = gr.Button("Enhance", variant="primary", elem_id="enhance")
             report = gr.Textbox(placeholder="Timing", container=False, interactive=False, elem_id="report")
@@ -149,8 +158,11 @@ def build_page(models: Sequence[str], max_seconds: float) -> "gradio.Blocks":
                 )
                 for when in ("before", "after")
             ]
-        action = partial(press, load=load, max_seconds=max_seconds)
-        button.click(action, [source, name, wet, limit], [audio, *pictures, report], api_name="enhance")
+        action = partial(press, models=loaded, max_seconds=max_seconds)
+        button.click(
+            action, [source, name, wet, limit], [audio, *pictures, report], api_name="enhance",
+            concurrency_limit=AT_ONCE,
+        )  # fmt: skip
     return page
 
 
@@ -166,7 +178,8 @@ def serve(models: Sequence[str], *, host: str, port: int | None, share: bool, ma
     Raises:
         OSError: the port is taken.
     """
-    import gradio as gr
+    with extra("demo"):
+        import gradio as gr
 
     # of the usual weights, 400 and 600, the second has no Latin letters in Gradio 6.31
     theme = gr.themes.Default(font=[gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "sans-serif"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import extra
 from .metrics.scoring import METRICS
 from .records import write_json, write_text
 
@@ -42,7 +43,8 @@ def statistics(scores: Mapping[str, Mapping[str, float]], metrics: Sequence[str]
 
 def interval(values: Sequence[float]) -> list[float] | None:
     """95 % bootstrap interval (bias-corrected and accelerated) of the mean over files; None below three files."""
-    from scipy.stats import bootstrap
+    with extra("evaluation"):
+        from scipy.stats import bootstrap
 
     if len(values) < 3:
         return None
@@ -159,7 +161,8 @@ def draw_report(folder: Path, record: Mapping[str, Any], examples: Mapping[str, 
     Args:
         examples: recordings (time,) by example and by name, for the spectrograms; see `evaluation.examples_of`.
     """
-    from . import figures
+    with extra("evaluation"):
+        from . import figures
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in PICTURES:

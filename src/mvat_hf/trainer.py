@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
-from datasets import Dataset
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import update_bn
@@ -26,13 +24,23 @@ from .cores import processes_here, usable_cores
 from .data.collator import SegmentCollator
 from .data.formatting import decoded
 from .data.streaming import MixtureStream
+from .errors import extra
 from .losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr_loss
-from .metrics.scoring import FileScore, ScoringPool, mean_scores
+from .metrics.scoring import QUICK, FileScore, ScoringPool, check_metrics, mean_scores
 from .models.manner import MannerModel, MannerOutput
 from .models.manner.chunking_manner import evaluating
 from .muon import Muon
 from .records import weights_hash, write_text
 from .teacher_cache import TargetCache
+
+with extra("training"):
+    from accelerate.utils import gather_object
+    from datasets import Dataset
+
+# options that are numbers of things, of which there must be one
+COUNTS = (
+    "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "scoring_processes",
+)  # fmt: skip
 
 
 @dataclass
@@ -86,6 +94,10 @@ class EnhancementArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        for name in COUNTS:
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         if self.ddp_find_unused_parameters is None:
@@ -156,6 +168,8 @@ class EnhancementTrainer(Trainer):
     def __init__(self, model: MannerModel, args: EnhancementArguments, data_collator: SegmentCollator, **kwargs):
         for name in ("train_dataset", "eval_dataset"):
             kwargs[name] = as_items(kwargs.get(name), model.config.sampling_rate)
+        if args.eval_strategy != "no":
+            check_metrics(QUICK)  # now, not when the first steps are done
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())

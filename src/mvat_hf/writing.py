@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 from av.stream import Disposition
 
-from .data.audio import AudioError
+from .data.audio import AudioError, AudioFile
 
 WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
 # by suffix, what libsndfile writes
@@ -95,16 +95,6 @@ LIMITS = {
 PLAIN_LIMIT = Limit(1024, (range(1, 2**31),), "at most 1024 channels and 2147483647 Hz")
 
 
-class SoundFile(Protocol):
-    """What of an open source decides on its target."""
-
-    samplerate: int
-    channels: int
-    frames: int
-    format: str
-    subtype: str
-
-
 class Output(Protocol):
     """A file that takes audio."""
 
@@ -120,7 +110,7 @@ def written_name(path: Path) -> str:
     return path.with_suffix(SUBSTITUTES.get(path.suffix.lower(), path.suffix)).name
 
 
-def choose_kind(target: Path, path: Path, source: SoundFile) -> Kind:
+def choose_kind(target: Path, path: Path, source: AudioFile) -> Kind:
     """
     What `target` is written as: the format and subtype of `source` (an open file, at `path`) unless the suffixes tell
     formats apart; then the target suffix's format with its default subtype. So too what would not come out with exactly
@@ -158,7 +148,7 @@ def choose_kind(target: Path, path: Path, source: SoundFile) -> Kind:
     return kind
 
 
-def choose_codec(container: str, source: SoundFile) -> str:
+def choose_codec(container: str, source: AudioFile) -> str:
     """FFmpeg's encoder for the sound of a container, see `choose_kind`."""
     lossless = source.subtype in PLAIN or source.subtype.upper().startswith(("ALAC", "FLAC", "PCM"))
     if container == "webm":
@@ -175,7 +165,7 @@ def family(path: Path) -> str:
 
 
 @contextmanager
-def open_output(path: Path, target: Path, kind: Kind, source: SoundFile, source_path: Path) -> Iterator[Output]:
+def open_output(path: Path, target: Path, kind: Kind, source: AudioFile, source_path: Path) -> Iterator[Output]:
     """
     Open `path` for writing what will be `target`, at the rate and with the channels of `source`. If `target` and
     the file at `source_path` both hold a picture, it is copied.

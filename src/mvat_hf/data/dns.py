@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import need
 from .audio import find_audio
 from .augment import Augmentation
 from .mixing import Mixer, MixingOptions
@@ -62,6 +63,7 @@ def load_dns(
         DataError: unknown split or source, missing folder, no files, files without a partner of the same fileid, or an
             option that the split or the source has no use for.
     """
+    need("data", "datasets", "filelock")
     if split not in DNS_SPLITS:
         raise DataError(f'unknown split "{split}" of DNS, expected one of: {", ".join(DNS_SPLITS)}')
     if source not in (None, *SOURCES):

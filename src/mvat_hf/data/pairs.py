@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import need
 from .audio import (
     AudioError,
     AudioSource,
@@ -191,4 +192,5 @@ def check_names(paths: Iterable[Path]) -> None:
 
 def load_pairs(clean: str | Path, noisy: str | Path, *, sampling_rate: int = 16000) -> "Dataset":
     """Two folders with files of the same names (suffixes may differ) as a data set of pairs; see `match_pairs`."""
+    need("data", "datasets", "filelock")
     return pairs_dataset(match_pairs(Path(clean), Path(noisy)), sampling_rate)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import soundfile
 import soxr
-from filelock import FileLock
 
+from ..errors import extra
 from .audio import AudioError, open_audio, read_mono
 from .parallel import map_in_threads
+
+with extra("data"):
+    from filelock import FileLock
 
 
 def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Path) -> list[Path]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import need
 from .pairs import DataError, Pair, PartialDataWarning, few, match_files, pairs_dataset
 from .parquet import load_parquet, parquet_files
 from .resampled import resampled_copies
@@ -52,6 +53,7 @@ def load_valentini(
         DataError: unknown split, missing folder, a data set that the Hub does not give, no file left, or `speakers` or
             `cache_dir` beside parquet files.
     """
+    need("data", "datasets", "filelock")
     from .formatting import decoded
 
     if split not in VALENTINI_SPLITS:

@@ -6,8 +6,8 @@ frame of digital silence as 0; segmental SNR after removing means and matching t
 """
 
 import numpy as np
-from scipy.linalg import solve_toeplitz
 
+from ..errors import extra
 from .intrusive import check_pair, pesq
 
 FRAME_SECONDS = 0.03
@@ -102,6 +102,9 @@ def frames(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 def linear_prediction(frame: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     """Autocorrelation (order + 1,) of a frame, and its prediction error filter [1, -a_1, …] by Yule and Walker."""
+    with extra("evaluation"):
+        from scipy.linalg import solve_toeplitz
+
     correlation = np.array([frame[: len(frame) - lag] @ frame[lag:] for lag in range(order + 1)])
     return correlation, np.concatenate([[1], -solve_toeplitz(correlation[:-1], correlation[1:])])
 

@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-from scipy.signal import butter, sosfilt
 
 from ..errors import extra
 
@@ -93,6 +92,9 @@ def check_utterances(reference: np.ndarray, sampling_rate: int) -> None:
 def most_stretches(reference: np.ndarray, sampling_rate: int) -> int:
     """The most utterances that P.862 may find in `reference` (time,): of all thresholds within its 40 dB below the
     loudest window, in the whole band and in that of a telephone, which is about what its filters leave."""
+    with extra("evaluation"):
+        from scipy.signal import butter, sosfilt
+
     size = round(WINDOW_SECONDS * sampling_rate)
     band = sosfilt(butter(2, (300, 3400), "bandpass", fs=sampling_rate, output="sos"), reference)
     most = 0

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..cores import usable_cores
+from ..errors import need
 from .composite import llr, opinions, segmental_snr, wss
 from .intrusive import UnscorableError, UsageError, estoi, pesq, si_sdr, stoi
 from .nonintrusive import check_dnsmos, dnsmos
@@ -51,24 +52,29 @@ def dnsmos_of_degraded(reference: np.ndarray, degraded: np.ndarray, sampling_rat
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as tables and pictures show it: title, format of a mean, the score of a pair."""
+    """A metric as tables and pictures show it: title, format of a mean, the score of a pair; and the packages of the
+    extra `evaluation` that it takes."""
 
     title: str
     format: str
     score: Callable[[Pair], float]
+    packages: tuple[str, ...] = ()
     higher_is_better: bool = True
+
+
+PESQ, STOI, SCIPY = ("pesq", "scipy"), ("pystoi",), ("scipy",)
 
 
 # by key, in the order of the tables
 METRICS = {
-    "pesq": Metric("PESQ-WB", "{:.2f}", lambda pair: pair.of(pesq)),
-    "pesq_nb": Metric("PESQ-NB", "{:.2f}", lambda pair: pair.of(pesq_nb)),
-    "stoi": Metric("STOI", "{:.1%}", lambda pair: pair.of(stoi)),
-    "estoi": Metric("ESTOI", "{:.1%}", lambda pair: pair.of(estoi)),
-    "csig": Metric("CSIG", "{:.2f}", lambda pair: opinions_of(pair)["csig"]),
-    "cbak": Metric("CBAK", "{:.2f}", lambda pair: opinions_of(pair)["cbak"]),
-    "covl": Metric("COVL", "{:.2f}", lambda pair: opinions_of(pair)["covl"]),
-    "llr": Metric("LLR", "{:.2f}", lambda pair: pair.of(llr), higher_is_better=False),
+    "pesq": Metric("PESQ-WB", "{:.2f}", lambda pair: pair.of(pesq), PESQ),
+    "pesq_nb": Metric("PESQ-NB", "{:.2f}", lambda pair: pair.of(pesq_nb), PESQ),
+    "stoi": Metric("STOI", "{:.1%}", lambda pair: pair.of(stoi), STOI),
+    "estoi": Metric("ESTOI", "{:.1%}", lambda pair: pair.of(estoi), STOI),
+    "csig": Metric("CSIG", "{:.2f}", lambda pair: opinions_of(pair)["csig"], PESQ),
+    "cbak": Metric("CBAK", "{:.2f}", lambda pair: opinions_of(pair)["cbak"], PESQ),
+    "covl": Metric("COVL", "{:.2f}", lambda pair: opinions_of(pair)["covl"], PESQ),
+    "llr": Metric("LLR", "{:.2f}", lambda pair: pair.of(llr), SCIPY, higher_is_better=False),
     "wss": Metric("WSS", "{:.1f}", lambda pair: pair.of(wss), higher_is_better=False),
     "ssnr": Metric("SSNR (dB)", "{:.2f}", lambda pair: pair.of(segmental_snr)),
     "si_sdr": Metric("SI-SDR (dB)", "{:.2f}", lambda pair: pair.of(si_sdr)),
@@ -122,12 +128,14 @@ def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
     """The keys themselves.
 
     Raises:
-        ValueError: one that is not in `METRICS`. MissingExtraError: DNSMOS, and its packages are not installed.
+        ValueError: one that is not in `METRICS`. MissingExtraError: one takes a package that is not installed.
     """
     keys = tuple(metrics)
     unknown = [key for key in keys if key not in METRICS]
     if unknown or not keys:
         raise ValueError(f"expected metrics of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}")
+    for key in keys:
+        need("evaluation", *METRICS[key].packages)
     if set(keys) & set(DNSMOS):
         check_dnsmos()
     return keys

@@ -12,6 +12,8 @@ from .modeling_manner import MannerModel, MannerOutput, MannerPreTrainedModel, M
 from .pipeline_manner import AudioToAudioPipeline
 from .snapshot_manner import find_snapshot, hub_answers
 
+DEFAULT_MODEL = "mvat/manner-s-8.1gf"  # of the command line, the page and the pipeline
+
 
 def know_snapshots(auto, own) -> None:
     """Let `auto.from_pretrained` leave the ids of embedded checkpoints, and only these, to `own.from_pretrained`.
@@ -42,7 +44,9 @@ AutoFeatureExtractor.register(MannerConfig, MannerFeatureExtractor, exist_ok=Tru
 know_snapshots(AutoConfig, MannerConfig)
 know_snapshots(AutoModel, MannerModel)
 know_snapshots(AutoFeatureExtractor, MannerFeatureExtractor)
-PIPELINE_REGISTRY.register_pipeline("audio-to-audio", AudioToAudioPipeline, pt_model=AutoModel, type="audio")
+PIPELINE_REGISTRY.register_pipeline(
+    "audio-to-audio", AudioToAudioPipeline, pt_model=AutoModel, default={"model": (DEFAULT_MODEL, "main")}, type="audio"
+)
 MannerConfig.pipeline_registered = True
 # … and by the code saved beside the weights where it is not installed.
 MannerConfig.register_for_auto_class()
@@ -50,6 +54,7 @@ MannerModel.register_for_auto_class("AutoModel")
 MannerFeatureExtractor.register_for_auto_class()
 
 __all__ = [
+    "DEFAULT_MODEL",
     "PRESETS",
     "AudioToAudioPipeline",
     "MannerConfig",
