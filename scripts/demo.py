@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mvat_hf.cli import DEFAULT_MODEL
+from mvat_hf.cli.main import DEFAULT_MODEL
 from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.data.augment import coloured_noise
 from mvat_hf.data.mixing import mix
 from mvat_hf.data.pairs import load_pairs
-from mvat_hf.evaluation import evaluate
-from mvat_hf.figures import spectrograms
-from mvat_hf.inference import enhance_file
+from mvat_hf.evaluation.evaluating import evaluate
+from mvat_hf.evaluation.figures import spectrograms
+from mvat_hf.evaluation.report import render_table
+from mvat_hf.inference.enhancing import enhance_file
 from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.models.manner import MannerModel
-from mvat_hf.records import write_json
-from mvat_hf.report import render_table
+from mvat_hf.utils.records import write_json
 
 HERE = Path(__file__).parent
 MATERIAL, OUT = HERE / "demo", Path("runs/demo")

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mvat_hf.cards import measured_weights, read_records, validated_on
-from mvat_hf.errors import USER_ERRORS, one_line
-from mvat_hf.figures import quality_by_release
+from mvat_hf.evaluation.figures import quality_by_release
+from mvat_hf.hub.cards import measured_weights, read_records, validated_on
 from mvat_hf.metrics.scoring import TITLES
-from mvat_hf.records import write_json
+from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.records import write_json
 
 
 def read_history(folder: Path) -> dict[str, Any]:

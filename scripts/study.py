@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from mvat_hf import load_dns, load_valentini
-from mvat_hf.errors import USER_ERRORS, one_line
-from mvat_hf.figures import quality_by_method, validation_by_method
-from mvat_hf.recipe import read_recipe
-from mvat_hf.records import write_json
+from mvat_hf.evaluation.figures import quality_by_method, validation_by_method
 from mvat_hf.study import collect, read_record, read_study, recorded, render_study, run_cell
+from mvat_hf.training.recipe import read_recipe
+from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.records import write_json
 
 SCRIPTS = Path(__file__).parent
 

@@ -98,7 +98,7 @@ def at_home(hub_user) -> Callable:
     The address of the Hub is read when huggingface_hub is imported; processes forked after the imports start at once.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "mvat_hf.trainer", "mvat_hf.cards", "mvat_hf.hub"])
+    context.set_forkserver_preload(["pytest", "mvat_hf.training.trainer", "mvat_hf.hub.cards", "mvat_hf.hub.push"])
 
     def run(function, *args):
         with ProcessPoolExecutor(1, mp_context=context) as pool:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CardData
 
-from mvat_hf.cards import card_metadata, fill_block, read_records, render_results, render_validation
 from mvat_hf.data.audio import read_mono
-from mvat_hf.inference import enhance
+from mvat_hf.hub.cards import card_metadata, fill_block, read_records, render_results, render_validation
+from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
-from mvat_hf.records import weights_hash
+from mvat_hf.utils.records import weights_hash
 
 REPOSITORY = Path(__file__).parents[1]
 CARDS = sorted(path.parent for path in (REPOSITORY / "model_cards").glob("*/about.md"))

@@ -117,5 +117,5 @@ def test_gradients_stay_on():
 
 
 def test_the_function_wins_over_the_module_of_its_name():
-    importlib.import_module("mvat_hf.cards")  # imports the module
+    importlib.import_module("mvat_hf.hub.cards")  # imports the module
     assert callable(mvat_hf.complexity)

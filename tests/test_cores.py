@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mvat_hf import cores
+from mvat_hf.utils import cores
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from importlib.util import find_spec
 import pytest
 from torch.utils.data import DataLoader
 
-from mvat_hf import EnhancementTrainer, MannerConfig, MannerModel, errors
+from mvat_hf import EnhancementTrainer, MannerConfig, MannerModel
 from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
 from mvat_hf.data.collator import SegmentCollator
-from mvat_hf.errors import MissingExtraError, one_line
-from mvat_hf.trainer import EnhancementArguments
+from mvat_hf.training.trainer import EnhancementArguments
+from mvat_hf.utils import errors
+from mvat_hf.utils.errors import MissingExtraError, one_line
 
 
 class Broken:

@@ -10,15 +10,15 @@ import soundfile
 from datasets import Dataset, concatenate_datasets, load_from_disk
 
 from conftest import REPOSITORY
+from mvat_hf.acceleration.export import export_onnx
 from mvat_hf.data.audio import AudioError, find_audio, read_mono
 from mvat_hf.data.dns import mixtures
 from mvat_hf.data.mixing import Mixer
 from mvat_hf.data.pairs import DataError, load_pairs
-from mvat_hf.evaluation import evaluate, examples_of
-from mvat_hf.export import export_onnx
-from mvat_hf.journal import stamp
+from mvat_hf.evaluation.evaluating import evaluate, examples_of
+from mvat_hf.evaluation.journal import stamp
+from mvat_hf.evaluation.systems import FolderSystem
 from mvat_hf.metrics import si_sdr
-from mvat_hf.systems import FolderSystem
 
 RATE = 16000
 
@@ -132,7 +132,7 @@ def test_a_journal_of_another_evaluation_is_not_used(folder, tmp_path):
 def interrupted(folder, journal) -> list[str]:
     """Ids of what is kept of an evaluation that was interrupted after its last file."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("mvat_hf.evaluation.environment", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("mvat_hf.evaluation.evaluating.environment", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
         run(folder, processes=1, journal=journal, metrics=("si_sdr",))
     return [json.loads(line)["score"]["id"] for line in journal.read_text().splitlines()[1:]]
 
@@ -196,7 +196,7 @@ def test_the_journal_stays_until_the_record_is_there(folder, tmp_path, monkeypat
     def broken(record):
         raise MemoryError
 
-    monkeypatch.setattr("mvat_hf.evaluation.add_statistics", broken)
+    monkeypatch.setattr("mvat_hf.evaluation.evaluating.add_statistics", broken)
     journal = tmp_path / "scores.jsonl"
     with pytest.raises(MemoryError):
         run(folder, processes=1, journal=journal, metrics=("si_sdr",))

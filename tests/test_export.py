@@ -10,17 +10,18 @@ import pytest
 import soundfile
 import torch
 
-from mvat_hf import MannerModel, enhance, export
-from mvat_hf import runtime as runtime_module
+from mvat_hf import MannerModel, enhance
+from mvat_hf.acceleration import export
+from mvat_hf.acceleration import runtime as runtime_module
 from mvat_hf.cli import main
-from mvat_hf.hub import save_checkpoint
+from mvat_hf.hub.push import save_checkpoint
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
-from mvat_hf.records import weights_hash
+from mvat_hf.utils.records import weights_hash
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from mvat_hf.runtime import RUNTIMES, OnnxManner
+from mvat_hf.acceleration.runtime import RUNTIMES, OnnxManner
 
 # importing OpenVINO is left to the package
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
-from mvat_hf.files import replaced_at_end
+from mvat_hf.utils.files import replaced_at_end
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
@@ -78,7 +78,7 @@ def test_text_is_opened_as_utf_8(folder):
 
 
 def test_a_record_is_utf_8_where_the_locale_is_not(tmp_path):
-    code = "import sys; from mvat_hf.records import write_text; write_text(sys.argv[1], 'caf\\u00e9 \\u00b1')"
+    code = "import sys; from mvat_hf.utils.records import write_text; write_text(sys.argv[1], 'caf\\u00e9 \\u00b1')"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", code, tmp_path / "a.md"], env=environment, check=True)
     assert Path(tmp_path / "a.md").read_bytes() == "café ±".encode()

@@ -13,9 +13,9 @@ import soundfile
 import torch
 
 from mvat_hf.data.audio import AudioError, open_audio
-from mvat_hf.folders import SharedEnhancer, enhance_folder
-from mvat_hf.inference import ChunkedEnhancer, enhance_file
-from mvat_hf.writing import CONTAINERS, FORMATS
+from mvat_hf.inference.enhancing import ChunkedEnhancer, enhance_file
+from mvat_hf.inference.folders import SharedEnhancer, enhance_folder
+from mvat_hf.inference.writing import CONTAINERS, FORMATS
 from test_inference import SHORT, Fake, noise
 
 

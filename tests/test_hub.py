@@ -16,11 +16,11 @@ import torch
 from huggingface_hub import ModelCard
 
 from hub_server import Answer, failing
+from mvat_hf.acceleration.export import onnx_graph
 from mvat_hf.cli import main
-from mvat_hf.export import onnx_graph
-from mvat_hf.hub import save_checkpoint
+from mvat_hf.hub.push import save_checkpoint
 from mvat_hf.models.manner import MannerModel, snapshot_manner
-from mvat_hf.records import weights_hash
+from mvat_hf.utils.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
     "chunking", "configuration", "convolutions", "feature_extraction", "folded", "folded_layers", "folding",
@@ -102,7 +102,7 @@ def push_to_branch(folder, repo):
 def push_run(folder, repo, output):
     from mvat_hf.data.collator import SegmentCollator
     from mvat_hf.models.manner import MannerFeatureExtractor
-    from mvat_hf.trainer import EnhancementArguments, EnhancementTrainer
+    from mvat_hf.training.trainer import EnhancementArguments, EnhancementTrainer
 
     args = EnhancementArguments(
         output_dir=output, hub_model_id=repo, eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
@@ -127,7 +127,7 @@ def load_revisions(repo, *revisions) -> list[str]:
 
 def load_or_error(repo, **options) -> str:
     """The hash of the weights, or the one line that a user gets."""
-    from mvat_hf.errors import USER_ERRORS, one_line
+    from mvat_hf.utils.errors import USER_ERRORS, one_line
 
     try:
         return load_hash(repo, **options)
@@ -461,7 +461,7 @@ AWAY = """
 import sys
 import numpy as np
 import mvat_hf
-from mvat_hf.records import weights_hash
+from mvat_hf.utils.records import weights_hash
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
 
 for repo in sys.argv[1:]:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from mvat_hf.data.audio import AudioError
-from mvat_hf.folders import enhance_folder
-from mvat_hf.inference import BLOCK_FRAMES, ChunkedEnhancer, enhance, enhance_file
+from mvat_hf.inference.enhancing import BLOCK_FRAMES, ChunkedEnhancer, enhance, enhance_file
+from mvat_hf.inference.folders import enhance_folder
 from mvat_hf.models.manner import MannerConfig, MannerModel
 from mvat_hf.models.manner.chunking_manner import evaluating
 

@@ -13,8 +13,8 @@ import torch
 
 from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
-from mvat_hf.hub import save_checkpoint
-from mvat_hf.live import StreamingEnhancer, enhance_pcm
+from mvat_hf.hub.push import save_checkpoint
+from mvat_hf.inference.live import StreamingEnhancer, enhance_pcm
 
 SHORT = {"context_seconds": 0.25, "hop_seconds": 0.05, "lookahead_seconds": 0.02}  # 4000, 800 and 320 samples
 
@@ -196,7 +196,7 @@ def test_what_the_command_refuses(command, capsys, arguments, message):
 def command(model, tmp_path_factory) -> list[str]:
     folder = save_checkpoint(model, tmp_path_factory.mktemp("live") / "checkpoint")
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
-    return [sys.executable, "-m", "mvat_hf.cli", "enhance", "--stream", "-", "-", "--model", str(folder), *options]
+    return [sys.executable, "-m", "mvat_hf.cli.main", "enhance", "--stream", "-", "-", "--model", str(folder), *options]
 
 
 def pipe(command) -> subprocess.Popen:

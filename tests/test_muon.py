@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mvat_hf.muon import Muon, is_matrix, orthogonalise
+from mvat_hf.training.muon import Muon, is_matrix, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(30, 8), (8, 30), (16, 16)])

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from mvat_hf import page
+from mvat_hf import app as page
+from mvat_hf.app import EXAMPLE, enhance_upload, press
 from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
-from mvat_hf.hub import save_checkpoint
-from mvat_hf.inference import enhance, load_model
+from mvat_hf.hub.push import save_checkpoint
+from mvat_hf.inference.enhancing import enhance, load_model
 from mvat_hf.metrics import si_sdr
-from mvat_hf.page import EXAMPLE, enhance_upload, press
 
 REPOSITORY = Path(__file__).parents[1]
 PATIENCE = 60  # seconds for what takes two on an idle machine

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mvat_hf.inference import enhance
+from mvat_hf.app import EXAMPLE
+from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner import DEFAULT_MODEL
-from mvat_hf.page import EXAMPLE
 
 pytest.importorskip("gradio", reason="needs gradio")
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")

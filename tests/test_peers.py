@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 import numpy as np
 import pytest
 
-from mvat_hf.errors import MissingExtraError
-from mvat_hf.peers import PEERS, fit, load_peer, overlap_add, overlapping
+from mvat_hf.evaluation.peers import PEERS, fit, load_peer, overlap_add, overlapping
+from mvat_hf.utils.errors import MissingExtraError
 
 RATE = 16000
 

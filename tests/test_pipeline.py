@@ -12,7 +12,7 @@ from transformers import pipeline
 
 from mvat_hf import MannerModel, enhance
 from mvat_hf.models.manner import DEFAULT_MODEL, AudioToAudioPipeline
-from mvat_hf.records import weights_hash
+from mvat_hf.utils.records import weights_hash
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import BatchAugmentation
 from mvat_hf.data.pairs import DataError
 from mvat_hf.data.reverb import Rooms
-from mvat_hf.recipe import (
+from mvat_hf.training.recipe import (
     DataArguments,
     DistillationArguments,
     ModelArguments,
@@ -22,8 +22,8 @@ from mvat_hf.recipe import (
     parse_recipe,
     read_recipe,
 )
-from mvat_hf.trainer import EnhancementArguments
-from mvat_hf.training_run import check_same_folder, check_same_processes, check_same_recipe
+from mvat_hf.training.run import check_same_folder, check_same_processes, check_same_recipe
+from mvat_hf.training.trainer import EnhancementArguments
 
 KINDS = [EnhancementArguments, ModelArguments, DataArguments, DistillationArguments]
 RECIPES = sorted((REPOSITORY / "scripts/recipes").glob("*.yaml"))

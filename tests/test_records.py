@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mvat_hf.records import environment, weights_hash, write_json
+from mvat_hf.utils.records import environment, weights_hash, write_json
 
 
 def test_environment_names_versions_and_machine():

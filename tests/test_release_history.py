@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mvat_hf import figures
-from mvat_hf.cards import render_history
+from mvat_hf.evaluation import figures
+from mvat_hf.hub.cards import render_history
 from mvat_hf.metrics.scoring import TITLES
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mvat_hf import figures
-from mvat_hf.report import (
+from mvat_hf.evaluation import figures
+from mvat_hf.evaluation.report import (
     PICTURES,
     add_statistics,
     common_files,

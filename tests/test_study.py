@@ -11,9 +11,9 @@ import pytest
 import soundfile
 import yaml
 
-from mvat_hf.figures import quality_by_method
-from mvat_hf.recipe import RecipeError
+from mvat_hf.evaluation.figures import quality_by_method
 from mvat_hf.study import collect, gain, read_record, read_study, recorded, render_study, run_cell
+from mvat_hf.training.recipe import RecipeError
 
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = sorted((REPOSITORY / "scripts" / "recipes" / "study").glob("*.yaml"))

@@ -15,7 +15,7 @@ from mvat_hf.data.streaming import MixtureStream
 from mvat_hf.losses import METHODS, build_method
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.manner import MannerConfig, MannerModel
-from mvat_hf.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
+from mvat_hf.training.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
 
 SECONDS = 0.25
 
@@ -187,7 +187,7 @@ def test_the_chosen_validation_is_that_of_the_saved_weights(best, tmp_path, monk
     folder = tmp_path / "run"
     trainer = plain(folder, **options, metric_for_best_model="pesq", load_best_model_at_end=best)
     scores = iter((2.0, 3.0, 1.0))
-    monkeypatch.setattr("mvat_hf.trainer.mean_scores", lambda _: {"pesq": next(scores)})
+    monkeypatch.setattr("mvat_hf.training.trainer.mean_scores", lambda _: {"pesq": next(scores)})
     trainer.train()
     assert trainer.chosen_validation()["step"] == (2 if best else 3)
     if best:  # a folder that was moved brings its best weights along

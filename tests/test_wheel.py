@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_its_types_checkpoint_and_example(files, whe
         [about] = [packed.read(name).decode() for name in held if name.endswith(".dist-info/METADATA")]
     source = {file.relative_to("src").as_posix() for file in files if file.parts[0] == "src"}
     assert {name for name in held if ".dist-info/" not in name} == source
-    assert {"mvat_hf/py.typed", "mvat_hf/example.flac"} <= source
+    assert {"mvat_hf/py.typed", "mvat_hf/data/example.flac"} <= source
     assert "Project-URL: Homepage, https://huggingface.co/mvat" in about
     pictures = [line for line in about.splitlines() if line.startswith("![")]
     assert pictures and all("](https://" in line for line in pictures)

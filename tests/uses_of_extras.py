@@ -13,7 +13,7 @@ import soundfile
 
 import mvat_hf
 from mvat_hf.cli import main
-from mvat_hf.errors import MissingExtraError
+from mvat_hf.utils.errors import MissingExtraError
 
 SAMPLES = Path(__file__).parents[1] / "scripts" / "demo"
 NOISY = SAMPLES / "sample_noisy.flac"
@@ -133,7 +133,7 @@ def dtln() -> None:
 def training() -> None:
     from mvat_hf.data.collator import SegmentCollator
     from mvat_hf.data.pairs import load_pairs
-    from mvat_hf.training_run import training_curve
+    from mvat_hf.training.run import training_curve
 
     write_pairs()
     pairs = load_pairs("clean", "noisy")
@@ -155,7 +155,7 @@ def rooms() -> None:
 
 
 def demo() -> None:
-    from mvat_hf.page import EXAMPLE, build_page, press
+    from mvat_hf.app import EXAMPLE, build_page, press
 
     assert build_page([MODEL], 60).fns
     models = {MODEL: mvat_hf.MannerModel.from_pretrained(MODEL)}

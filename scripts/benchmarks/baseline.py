@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvat_hf import MannerModel
-from mvat_hf.losses.attention_transfer import VIEWS
+from mvat_hf.distillation.attention_transfer import VIEWS
 from mvat_hf.models.manner.modeling_manner import (
     ChannelView,
     DecoderLevel,

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from mvat_hf import MannerModel, StreamingEnhancer, enhance, load_dns
-from mvat_hf.errors import USER_ERRORS, one_line
 from mvat_hf.metrics import pesq, si_sdr
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
-from mvat_hf.records import environment, weights_hash, write_json
+from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.records import environment, weights_hash, write_json
 
 RATE, PAIRS_OF_RECORDING = 16000, 5
 CHUNKS = [(chunk, overlap) for chunk in (4, 10) for overlap in (0, 0.1, 0.25, 0.5, 1, 2)]

@@ -9,7 +9,7 @@ All systems run in one process and take turns; ratios are of medians. On one thr
 time, so that other work on the machine counts little; on more it is the time that passes. Memory is the largest
 resident size of a process that loads one system and makes the passes before the timed ones, libraries included.
 bfloat16 is left out where the CPU does not compute in it, and would only be slower. Peers are enhancers of other
-packages (`mvat_hf.peers`), on the same input with the threads that they take by themselves.
+packages (`mvat_hf.evaluation.peers`), on the same input with the threads that they take by themselves.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from baseline import Baseline
 from torch import Tensor, nn
 
 from mvat_hf import MannerConfig, MannerModel, complexity, load_dns, load_valentini
-from mvat_hf.export import export_onnx
+from mvat_hf.acceleration.export import export_onnx
+from mvat_hf.acceleration.runtime import OnnxManner
+from mvat_hf.evaluation.peers import PEERS, load_peer
 from mvat_hf.models.manner.folded_layers_manner import packs
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
-from mvat_hf.peers import PEERS, load_peer
-from mvat_hf.records import environment, weights_hash, write_json
-from mvat_hf.runtime import OnnxManner
+from mvat_hf.utils.records import environment, weights_hash, write_json
 
 EXPORTED = {  # systems that run an exported file: its precision, and the runtime
     "ONNX Runtime": ("fp32", "onnx"),

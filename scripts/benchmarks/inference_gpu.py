@@ -22,7 +22,7 @@ from torch import Tensor
 from training_step import allow_tf32
 
 from mvat_hf import MannerModel
-from mvat_hf.records import environment, weights_hash, write_json
+from mvat_hf.utils.records import environment, weights_hash, write_json
 
 SIZES = ((1, 10.0), (1, 60.0), (16, 10.0))  # recordings at once, seconds of each
 TF32 = "TensorFloat-32"

@@ -19,13 +19,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from mvat_hf import MannerConfig, MannerModel, load_dns
-from mvat_hf.cores import usable_cores
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import AugmentingCollator, BatchAugmentation
 from mvat_hf.data.mixing import MixingOptions
 from mvat_hf.data.streaming import MixtureStream
-from mvat_hf.errors import USER_ERRORS, one_line
-from mvat_hf.records import environment, write_json
+from mvat_hf.utils.cores import usable_cores
+from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.records import environment, write_json
 
 BATCH, SECONDS, RATE, PRESET = 8, 2.0, 16000, "manner-s-8.1gf"
 WORKERS = (0, 1, 2)

@@ -23,7 +23,7 @@ import soundfile
 import soxr
 
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
-from mvat_hf.records import environment, write_json
+from mvat_hf.utils.records import environment, write_json
 
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE, CHANNELS = 48000, 2
@@ -59,7 +59,7 @@ def write_recording(path: Path, minutes: float) -> None:
 
 
 def start(source: Path, target: Path, model: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mvat_hf.cli", "enhance", str(source), str(target), "--model", model]
+    command = [sys.executable, "-m", "mvat_hf.cli.main", "enhance", str(source), str(target), "--model", model]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

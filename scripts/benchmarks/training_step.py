@@ -28,10 +28,10 @@ from torch import Tensor
 from mvat_hf import MannerConfig, MannerModel
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.mixing import Mixer, MixingOptions
-from mvat_hf.figures import step_times
+from mvat_hf.distillation.methods import MultiViewAttentionTransfer
+from mvat_hf.evaluation.figures import step_times
 from mvat_hf.losses import enhancement_loss, multi_view_attention_transfer
-from mvat_hf.losses.distillation import MultiViewAttentionTransfer
-from mvat_hf.records import environment, write_json
+from mvat_hf.utils.records import environment, write_json
 
 STUDENT, TEACHER, BETA = "manner-s-8.1gf", "manner-b", 0.1
 STEPS_TOGETHER = 5

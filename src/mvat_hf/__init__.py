@@ -12,16 +12,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 # at once, as the function must win over the module of its name
-from .complexity import complexity
+from .models.complexity import complexity
 from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
 
 if TYPE_CHECKING:
     from . import metrics
     from .data.dns import load_dns
     from .data.valentini import load_valentini
-    from .inference import enhance
-    from .live import StreamingEnhancer
-    from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
+    from .inference.enhancing import enhance
+    from .inference.live import StreamingEnhancer
+    from .training.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
 
 __version__ = "0.1.0"
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import yaml
 
-from .complexity import complexity
+from .evaluation.report import markdown, paired, show
 from .metrics.scoring import METRICS, QUICK
+from .models.complexity import complexity
 from .models.manner import MannerConfig
-from .recipe import NOT_PART_OF_A_RECIPE, RecipeError, read_recipe
-from .records import environment, write_json, write_text
-from .report import markdown, paired, show
+from .training.recipe import NOT_PART_OF_A_RECIPE, RecipeError, read_recipe
+from .utils.records import environment, write_json, write_text
 
 KEYS = {"title", "recipe", "presets", "seeds", "methods"}
 OPTIONAL_KEYS = {"ablation"}
@@ -105,7 +105,7 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
     Raises:
         RecipeError: the training failed, or the folder holds a run of another recipe.
     """
-    from .evaluation import evaluate
+    from .evaluation.evaluating import evaluate
 
     own = folder / cell.path
     if not (own / "results.json").is_file():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import mvat_hf.metrics.scoring as scoring
-from mvat_hf.errors import MissingExtraError
 from mvat_hf.metrics import composite, estoi, pesq, si_sdr, stoi
 from mvat_hf.metrics.scoring import DNSMOS, FULL, METRICS, QUICK, FileScore, ScoringPool, mean_scores, score_pair
+from mvat_hf.utils.errors import MissingExtraError
 
 
 @pytest.fixture(scope="module")

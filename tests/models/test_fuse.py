@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from mvat_hf import MannerModel
-from mvat_hf.inference import enhance
+from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner import folded_manner
 from mvat_hf.models.manner.folding_manner import folded_copy, unknown_part
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel, enhance
-from mvat_hf.hub import save_checkpoint
+from mvat_hf.hub.push import save_checkpoint
 
 # what a stranger's Python does not have
 ABSENT = ("mvat_hf", "__editable__", "soxr", "soundfile", "_soundfile")

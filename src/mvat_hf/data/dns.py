@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import need
+from ..utils.errors import need
 from .audio import find_audio
 from .augment import Augmentation
 from .mixing import Mixer, MixingOptions

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from ..cores import usable_cores
+from ..utils.cores import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,7 +8,7 @@ from pathlib import Path
 import soundfile
 import soxr
 
-from ..errors import extra
+from ..utils.errors import extra
 from .audio import AudioError, open_audio, read_mono
 from .parallel import map_in_threads
 

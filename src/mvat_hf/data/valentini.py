@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import need
+from ..utils.errors import need
 from .pairs import DataError, Pair, PartialDataWarning, few, match_files, pairs_dataset
 from .parquet import load_parquet, parquet_files
 from .resampled import resampled_copies

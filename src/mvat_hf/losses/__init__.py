@@ -5,10 +5,13 @@ MV-AT as pure functions; `snr_loss`, `compressed_spectral_loss` and `pesq_loss`:
 L_SE; `distillation`: the methods a student can be distilled by.
 """
 
-from ..models.manner.loss_manner import enhancement_loss
-from .attention_transfer import attention_distance, attention_map, attention_transfer, multi_view_attention_transfer
-from .compressed_spectrum import compressed_spectral_loss
-from .distillation import (
+from ..distillation.attention_transfer import (
+    attention_distance,
+    attention_map,
+    attention_transfer,
+    multi_view_attention_transfer,
+)
+from ..distillation.methods import (
     METHODS,
     AttentionTransfer,
     DistillationMethod,
@@ -16,6 +19,8 @@ from .distillation import (
     OutputDistillation,
     build_method,
 )
+from ..models.manner.loss_manner import enhancement_loss
+from .compressed_spectrum import compressed_spectral_loss
 from .pesq import pesq_loss
 from .snr import snr_loss
 

@@ -7,7 +7,7 @@ frame of digital silence as 0; segmental SNR after removing means and matching t
 
 import numpy as np
 
-from ..errors import extra
+from ..utils.errors import extra
 from .intrusive import check_pair, pesq
 
 FRAME_SECONDS = 0.03

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from ..errors import extra
+from ..utils.errors import extra
 
 # of the code of P.862: the utterances that it holds, and in windows of 4 ms the longest pause that it bridges, the
 # longest click that it ignores, and the shortest utterance but for the 2 windows that it adds on either side

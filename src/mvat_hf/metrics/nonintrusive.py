@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cores import one_thread_session
-from ..errors import extra
+from ..utils.cores import one_thread_session
+from ..utils.errors import extra
 from .intrusive import UsageError, check_signal
 
 RATE = 16000  # Hz

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cores import usable_cores
-from ..errors import need
+from ..utils.cores import usable_cores
+from ..utils.errors import need
 from .composite import llr, opinions, segmental_snr, wss
 from .intrusive import UnscorableError, UsageError, estoi, pesq, si_sdr, stoi
 from .nonintrusive import check_dnsmos, dnsmos

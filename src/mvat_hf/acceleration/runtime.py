@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import extra
-from .models.manner import MannerConfig, MannerModel
-from .models.manner.modeling_manner import MannerOutput
+from ..models.manner import MannerConfig, MannerModel
+from ..models.manner.modeling_manner import MannerOutput
+from ..utils.errors import extra
 
 KEPT_LENGTHS = 4  # for which OpenVINO keeps a compiled graph
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
-from .errors import told
-from .files import made_folders, remove_stale
-from .inference import as_path, fit_chunks, load_model, stream_file, told_seconds
-from .models.manner import MannerModel
-from .models.manner.chunking_manner import ChunkedEnhancer
+from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
+from ..models.manner import MannerModel
+from ..models.manner.chunking_manner import ChunkedEnhancer
+from ..utils.errors import told
+from ..utils.files import made_folders, remove_stale
+from .enhancing import as_path, fit_chunks, load_model, stream_file, told_seconds
 from .writing import written_name
 
 ACCELERATOR_BATCH = 8  # chunks of a pass

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import extra
-from .metrics.scoring import METRICS
-from .records import write_json, write_text
+from ..metrics.scoring import METRICS
+from ..utils.errors import extra
+from ..utils.records import write_json, write_text
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999

@@ -13,11 +13,11 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from .data.audio import AudioError, check_finite
-from .inference import from_unit_scale, load_model
-from .models.manner import MannerModel
-from .models.manner.chunking_manner import FULL_SCALE, ChunkedEnhancer, cross_fade
-from .runtime import OnnxManner
+from ..acceleration.runtime import OnnxManner
+from ..data.audio import AudioError, check_finite
+from ..models.manner import MannerModel
+from ..models.manner.chunking_manner import FULL_SCALE, ChunkedEnhancer, cross_fade
+from .enhancing import from_unit_scale, load_model
 
 FADE_SECONDS = 0.01  # each pass is faded in over the one before, where the look-ahead is as long
 PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}

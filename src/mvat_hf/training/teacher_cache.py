@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .files import replaced_at_end
-from .losses import DistillationMethod
-from .models.manner import MannerModel
-from .records import weights_hash
+from ..losses import DistillationMethod
+from ..models.manner import MannerModel
+from ..utils.files import replaced_at_end
+from ..utils.records import weights_hash
 
 
 class TargetCache:

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .complexity import complexity
-from .data.audio import AudioError, find_audio, read_mono
-from .inference import enhance, load_model
-from .models.manner import MannerModel
+from ..acceleration.runtime import OnnxManner
+from ..data.audio import AudioError, find_audio, read_mono
+from ..inference.enhancing import enhance, load_model
+from ..models.complexity import complexity
+from ..models.manner import MannerModel
+from ..utils.records import weights_hash
 from .peers import PEERS, load_peer
-from .records import weights_hash
-from .runtime import OnnxManner
 
 RECORDED_SECONDS = 4.0  # what FLOPs are counted for
 

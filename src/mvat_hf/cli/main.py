@@ -15,9 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from ..models.manner import DEFAULT_MODEL
+from ..utils.errors import USER_ERRORS, need, one_line
 from . import __version__
-from .errors import USER_ERRORS, need, one_line
-from .models.manner import DEFAULT_MODEL
 
 A_DAY = 86400  # seconds
 LIVE_OPTIONS = ("rate", "pcm", "context_seconds", "hop_seconds", "lookahead_seconds")
@@ -203,8 +203,8 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_enhance(options: argparse.Namespace) -> int:
-    from .inference import enhance_file
-    from .writing import written_name
+    from ..inference.enhancing import enhance_file
+    from ..inference.writing import written_name
 
     if not options.stream and not options.source.exists():
         raise FileNotFoundError(f"no such file or folder: {options.source}")
@@ -230,7 +230,7 @@ def run_enhance(options: argparse.Namespace) -> int:
 
 
 def run_enhance_folder(model: Any, options: argparse.Namespace, chunking: dict[str, Any]) -> int:
-    from .folders import enhance_folder
+    from ..inference.folders import enhance_folder
 
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ  # as accelerate does
     shard = options.shard or ((int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched else (0, 1))
@@ -308,7 +308,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def run_stream(options: argparse.Namespace) -> int:
-    from .live import StreamingEnhancer, enhance_pcm
+    from ..inference.live import StreamingEnhancer, enhance_pcm
 
     if (str(options.source), str(options.target)) != ("-", "-"):
         raise ValueError(f"--stream goes from - to -, got {options.source} and {options.target}")
@@ -329,7 +329,7 @@ def run_stream(options: argparse.Namespace) -> int:
 
 def load_runtime(options: argparse.Namespace) -> Any:
     """The model of `enhance`'s options, in the runtime that they name."""
-    from .inference import load_model
+    from ..inference.enhancing import load_model
 
     several = options.device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
     device = f"cuda:{os.environ['LOCAL_RANK']}" if several else options.device
@@ -338,19 +338,19 @@ def load_runtime(options: argparse.Namespace) -> Any:
     runtime = "onnx" if options.runtime == "torch" else options.runtime  # of a .onnx file
     model = load_model(options.model, device, runtime)
     if options.runtime != "torch" and not options.model.endswith(".onnx"):
-        from .export import onnx_graph
-        from .runtime import OnnxManner
+        from ..acceleration.export import onnx_graph
+        from ..acceleration.runtime import OnnxManner
 
         return OnnxManner(onnx_graph(model), runtime)
     return model
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    from .evaluation import evaluate, examples_of, names_of
-    from .journal import UNREADABLE
-    from .metrics.scoring import FULL, check_metrics
-    from .report import draw_report, render_differences, render_table, write_report
-    from .systems import PeerSystem, build_system
+    from ..evaluation.evaluating import evaluate, examples_of, names_of
+    from ..evaluation.journal import UNREADABLE
+    from ..evaluation.report import draw_report, render_differences, render_table, write_report
+    from ..evaluation.systems import PeerSystem, build_system
+    from ..metrics.scoring import FULL, check_metrics
 
     need("evaluation", "scipy", "matplotlib")  # of the intervals and pictures, which come last
     metrics = check_metrics(options.metrics or FULL)
@@ -409,9 +409,9 @@ def name_rows(entries: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
 
 def load_dataset(options: argparse.Namespace):
     """(data set, its name in the record) of the options of `evaluate`."""
-    from .data.dns import load_dns
-    from .data.pairs import load_pairs
-    from .data.valentini import load_valentini
+    from ..data.dns import load_dns
+    from ..data.pairs import load_pairs
+    from ..data.valentini import load_valentini
 
     if options.data == "pairs":
         if options.clean is None or options.noisy is None:
@@ -425,8 +425,8 @@ def load_dataset(options: argparse.Namespace):
 
 
 def run_info(options: argparse.Namespace) -> int:
-    from .complexity import complexity
-    from .models.manner import PRESETS, MannerConfig
+    from ..models.complexity import complexity
+    from ..models.manner import PRESETS, MannerConfig
 
     if not 0 < options.seconds <= A_DAY:
         raise ValueError(f"--seconds must be above 0 and at most {A_DAY}, got {options.seconds:g}")
@@ -453,8 +453,8 @@ def run_info(options: argparse.Namespace) -> int:
 
 
 def run_convert(options: argparse.Namespace) -> int:
-    from .hub import save_checkpoint
-    from .models.manner.convert_manner import convert_checkpoint
+    from ..hub.push import save_checkpoint
+    from ..models.manner.convert_manner import convert_checkpoint
 
     model = convert_checkpoint(options.checkpoint, options.stride)
     save_checkpoint(model, options.target)
@@ -467,8 +467,8 @@ def run_convert(options: argparse.Namespace) -> int:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    from .export import export_onnx
-    from .inference import load_model
+    from ..acceleration.export import export_onnx
+    from ..inference.enhancing import load_model
 
     if options.model.endswith(".onnx"):
         raise ValueError(f"MODEL is exported already, expected a folder or Hub id, got {options.model}")
@@ -485,14 +485,14 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def run_push(options: argparse.Namespace) -> int:
-    from .hub import push_checkpoint
+    from ..hub.push import push_checkpoint
 
     print(push_checkpoint(options.folder, options.repo, private=options.private, draft=options.draft))
     return 0
 
 
 def run_demo(options: argparse.Namespace) -> int:
-    from .page import serve
+    from ..app import serve
 
     models = list(dict.fromkeys(options.model or [DEFAULT_MODEL]))
     serve(models, host=options.host, port=options.port, share=options.share, max_seconds=options.max_seconds)
@@ -500,7 +500,7 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def run_env(options: argparse.Namespace) -> int:
-    from .records import environment
+    from ..utils.records import environment
 
     print(json.dumps(environment(), indent=1))
     return 0

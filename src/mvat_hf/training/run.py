@@ -13,19 +13,19 @@ import torch
 import yaml
 from transformers import TrainerState
 
-from .cores import usable_cores
-from .data.formatting import describe
-from .data.streaming import MixtureStream
-from .errors import extra
-from .models.manner import MannerFeatureExtractor
+from ..data.formatting import describe
+from ..data.streaming import MixtureStream
+from ..models.manner import MannerFeatureExtractor
+from ..utils.cores import usable_cores
+from ..utils.errors import extra
+from ..utils.records import environment, weights_hash, write_json, write_text
 from .recipe import DataArguments, ModelArguments, Recipe, RecipeError, read_recipe
-from .records import environment, weights_hash, write_json, write_text
 from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer, FollowFolder, training_items
 
 with extra("training"):
     from accelerate.utils import gather_object
 
-    from .figures import training_curve
+    from ..evaluation.figures import training_curve
 
 RESIZING_ITEMS, RESIZING_BATCH = 160, 8  # clips that a checkpoint of another size is fitted to, and in one pass
 

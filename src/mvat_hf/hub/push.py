@@ -8,9 +8,9 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 
-from .models.manner import MannerModel
-from .records import weights_hash
-from .runtime import OnnxManner
+from ..acceleration.runtime import OnnxManner
+from ..models.manner import MannerModel
+from ..utils.records import weights_hash
 
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 # what goes along to the Hub from a checkpoint folder; a run's folder also holds pickles and optimizer states

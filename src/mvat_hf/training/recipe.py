@@ -13,17 +13,17 @@ import torch
 import yaml
 from transformers import HfArgumentParser
 
-from .data.augment import Augmentation
-from .data.batch_augmentation import AugmentingCollator, BatchAugmentation
-from .data.dns import load_dns, source_of
-from .data.mixing import MixingOptions
-from .data.reverb import Rooms
-from .data.segments import hop_segments
-from .data.valentini import VALIDATION_SPEAKERS, load_valentini
-from .losses import METHODS, DistillationMethod, build_method
-from .losses.attention_transfer import SIDES, VIEWS
-from .models.manner import MannerConfig, MannerModel
-from .models.resizing import resize
+from ..data.augment import Augmentation
+from ..data.batch_augmentation import AugmentingCollator, BatchAugmentation
+from ..data.dns import load_dns, source_of
+from ..data.mixing import MixingOptions
+from ..data.reverb import Rooms
+from ..data.segments import hop_segments
+from ..data.valentini import VALIDATION_SPEAKERS, load_valentini
+from ..distillation.attention_transfer import SIDES, VIEWS
+from ..losses import METHODS, DistillationMethod, build_method
+from ..models.manner import MannerConfig, MannerModel
+from ..models.resizing import resize
 
 DEFAULT_PRESET = "manner-s-8.1gf"
 Part = TypeVar("Part", Augmentation, BatchAugmentation, Rooms)

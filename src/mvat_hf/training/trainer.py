@@ -20,17 +20,17 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from .cores import processes_here, usable_cores
-from .data.collator import SegmentCollator
-from .data.formatting import decoded
-from .data.streaming import MixtureStream
-from .errors import extra
-from .losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr_loss
-from .metrics.scoring import QUICK, FileScore, ScoringPool, check_metrics, mean_scores
-from .models.manner import MannerModel, MannerOutput
-from .models.manner.chunking_manner import evaluating
+from ..data.collator import SegmentCollator
+from ..data.formatting import decoded
+from ..data.streaming import MixtureStream
+from ..losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr_loss
+from ..metrics.scoring import QUICK, FileScore, ScoringPool, check_metrics, mean_scores
+from ..models.manner import MannerModel, MannerOutput
+from ..models.manner.chunking_manner import evaluating
+from ..utils.cores import processes_here, usable_cores
+from ..utils.errors import extra
+from ..utils.records import weights_hash, write_text
 from .muon import Muon
-from .records import weights_hash, write_text
 from .teacher_cache import TargetCache
 
 with extra("training"):
@@ -271,7 +271,7 @@ class EnhancementTrainer(Trainer):
     def create_model_card(self, *args, **options) -> None:
         """Write the card that `push_to_hub` pushes: what the model is, how it validated, that it is not measured."""
         if self.is_world_process_zero():
-            from .cards import render_run_card
+            from ..hub.cards import render_run_card
 
             model: Any = self.accelerator.unwrap_model(self.model)
             folder = Path(str(self.args.output_dir))

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 from av.stream import Disposition
 
-from .data.audio import AudioError, AudioFile
+from ..data.audio import AudioError, AudioFile
 
 WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
 # by suffix, what libsndfile writes

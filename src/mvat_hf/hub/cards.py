@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
-from .complexity import complexity
-from .metrics.scoring import METRICS, TITLES
-from .models.manner import MannerConfig
-from .report import markdown, render_table
+from ..evaluation.report import markdown, render_table
+from ..metrics.scoring import METRICS, TITLES
+from ..models.complexity import complexity
+from ..models.manner import MannerConfig
 
 # data set of a record: its title, how many pairs it has in full, and its id on the Hub
 TEST_SETS = {

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .cores import usable_cores
-from .data.audio import AudioError
-from .data.formatting import decoded, reference_of
-from .data.pairs import SIDES, DataError, few
-from .errors import need
+from ..data.audio import AudioError
+from ..data.formatting import decoded, reference_of
+from ..data.pairs import SIDES, DataError, few
+from ..metrics.scoring import FULL, METRICS, FileScore, PendingScore, ScoringPool, check_metrics, leading_metric
+from ..utils.cores import usable_cores
+from ..utils.errors import need
+from ..utils.records import environment
 from .journal import UNREADABLE, Journal, stamp
-from .metrics.scoring import FULL, METRICS, FileScore, PendingScore, ScoringPool, check_metrics, leading_metric
-from .records import environment
 from .report import add_statistics
 from .systems import FolderSystem, NoisyInput, System, build_system
 

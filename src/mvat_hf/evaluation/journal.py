@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from .data.formatting import makers_of, reference_of
-from .data.mixing import Mixer
-from .data.segments import SegmentReader
-from .metrics.scoring import FileScore
-from .records import write_text
+from ..data.formatting import makers_of, reference_of
+from ..data.mixing import Mixer
+from ..data.segments import SegmentReader
+from ..metrics.scoring import FileScore
+from ..utils.records import write_text
 
 UNREADABLE = "cannot be read"  # how the reason of a failure begins that another try may not meet
 

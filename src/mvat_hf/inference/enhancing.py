@@ -17,10 +17,10 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
-from .data.audio import AudioError, AudioFile, StreamFile, check_finite, open_audio, read_audio
-from .files import replaced_at_end
-from .models.manner import PRESETS, MannerModel
-from .models.manner.chunking_manner import (
+from ..acceleration.runtime import OnnxManner
+from ..data.audio import AudioError, AudioFile, StreamFile, check_finite, open_audio, read_audio
+from ..models.manner import PRESETS, MannerModel
+from ..models.manner.chunking_manner import (
     BLOCK_FRAMES,
     CHUNK_SECONDS,
     FULL_SCALE,
@@ -29,8 +29,8 @@ from .models.manner.chunking_manner import (
     array_fault,
     is_rate,
 )
-from .models.manner.feature_extraction_manner import from_tensor
-from .runtime import OnnxManner
+from ..models.manner.feature_extraction_manner import from_tensor
+from ..utils.files import replaced_at_end
 from .writing import check_written, choose_kind, open_output
 
 

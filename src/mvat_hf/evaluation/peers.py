@@ -17,9 +17,9 @@ from importlib.metadata import distribution
 
 import numpy as np
 
-from .cores import one_thread_session
-from .data.audio import AudioError, check_finite, resample
-from .errors import extra
+from ..data.audio import AudioError, check_finite, resample
+from ..utils.cores import one_thread_session
+from ..utils.errors import extra
 
 Process = Callable[[np.ndarray], np.ndarray]  # (time,) to (time,) or a little more or less, at the peer's rate
 

@@ -16,10 +16,10 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .data.audio import AudioError, open_audio, read_audio
-from .errors import USER_ERRORS, extra, one_line
-from .figures import spectrograms
-from .inference import enhance_file, load_model
+from .evaluation.figures import spectrograms
+from .inference.enhancing import enhance_file, load_model
 from .models.manner import MannerModel
+from .utils.errors import USER_ERRORS, extra, one_line
 
 if TYPE_CHECKING:
     import gradio
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PICTURE_SECONDS = 30  # what a picture as wide as half a page can show
 KEPT_SECONDS = 3600  # recordings older than this are deleted from the server
 AT_ONCE = 8  # recordings in work: a long one holds up nobody, while seven others are not long too
-EXAMPLE = Path(__file__).with_name("example.flac")  # synthetic speech in noise, the sample of `scripts/demo.py`
+EXAMPLE = Path(__file__).parent / "data" / "example.flac"  # synthetic speech in noise, the sample of `scripts/demo.py`
 DRAWING = Lock()  # Matplotlib is for one thread at a time
 
 TITLE = "Speech enhancement with MANNER"

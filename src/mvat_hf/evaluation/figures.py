@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import NullFormatter
 
-from .metrics.scoring import METRICS, TITLES, leading_metric
+from ..metrics.scoring import METRICS, TITLES, leading_metric
 
 TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "distillation")
 
@@ -177,7 +177,7 @@ def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
 def quality_by_method(record: Mapping[str, Any], path: str | Path) -> None:
     """PESQ-WB and SI-SDR against FLOPs, a line for every method of a study's record, a panel for every test set and
     metric; bars are the range over seeds, the dashed line is the noisy input."""
-    from .study import curves
+    from ..study import curves
 
     metrics = ("pesq", "si_sdr")
     figure = Figure(figsize=(5.2 * len(metrics), 3.9 * len(record["tests"])), layout="constrained")
@@ -200,7 +200,7 @@ def quality_by_method(record: Mapping[str, Any], path: str | Path) -> None:
 def validation_by_method(record: Mapping[str, Any], path: str | Path) -> None:
     """PESQ-WB, STOI and SI-SDR in validation over the steps, a line for every method of a study's record of one size;
     the band is the range over seeds."""
-    from .study import rows_of
+    from ..study import rows_of
 
     figure = Figure(figsize=(5 * len(TITLES), 3.9), layout="constrained")
     for axis, (metric, title) in zip(figure.subplots(1, len(TITLES)), TITLES.items(), strict=True):

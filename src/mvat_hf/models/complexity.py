@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .models.manner import MannerConfig, MannerModel
+from .manner import MannerConfig, MannerModel
 
 
 @dataclass(frozen=True)
