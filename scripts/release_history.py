@@ -10,13 +10,17 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mvat_hf.evaluation.figures import quality_by_release
+from matplotlib.figure import Figure
+
 from mvat_hf.hub.cards import measured_weights, read_records, validated_on
 from mvat_hf.metrics.scoring import TITLES
 from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.plotting import legend_below
 from mvat_hf.utils.records import write_json
 
 
@@ -61,6 +65,32 @@ def scores_of(name: str, training: dict[str, Any], evaluations: list[dict[str, A
         data = record["dataset"]
         scores[data["name"]] = {"files": data["files"], **{key: means[key] for key in TITLES}}
     return scores
+
+
+def quality_by_release(history: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """PESQ-WB, STOI and SI-SDR of every release of a model (a record of `scripts/release_history.py`), a row for
+    validation and one for every test set, whose other systems, of `evaluations`, are lines. A curve breaks where the
+    files change."""
+    releases = history["releases"]
+    others = {
+        record["dataset"]["name"]: [system for system in record["systems"] if system["name"] != history["model"]]
+        for record in evaluations
+    }
+    sources = [*others, *(releases[-1]["scores"].keys() - others.keys())]  # the first panel has all of the legend
+    figure = Figure(figsize=(5 * len(TITLES), 3.4 * len(sources)), layout="constrained")
+    for axes, source in zip(figure.subplots(len(sources), len(TITLES), squeeze=False), sources, strict=True):
+        scores = [(number, release["scores"][source]) for number, release in enumerate(releases, 1)]
+        alike = [list(group) for _, group in groupby(scores, key=lambda numbered: numbered[1]["files"])]
+        for axis, (metric, title) in zip(axes, TITLES.items(), strict=True):
+            for group in alike:
+                numbers, values = zip(*((number, found[metric]) for number, found in group), strict=True)
+                label = history["model"] if group is alike[-1] else None
+                axis.plot(numbers, values, marker="o", markersize=4, color="black", label=label)
+            for number, system in enumerate(others.get(source, [])):
+                axis.axhline(system["means"][metric], color=f"C{number}", linestyle="--", label=system["name"])
+            axis.set(title=source, ylabel=title, xlabel="release", xlim=(0.5, len(releases) + 0.5))
+    legend_below(figure)
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mvat_hf.study import render_study
+
 from mvat_hf.evaluation.report import markdown
 from mvat_hf.hub.cards import fill_block, read_records, render_card, render_results
 from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
-from mvat_hf.study import render_study
 
 REPO = Path(__file__).parents[1]
 BENCHMARKS = REPO / "scripts" / "benchmarks"

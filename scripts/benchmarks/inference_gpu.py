@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from baseline import Baseline
-from inference import LONGEST, load_calibrated, noisy_speech
 from torch import Tensor
 from training_step import allow_tf32
 
+from inference import LONGEST, load_calibrated, noisy_speech
 from mvat_hf import MannerModel
 from mvat_hf.utils.records import environment, weights_hash, write_json
 

@@ -16,21 +16,23 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import baseline
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from mvat_hf import MannerConfig, MannerModel
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.mixing import Mixer, MixingOptions
+from mvat_hf.distillation import multi_view_attention_transfer
 from mvat_hf.distillation.methods import MultiViewAttentionTransfer
-from mvat_hf.evaluation.figures import step_times
-from mvat_hf.losses import enhancement_loss, multi_view_attention_transfer
+from mvat_hf.losses import enhancement_loss
 from mvat_hf.utils.records import environment, write_json
 
 STUDENT, TEACHER, BETA = "manner-s-8.1gf", "manner-b", 0.1
@@ -206,6 +208,22 @@ def run_together(step: Step, repeats: int) -> dict[str, float]:
 def allow_tf32(allowed: bool) -> None:
     """Let a GPU round the factors of float32 products and convolutions to 10 bits, or not."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def step_times(record: Mapping[str, Any], path: str | Path) -> None:
+    """Seconds of the parts of a training step, a bar a system (a record of `scripts/benchmarks/training_step.py`)."""
+    rows = list(reversed(record["rows"]))
+    figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    names = [f"{row['system']}, threads: {row['threads']}" for row in rows]
+    start = np.zeros(len(rows))
+    for part in rows[0]["parts"]:
+        seconds = np.array([row["parts"][part] for row in rows])
+        axis.barh(names, seconds, left=start, label=part)
+        start += seconds
+    axis.set(xlabel=f"seconds per step of {record['batch']} x {record['seconds']} s")
+    axis.legend(fontsize="small", ncols=len(rows[0]["parts"]), loc="lower center", bbox_to_anchor=(0.5, 1))
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from mvat_hf import load_dns
 from mvat_hf.data.audio import AudioError, read_mono
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.dns import fileid, hold_out
+from mvat_hf.data.matching import DataError
 from mvat_hf.data.mixing import MixingOptions
-from mvat_hf.data.pairs import DataError
 from mvat_hf.data.reverb import Rooms
 
 SPEAKERS = {f"reader_{number}": 200 + 50 * number for number in range(11)}  # Hz

@@ -12,11 +12,12 @@ from datasets.table import embed_table_storage
 from mvat_hf import load_dns, load_valentini
 from mvat_hf.data.audio import AudioError
 from mvat_hf.data.formatting import decoded, describe, recorded
+from mvat_hf.data.matching import DataError
 from mvat_hf.data.mixing import MixingOptions
-from mvat_hf.data.pairs import DataError, load_pairs
+from mvat_hf.data.pairs import load_pairs
 from mvat_hf.data.segments import hop_segments
 
-pytestmark = pytest.mark.filterwarnings("ignore::mvat_hf.data.pairs.PartialDataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::mvat_hf.data.matching.PartialDataWarning")
 KINDS = ("pairs", "parquet", "test", "mixtures", "validation", "segments")
 MADE = ("mixtures", "validation", "segments")
 

@@ -9,7 +9,8 @@ import soundfile
 
 from mvat_hf.data.audio import AudioError, read_mono
 from mvat_hf.data.formatting import describe
-from mvat_hf.data.pairs import DataError, load_pairs, match_files, match_pairs, pair_length
+from mvat_hf.data.matching import DataError, match_files, match_pairs, pair_length
+from mvat_hf.data.pairs import load_pairs
 
 
 def write(path, seed=0, length=800, rate=16000):

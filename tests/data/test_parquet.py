@@ -10,10 +10,10 @@ from datasets import Audio, Dataset
 from mvat_hf import load_valentini
 from mvat_hf.data.audio import AudioError
 from mvat_hf.data.formatting import describe
-from mvat_hf.data.pairs import DataError, PartialDataWarning
+from mvat_hf.data.matching import DataError, PartialDataWarning
 from mvat_hf.data.segments import hop_segments
 
-pytestmark = pytest.mark.filterwarnings("ignore::mvat_hf.data.pairs.PartialDataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::mvat_hf.data.matching.PartialDataWarning")
 TRAIN = ["p226_001", "p282_001", "p226_002", "p287_001"]
 
 

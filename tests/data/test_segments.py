@@ -7,7 +7,8 @@ import soundfile
 from mvat_hf.data.audio import AudioError
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.formatting import describe
-from mvat_hf.data.pairs import DataError, load_pairs
+from mvat_hf.data.matching import DataError
+from mvat_hf.data.pairs import load_pairs
 from mvat_hf.data.segments import hop_segments, segment_starts
 
 LENGTHS = {"a": 500, "b": 100, "c": 400, "d": 401, "e": 1000}  # segments of 400 samples, hop 100

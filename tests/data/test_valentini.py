@@ -9,10 +9,10 @@ import soundfile
 
 from mvat_hf import load_valentini
 from mvat_hf.data.audio import read_mono
-from mvat_hf.data.pairs import DataError, PartialDataWarning
+from mvat_hf.data.matching import DataError, PartialDataWarning
 
 # only the tests of the warning look at it: all corpora here are partial
-pytestmark = pytest.mark.filterwarnings("ignore::mvat_hf.data.pairs.PartialDataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::mvat_hf.data.matching.PartialDataWarning")
 TRAIN = {28: ["p226_001", "p226_002", "p282_001", "p287_001", "p287_002"], 56: ["p300_001", "p287_003"]}
 TEST = ["p232_001", "p257_001"]
 

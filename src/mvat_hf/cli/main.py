@@ -15,9 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..models.manner import DEFAULT_MODEL
 from ..utils.errors import USER_ERRORS, need, one_line
-from . import __version__
 
 A_DAY = 86400  # seconds
 LIVE_OPTIONS = ("rate", "pcm", "context_seconds", "hop_seconds", "lookahead_seconds")

@@ -12,8 +12,9 @@ import numpy as np
 from ..utils.errors import need
 from .audio import find_audio
 from .augment import Augmentation
+from .matching import DataError, Pair, match_pairs, require_folder
 from .mixing import Mixer, MixingOptions
-from .pairs import DataError, Pair, match_pairs, pairs_dataset, require_folder
+from .pairs import pairs_dataset
 from .reverb import ResponseFiles, Rooms, response_files, simulate_rooms
 from .streaming import MixtureStream
 

@@ -20,7 +20,7 @@ from fsspec import AbstractFileSystem, register_implementation
 from pyarrow.compute import binary_join_element_wise as join
 
 from .audio import describe_files, read_mono
-from .pairs import SIDES, DataError, check_lengths, source_of
+from .matching import SIDES, DataError, check_lengths, source_of
 
 FORMAT = "mvat_hf"  # the name under which `datasets` knows it
 RATE = 16000  # Hz, of columns that do not say

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .pairs import DataError
+from .matching import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .pairs import SIDES, DataError, decode_pair, pair_length
+from .matching import SIDES, DataError, decode_pair, pair_length
 from .parallel import map_in_threads
 
 if TYPE_CHECKING:

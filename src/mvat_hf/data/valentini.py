@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..utils.errors import need
-from .pairs import DataError, Pair, PartialDataWarning, few, match_files, pairs_dataset
+from .matching import DataError, Pair, PartialDataWarning, few, match_files
+from .pairs import pairs_dataset
 from .parquet import load_parquet, parquet_files
 from .resampled import resampled_copies
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ..data.audio import AudioError
 from ..data.formatting import decoded, reference_of
-from ..data.pairs import SIDES, DataError, few
+from ..data.matching import SIDES, DataError, few
 from ..metrics.scoring import FULL, METRICS, FileScore, PendingScore, ScoringPool, check_metrics, leading_metric
 from ..utils.cores import usable_cores
 from ..utils.errors import need

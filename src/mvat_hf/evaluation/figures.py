@@ -1,7 +1,6 @@
-"""Pictures that the tools make: training curves, spectrograms, and what an evaluation found; without a display."""
+"""Pictures of recordings and of what an evaluation found; without a display."""
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +11,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import NullFormatter
 
 from ..metrics.scoring import METRICS, TITLES, leading_metric
-
-TRAINING_TERMS = ("loss", "l1", "spectral_convergence", "log_magnitude", "compressed", "distillation")
-
-
-def training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
-    """Loss terms and validation metrics over steps, from a trainer's `log_history`, as a picture.
-
-    Where the loss has an SNR or a PESQ term, it falls with that and below 0; the SNR stands on the right-hand axis.
-    """
-    figure = Figure(figsize=(15, 4), layout="constrained")
-    axes = figure.subplots(1, 1 + len(TITLES))
-    lines = []
-    for term in TRAINING_TERMS:
-        points = points_of(history, term)
-        if points:
-            lines += axes[0].plot(*zip(*points, strict=True), label=term.replace("_", " "))
-    points = points_of(history, "pesq")
-    if points:
-        label = "PESQ-WB, weighted and subtracted from the loss"
-        lines += axes[0].plot(*zip(*points, strict=True), ":", color="black", label=label)
-    points = points_of(history, "snr")
-    if points:
-        right = axes[0].twinx()
-        right.set_ylabel("SNR (dB)")
-        label = "SNR (right), weighted and subtracted from the loss"
-        lines += right.plot(*zip(*points, strict=True), "--", color="black", label=label)
-    axes[0].set(title="training", xlabel="step", ylabel="loss terms")
-    if lines:
-        figure.legend(handles=lines, loc="outside lower left", ncols=len(lines), fontsize="small")
-    for axis, (metric, title) in zip(axes[1:], TITLES.items(), strict=True):
-        points = points_of(history, f"eval_{metric}")
-        if points:
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3)
-        axis.set(title="validation", xlabel="step", ylabel=title)
-    figure.savefig(path, dpi=120)
-
-
-def points_of(history: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, float]]:
-    """(step, value) of what was logged as `key`."""
-    return [(entry["step"], entry[key]) for entry in history if key in entry]
+from ..utils.plotting import legend_below
 
 
 def spectrograms(recordings: Mapping[str, np.ndarray], sampling_rate: int, path: str | Path) -> None:
@@ -106,13 +66,6 @@ def gain_over_snr(record: Mapping[str, Any], path: str | Path, bins: int = 6) ->
         axis.set(title=f"{METRICS[key].title}, gain over noisy", xlabel="input SNR (dB, as SI-SDR)", ylabel="gain")
     legend_below(figure)
     figure.savefig(path, dpi=120)
-
-
-def legend_below(figure: Figure) -> None:
-    """One legend for all panels, outside of them; the entries are those of the first panel."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize="small")
 
 
 def scatter_by_file(record: Mapping[str, Any], path: str | Path) -> None:
@@ -172,89 +125,6 @@ def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
             axis.set_xlim(10 ** np.floor(np.log10(min(known)) - 0.2), 10 ** np.ceil(np.log10(max(known)) + 0.2))
     figure.axes[0].set_ylabel(METRICS[metric].title)
     figure.savefig(path, dpi=120)
-
-
-def quality_by_method(record: Mapping[str, Any], path: str | Path) -> None:
-    """PESQ-WB and SI-SDR against FLOPs, a line for every method of a study's record, a panel for every test set and
-    metric; bars are the range over seeds, the dashed line is the noisy input."""
-    from ..study import curves
-
-    metrics = ("pesq", "si_sdr")
-    figure = Figure(figsize=(5.2 * len(metrics), 3.9 * len(record["tests"])), layout="constrained")
-    grid = figure.subplots(len(record["tests"]), len(metrics), squeeze=False)
-    for axes, (test, about) in zip(grid, record["tests"].items(), strict=True):
-        for axis, key in zip(axes, metrics, strict=True):
-            for name, points in curves(record, test, key).items():
-                flops = [cost / 1e9 for cost, _ in points]
-                means = np.array([np.mean(seeds) for _, seeds in points])
-                low, high = (np.array([end(seeds) for _, seeds in points]) for end in (min, max))
-                axis.errorbar(
-                    flops, means, [means - low, high - means], marker="o", markersize=4, capsize=3, label=name
-                )
-            axis.axhline(about["noisy"][key], color="grey", linestyle="--", linewidth=0.8)
-            axis.set(title=test, xlabel="GFLOPs for 4 s", ylabel=METRICS[key].title)
-    grid[0][0].legend(fontsize="small")
-    figure.savefig(path, dpi=110)
-
-
-def validation_by_method(record: Mapping[str, Any], path: str | Path) -> None:
-    """PESQ-WB, STOI and SI-SDR in validation over the steps, a line for every method of a study's record of one size;
-    the band is the range over seeds."""
-    from ..study import rows_of
-
-    figure = Figure(figsize=(5 * len(TITLES), 3.9), layout="constrained")
-    for axis, (metric, title) in zip(figure.subplots(1, len(TITLES)), TITLES.items(), strict=True):
-        for (_, name), cells in rows_of(record, ablation=False).items():
-            seeds = [dict(points_of(cell["validations"], f"eval_{metric}")) for cell in cells]
-            steps = sorted(set.intersection(*(set(seed) for seed in seeds)))
-            values = np.array([[seed[step] for step in steps] for seed in seeds])
-            axis.plot(steps, values.mean(axis=0), marker="o", markersize=4, label=name)
-            axis.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.2)
-        axis.set(title="validation", xlabel="step", ylabel=title)
-    legend_below(figure)
-    figure.savefig(path, dpi=110)
-
-
-def quality_by_release(history: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """PESQ-WB, STOI and SI-SDR of every release of a model (a record of `scripts/release_history.py`), a row for
-    validation and one for every test set, whose other systems, of `evaluations`, are lines. A curve breaks where the
-    files change."""
-    releases = history["releases"]
-    others = {
-        record["dataset"]["name"]: [system for system in record["systems"] if system["name"] != history["model"]]
-        for record in evaluations
-    }
-    sources = [*others, *(releases[-1]["scores"].keys() - others.keys())]  # the first panel has all of the legend
-    figure = Figure(figsize=(5 * len(TITLES), 3.4 * len(sources)), layout="constrained")
-    for axes, source in zip(figure.subplots(len(sources), len(TITLES), squeeze=False), sources, strict=True):
-        scores = [(number, release["scores"][source]) for number, release in enumerate(releases, 1)]
-        alike = [list(group) for _, group in groupby(scores, key=lambda numbered: numbered[1]["files"])]
-        for axis, (metric, title) in zip(axes, TITLES.items(), strict=True):
-            for group in alike:
-                numbers, values = zip(*((number, found[metric]) for number, found in group), strict=True)
-                label = history["model"] if group is alike[-1] else None
-                axis.plot(numbers, values, marker="o", markersize=4, color="black", label=label)
-            for number, system in enumerate(others.get(source, [])):
-                axis.axhline(system["means"][metric], color=f"C{number}", linestyle="--", label=system["name"])
-            axis.set(title=source, ylabel=title, xlabel="release", xlim=(0.5, len(releases) + 0.5))
-    legend_below(figure)
-    figure.savefig(path, dpi=100)
-
-
-def step_times(record: Mapping[str, Any], path: str | Path) -> None:
-    """Seconds of the parts of a training step, a bar a system (a record of `scripts/benchmarks/training_step.py`)."""
-    rows = list(reversed(record["rows"]))
-    figure = Figure(figsize=(9, 1.2 + 0.6 * len(rows)), layout="constrained")
-    axis = figure.subplots()
-    names = [f"{row['system']}, threads: {row['threads']}" for row in rows]
-    start = np.zeros(len(rows))
-    for part in rows[0]["parts"]:
-        seconds = np.array([row["parts"][part] for row in rows])
-        axis.barh(names, seconds, left=start, label=part)
-        start += seconds
-    axis.set(xlabel=f"seconds per step of {record['batch']} x {record['seconds']} s")
-    axis.legend(fontsize="small", ncols=len(rows[0]["parts"]), loc="lower center", bbox_to_anchor=(0.5, 1))
-    figure.savefig(path, dpi=110)
 
 
 def spectrogram_grid(examples: Mapping[str, Mapping[str, np.ndarray]], sampling_rate: int, path: str | Path) -> None:

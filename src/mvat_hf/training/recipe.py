@@ -20,8 +20,8 @@ from ..data.mixing import MixingOptions
 from ..data.reverb import Rooms
 from ..data.segments import hop_segments
 from ..data.valentini import VALIDATION_SPEAKERS, load_valentini
+from ..distillation import METHODS, DistillationMethod, build_method
 from ..distillation.attention_transfer import SIDES, VIEWS
-from ..losses import METHODS, DistillationMethod, build_method
 from ..models.manner import MannerConfig, MannerModel
 from ..models.resizing import resize
 

@@ -25,7 +25,7 @@ from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrain
 with extra("training"):
     from accelerate.utils import gather_object
 
-    from ..evaluation.figures import training_curve
+    from .curves import training_curve
 
 RESIZING_ITEMS, RESIZING_BATCH = 160, 8  # clips that a checkpoint of another size is fitted to, and in one pass
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..losses import DistillationMethod
+from ..distillation import DistillationMethod
 from ..models.manner import MannerModel
 from ..utils.files import replaced_at_end
 from ..utils.records import weights_hash

@@ -23,7 +23,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from ..data.collator import SegmentCollator
 from ..data.formatting import decoded
 from ..data.streaming import MixtureStream
-from ..losses import DistillationMethod, compressed_spectral_loss, pesq_loss, snr_loss
+from ..distillation import DistillationMethod
+from ..losses import compressed_spectral_loss, pesq_loss, snr_loss
 from ..metrics.scoring import QUICK, FileScore, ScoringPool, check_metrics, mean_scores
 from ..models.manner import MannerModel, MannerOutput
 from ..models.manner.chunking_manner import evaluating

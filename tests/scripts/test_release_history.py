@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mvat_hf.evaluation import figures
 from mvat_hf.hub.cards import render_history
 from mvat_hf.metrics.scoring import TITLES
 
@@ -74,9 +73,9 @@ def test_the_card_tells_what_was_measured_on_other_files(script, folder):
 
 def test_the_picture_has_a_line_for_every_other_system(script, folder, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures.Figure, "savefig", lambda figure, path, **_: drawn.append(figure))
+    monkeypatch.setattr(script.Figure, "savefig", lambda figure, path, **_: drawn.append(figure))
     records = [json.loads((folder / "eval_dns.json").read_text())]
-    figures.quality_by_release(script.read_history(folder), records, tmp_path / "a.png")
+    script.quality_by_release(script.read_history(folder), records, tmp_path / "a.png")
     tests, validation = drawn[0].axes[0], drawn[0].axes[len(TITLES)]
     assert [line.get_label() for line in tests.get_lines()] == ["model", "noisy", "peer 0"]
     assert list(tests.get_lines()[0].get_ydata()) == [1.0, 1.5, 1.75]

@@ -16,6 +16,7 @@ from mvat_hf.evaluation.report import (
     render_table,
     write_report,
 )
+from mvat_hf.training.curves import training_curve
 
 METRICS = ["pesq", "stoi", "si_sdr"]
 
@@ -194,7 +195,7 @@ def test_a_panel_of_costs_names_who_has_none(record, drawn, tmp_path):
 
 def test_a_training_curve_shows_the_scores_that_its_loss_falls_with(drawn, tmp_path):
     history = [{"step": step, "loss": 1.0 - step, "l1": 0.5, "snr": 3.0 * step, "pesq": 2.0} for step in range(3)]
-    figures.training_curve(history, tmp_path / "a.png")
+    training_curve(history, tmp_path / "a.png")
     (right,) = [axis for axis in drawn[0].axes if axis.get_ylabel() == "SNR (dB)"]
     assert list(right.get_lines()[0].get_ydata()) == [0, 3, 6]
     assert drawn[0].axes[0].get_legend() is None
@@ -202,5 +203,5 @@ def test_a_training_curve_shows_the_scores_that_its_loss_falls_with(drawn, tmp_p
     assert [text for text in named if "subtracted" in text] == [
         "PESQ-WB, weighted and subtracted from the loss", "SNR (right), weighted and subtracted from the loss",
     ]  # fmt: skip
-    figures.training_curve([{"step": 0, "eval_pesq": 1.0}], tmp_path / "a.png")  # nothing but validation
+    training_curve([{"step": 0, "eval_pesq": 1.0}], tmp_path / "a.png")  # nothing but validation
     assert not drawn[1].legends

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from test_inference import SHORT, Fake, noise
 
 from mvat_hf.data.audio import AudioError, open_audio
 from mvat_hf.inference.enhancing import ChunkedEnhancer, enhance_file
 from mvat_hf.inference.folders import SharedEnhancer, enhance_folder
 from mvat_hf.inference.writing import CONTAINERS, FORMATS
-from test_inference import SHORT, Fake, noise
 
 
 @pytest.fixture(scope="module")

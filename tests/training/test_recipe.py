@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from conftest import REPOSITORY
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import BatchAugmentation
-from mvat_hf.data.pairs import DataError
+from mvat_hf.data.matching import DataError
 from mvat_hf.data.reverb import Rooms
 from mvat_hf.training.recipe import (
     DataArguments,
@@ -138,7 +138,7 @@ def valentini(tmp_path):
     return {"dataset": "valentini", "data_root": str(tmp_path)}
 
 
-@pytest.mark.filterwarnings("ignore::mvat_hf.data.pairs.PartialDataWarning")
+@pytest.mark.filterwarnings("ignore::mvat_hf.data.matching.PartialDataWarning")
 def test_valentini_options(valentini):
     train, validation = DataArguments(**valentini).load(0, None, 16000)
     assert list(train["id"]) == ["p226_001", "p226_002", "p300_001"] and list(validation["id"]) == ["p287_001"]

@@ -15,7 +15,7 @@ import yaml
 
 from mvat_hf.models.manner import MannerModel
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 RECIPES = {path: yaml.safe_load(path.read_text()) for path in (REPOSITORY / "scripts" / "recipes").glob("*.yaml")}
 DISTILLING = sorted(path for path, recipe in RECIPES.items() if "method" in recipe)
 TRAINING = sorted(RECIPES.keys() - set(DISTILLING))

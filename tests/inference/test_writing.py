@@ -11,12 +11,12 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from test_inference import Fake, noise
 
 from mvat_hf.data.audio import AudioError, open_audio
 from mvat_hf.inference import writing
 from mvat_hf.inference.enhancing import enhance_file
 from mvat_hf.inference.writing import EXACT, Kind, check_written, frames_of, open_output
-from test_inference import Fake, noise
 
 SECOND = 48000  # samples
 

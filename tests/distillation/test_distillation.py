@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mvat_hf import MannerConfig
+from mvat_hf.distillation import METHODS, attention_transfer, build_method, multi_view_attention_transfer
 from mvat_hf.distillation.attention_transfer import SIDES, VIEWS
-from mvat_hf.losses import METHODS, attention_transfer, build_method, multi_view_attention_transfer
 
 NAMES = [name for name in METHODS if name != "none"]
 

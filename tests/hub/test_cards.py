@@ -13,7 +13,7 @@ from mvat_hf.models.manner import MannerModel
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 from mvat_hf.utils.records import weights_hash
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 CARDS = sorted(path.parent for path in (REPOSITORY / "model_cards").glob("*/about.md"))
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from mvat_hf.distillation import attention_distance, attention_map, attention_transfer, multi_view_attention_transfer
 from mvat_hf.distillation.attention_transfer import VIEWS
-from mvat_hf.losses import attention_distance, attention_map, attention_transfer, multi_view_attention_transfer
 
 
 def features(channels=4, frames=20, seed=0, batch=3):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from cells import collect, read_record, read_study, recorded, run_cell
+from figures import quality_by_method
+from tables import gain, render_study
 
-from mvat_hf.evaluation.figures import quality_by_method
-from mvat_hf.study import collect, gain, read_record, read_study, recorded, render_study, run_cell
 from mvat_hf.training.recipe import RecipeError
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 STUDIES = sorted((REPOSITORY / "scripts" / "recipes" / "study").glob("*.yaml"))
 TESTS = ("dns test", "valentini test")
 METHODS = {"cpu": {"none", "output", "at", "mvat"}, "longer": {"none", "at", "mvat"}}  # of those studies
@@ -151,7 +152,8 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
     changes = {"presets": ["manner-s-2.2gf"], "seeds": [0]}
     config = written(tmp_path / "study.yaml", recipe=recipe, **changes)
     command = [
-        sys.executable, str(REPOSITORY / "scripts" / "study.py"), f"--config={config}", f"--dns_root={corpora}/dns",
+        sys.executable, str(REPOSITORY / "scripts" / "study" / "run.py"), f"--config={config}",
+        f"--dns_root={corpora}/dns",
         f"--valentini_root={corpora}/valentini", f"--folder={tmp_path}/runs", f"--output={tmp_path}/study.json",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -197,7 +199,7 @@ def test_a_training_that_dies_is_told(tmp_path, monkeypatch):
     log.parent.mkdir(parents=True)
     log.write_text("what an earlier try said\n")
     script = tmp_path / "distill.py"
-    monkeypatch.setattr("mvat_hf.study.DISTILL", script)
+    monkeypatch.setattr("cells.DISTILL", script)
     for source, says in (("import os; os.kill(os.getpid(), 9)", "-9: it said nothing"), ("exit('a, b')", "1: a, b")):
         script.write_text(source)
         with pytest.raises(RecipeError, match=f"none/seed3 failed with exit status {says}"):

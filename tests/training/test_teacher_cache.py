@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mvat_hf.losses import METHODS, build_method
+from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.training.teacher_cache import TargetCache
 
 NAMES = [name for name in METHODS if name != "none"]

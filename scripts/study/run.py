@@ -1,6 +1,6 @@
 """Run a study: distil every student of its table, measure it, and render table and picture; goes on where it stopped.
 
-    python scripts/study.py --dns_root DNS_FOLDER --valentini_root VALENTINI_FOLDER
+    python scripts/study/run.py --dns_root DNS_FOLDER --valentini_root VALENTINI_FOLDER
 
 Runs are kept below `--folder`; the record (there too, but for `--output`) and the picture (quality against FLOPs; of a
 single size, validation over steps) are written after every cell. A cell that the record has already is not run anew,
@@ -12,19 +12,21 @@ import argparse
 import sys
 from pathlib import Path
 
+from cells import collect, read_record, read_study, recorded, run_cell
+from figures import quality_by_method, validation_by_method
+from tables import render_study
+
 from mvat_hf import load_dns, load_valentini
-from mvat_hf.evaluation.figures import quality_by_method, validation_by_method
-from mvat_hf.study import collect, read_record, read_study, recorded, render_study, run_cell
 from mvat_hf.training.recipe import read_recipe
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 from mvat_hf.utils.records import write_json
 
-SCRIPTS = Path(__file__).parent
+RECIPES = Path(__file__).parents[1] / "recipes" / "study"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=SCRIPTS / "recipes" / "study" / "cpu.yaml", help="the study")
+    parser.add_argument("--config", type=Path, default=RECIPES / "cpu.yaml", help="the study")
     parser.add_argument("--dns_root", type=Path, required=True, help="DNS folder: to train, validate and test on")
     parser.add_argument("--valentini_root", type=Path, required=True, help="Valentini folder: its test set")
     parser.add_argument("--folder", type=Path, default=Path("runs/study"), help="of the runs (default: %(default)s)")

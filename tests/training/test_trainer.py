@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.mixing import Mixer, MixingOptions
 from mvat_hf.data.streaming import MixtureStream
-from mvat_hf.losses import METHODS, build_method
+from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.manner import MannerConfig, MannerModel
 from mvat_hf.training.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer

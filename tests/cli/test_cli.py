@@ -88,7 +88,7 @@ def test_processes_that_were_launched_together_fail_together(checkpoint, tmp_pat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    command = [sys.executable, "-m", "mvat_hf.cli.main", "enhance", "in", "out", "--model", checkpoint]
+    command = [sys.executable, "-m", "mvat_hf", "enhance", "in", "out", "--model", checkpoint]
     processes = [
         subprocess.Popen(
             command, cwd=tmp_path, env={**os.environ, **meeting, "RANK": rank}, text=True, stdout=subprocess.PIPE
@@ -259,7 +259,7 @@ def test_a_name_in_another_alphabet_is_printed(encoding, checkpoint, wav, tmp_pa
     """By a terminal that knows no such letter: a name in Latin-1."""
     target = os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav")
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    command = [sys.executable, "-m", "mvat_hf.cli.main", "enhance", str(wav), target, "--model", checkpoint]
+    command = [sys.executable, "-m", "mvat_hf", "enhance", str(wav), target, "--model", checkpoint]
     ended = subprocess.run(command, env=environment, capture_output=True)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert os.path.exists(target) and b"caf" in ended.stdout

@@ -196,11 +196,11 @@ def test_what_the_command_refuses(command, capsys, arguments, message):
 def command(model, tmp_path_factory) -> list[str]:
     folder = save_checkpoint(model, tmp_path_factory.mktemp("live") / "checkpoint")
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
-    return [sys.executable, "-m", "mvat_hf.cli.main", "enhance", "--stream", "-", "-", "--model", str(folder), *options]
+    return [sys.executable, "-m", "mvat_hf", "enhance", "--stream", "-", "-", "--model", str(folder), *options]
 
 
 def pipe(command) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "HF_HUB_OFFLINE": "1"}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=environment, **streams)
 

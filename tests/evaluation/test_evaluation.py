@@ -13,8 +13,9 @@ from conftest import REPOSITORY
 from mvat_hf.acceleration.export import export_onnx
 from mvat_hf.data.audio import AudioError, find_audio, read_mono
 from mvat_hf.data.dns import mixtures
+from mvat_hf.data.matching import DataError
 from mvat_hf.data.mixing import Mixer
-from mvat_hf.data.pairs import DataError, load_pairs
+from mvat_hf.data.pairs import load_pairs
 from mvat_hf.evaluation.evaluating import evaluate, examples_of
 from mvat_hf.evaluation.journal import stamp
 from mvat_hf.evaluation.systems import FolderSystem

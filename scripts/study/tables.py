@@ -1,0 +1,151 @@
+"""What the record of a study says: the gains of its methods over plain training, and the tables of them."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from cells import PLAIN
+
+from mvat_hf.evaluation.report import markdown, paired, show
+from mvat_hf.metrics.scoring import METRICS, QUICK
+from mvat_hf.models.complexity import complexity
+from mvat_hf.models.manner import MannerConfig
+
+Rows = dict[tuple[str, str], list[dict[str, Any]]]  # (preset, name): the cells of all seeds
+
+
+def rows_of(record: Mapping[str, Any], ablation: bool) -> Rows:
+    """Finished cells, a list of seeds for every (preset, name)."""
+    rows: Rows = {}
+    for cell in record["cells"]:
+        if cell["ablation"] == ablation:
+            rows.setdefault((cell["preset"], cell["name"]), []).append(cell)
+    return rows
+
+
+def differences(
+    cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test: str, key: str
+) -> list[list[float]]:
+    """Difference to plain training of every file that all scored, for every seed that both have."""
+    by_seed = {cell["seed"]: cell["tests"][test]["scores"][key] for cell in plain if test in cell["tests"]}
+    pairs = [
+        (cell["tests"][test]["scores"][key], by_seed[cell["seed"]])
+        for cell in cells
+        if cell["seed"] in by_seed and test in cell["tests"]
+    ]
+    names = set.intersection(*(set(scores) for pair in pairs for scores in pair)) if pairs else set()
+    return [[mine[name] - other[name] for name in sorted(names)] for mine, other in pairs]
+
+
+def gain(cells: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], test: str, key: str) -> dict[str, Any]:
+    """Paired difference to plain training, see `report.paired`, by file over all seeds; and that of every seed."""
+    found = differences(cells, plain, test, key)
+    if not found:
+        return {"mean": None, "interval": None, "by_seed": []}
+    return {**paired([mean(file) for file in zip(*found, strict=True)]), "by_seed": [mean(seed) for seed in found]}
+
+
+def show_gain(key: str, gain: Mapping[str, Any]) -> str:
+    """ "+0.02 [-0.01, +0.04] (+0.00 to +0.04)": a `gain`, its interval over files and its range over seeds."""
+    return show(key, gain["mean"], gain["interval"], "+") + ends(gain["by_seed"], key, "+")
+
+
+def spread(values: Sequence[float], key: str, sign: str = "") -> str:
+    """ "2.10 (2.08 to 2.12)": a mean over seeds and its range; `sign` "+" shows it always."""
+    return METRICS[key].format.replace("{:", "{:" + sign).format(mean(values)) + ends(values, key, sign)
+
+
+def ends(values: Sequence[float], key: str, sign: str = "") -> str:
+    """ " (2.08 to 2.12)": the range of several values, nothing of one."""
+    form = METRICS[key].format.replace("{:", "{:" + sign)
+    return f" ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else ""
+
+
+def render_study(record: Mapping[str, Any]) -> str:
+    """The record as Markdown: what every method and every part of MV-AT adds, and folded away, by test set and size."""
+    done, planned = len(record["cells"]), record["planned"]
+    methods, parts_of_mvat = rows_of(record, ablation=False), rows_of(record, ablation=True)
+    parts = [record["title"].strip(), f"{done} of {planned} cells are measured; what is missing is not shown."]
+    parts.append("Difference to plain training over all sizes and test sets (range over runs; how many runs gain):")
+    parts.append(render_answer(methods, methods))
+    if parts_of_mvat:
+        presets = {preset for preset, _ in parts_of_mvat}
+        whole = {key: methods[key] for preset in presets if (key := (preset, "mvat")) in methods}
+        parts.append(f"The same of MV-AT taken apart, {', '.join(presets)} alone:")
+        parts.append(render_answer(whole | parts_of_mvat, methods))
+    parts.append("<details><summary>By test set and size</summary>")
+    parts.append(
+        "Means over seeds (their range); differences to plain training with [95 % intervals over files, for these "
+        "trained networks] (and their range over seeds)."
+    )
+    for name, test in record["tests"].items():
+        parts.append(f"{name}, {test['files']} pairs:")
+        parts.append(render_rows(record, name, ablation=False))
+    if parts_of_mvat:
+        for name in record["tests"]:
+            parts.append(f"MV-AT taken apart, {name}:")
+            parts.append(render_rows(record, name, ablation=True))
+    return "\n\n".join([*parts, "</details>"])
+
+
+def render_answer(rows: Rows, methods: Rows) -> str:
+    """A line for every method or variant: how much its runs gain over the plain ones of their size and seed, and how
+    often."""
+
+    def gains(method: str, key: str) -> list[float]:
+        runs = [
+            [differences([cell], methods.get((preset, PLAIN), []), test, key) for test in cell["tests"]]
+            for (preset, name), cells in rows.items()
+            if name == method
+            for cell in cells
+        ]
+        return [mean(mean(seed) for (seed,) in by_test) for by_test in runs if by_test and all(by_test)]
+
+    lines = [["method", "runs", *(f"{METRICS[key].title} to plain" for key in QUICK)]]
+    for method in dict.fromkeys(name for _, name in rows if name != PLAIN):
+        found = {key: gains(method, key) for key in QUICK}
+        shown = [
+            f"{spread(values, key, '+')}, {sum(value > 0 for value in values)} of {len(values)}"
+            if values
+            else "not measured"
+            for key, values in found.items()
+        ]
+        lines.append([method, str(len(found[QUICK[0]])), *shown])
+    return markdown(lines)
+
+
+def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
+    """A row for every size and method, or variant; the noisy input first."""
+    titles = [METRICS[key].title for key in QUICK]
+    rows = [["student", "method", "seeds", *titles, *(f"{title} to plain" for title in titles)]]
+    about = record["tests"][test]
+    noisy, files = about["noisy"], about["files"]
+    title = f"noisy{share_of(about.get('noisy_scored', files), files)}"
+    rows.append([title, "", "", *(METRICS[key].format.format(noisy[key]) for key in QUICK), *[""] * len(QUICK)])
+    methods = rows_of(record, ablation=False)
+    for (preset, name), all_cells in rows_of(record, ablation).items():
+        cells = [cell for cell in all_cells if test in cell["tests"]]
+        if not cells:
+            continue
+        gains = {key: gain(cells, methods.get((preset, PLAIN), []), test, key) for key in QUICK}
+        scores = [spread([cell["tests"][test]["means"][key] for cell in cells], key) for key in QUICK]
+        shown = [show_gain(key, found) for key, found in gains.items()]
+        fewest = min(len(cell["tests"][test]["scores"][key]) for cell in cells for key in QUICK)
+        title = f"{name}{share_of(fewest, files)}"
+        rows.append([preset, title, str(len(cells)), *scores, *([""] * len(QUICK) if name == PLAIN else shown)])
+    return markdown(rows)
+
+
+def share_of(scored: int, files: int) -> str:
+    """ " (148 of 150 files)" beside a row whose means lack some, of the seed that lacks most; else nothing."""
+    return f" ({scored} of {files} files)" if scored < files else ""
+
+
+def curves(record: Mapping[str, Any], test: str, key: str) -> dict[str, list[tuple[float, list[float]]]]:
+    """For every method its points: FLOPs for 4 s of the student, and the means of its seeds."""
+    points: dict[str, list[tuple[float, list[float]]]] = {}
+    for (preset, name), cells in rows_of(record, ablation=False).items():
+        means = [cell["tests"][test]["means"][key] for cell in cells if test in cell["tests"]]
+        if means:
+            points.setdefault(name, []).append((complexity(MannerConfig.from_preset(preset)).flops, means))
+    return {name: sorted(found) for name, found in points.items()}

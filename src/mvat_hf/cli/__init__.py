@@ -1,0 +1,5 @@
+"""The `mvat` command."""
+
+from .main import main
+
+__all__ = ["main"]
