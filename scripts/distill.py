@@ -11,9 +11,10 @@ import sys
 from transformers import set_seed
 
 from mvat_hf.models.manner import MannerModel
+from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.training.distillation_trainer import DistillationTrainer
 from mvat_hf.training.recipe import DataArguments, DistillationArguments, ModelArguments, RecipeError, parse_recipe
 from mvat_hf.training.run import prepare, run
-from mvat_hf.training.trainer import DistillationTrainer, EnhancementArguments
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 
 

@@ -9,9 +9,10 @@ import sys
 
 from transformers import set_seed
 
+from mvat_hf.training.arguments import EnhancementArguments
 from mvat_hf.training.recipe import DataArguments, ModelArguments, parse_recipe
 from mvat_hf.training.run import prepare, run
-from mvat_hf.training.trainer import EnhancementArguments, EnhancementTrainer
+from mvat_hf.training.trainer import EnhancementTrainer
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 
 

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from .inference.folders import enhance_folder
     from .inference.live import StreamingEnhancer
     from .models.resizing import resize
-    from .training.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
+    from .training.arguments import EnhancementArguments
+    from .training.distillation_trainer import DistillationTrainer
+    from .training.trainer import EnhancementTrainer
 
 __version__ = "0.1.0"
 
 # resolved on first use: scoring, data and training pull in libraries that enhancing does not need
 _LAZY = {
-    "DistillationTrainer": "training.trainer",
-    "EnhancementArguments": "training.trainer",
+    "DistillationTrainer": "training.distillation_trainer",
+    "EnhancementArguments": "training.arguments",
     "EnhancementTrainer": "training.trainer",
     "StreamingEnhancer": "inference.live",
     "enhance": "inference.enhancing",
@@ -64,7 +66,7 @@ __all__ = [
     "resize",
 ]
 if find_spec("accelerate") is None:  # of the extra `training`: `from mvat_hf import *` gives what works without it
-    __all__ = [name for name in __all__ if _LAZY.get(name) != "training.trainer"]
+    __all__ = [name for name in __all__ if not _LAZY.get(name, "").startswith("training.")]
 
 
 def __getattr__(name: str):

@@ -102,7 +102,8 @@ def push_to_branch(folder, repo):
 def push_run(folder, repo, output):
     from mvat_hf.data.collator import SegmentCollator
     from mvat_hf.models.manner import MannerFeatureExtractor
-    from mvat_hf.training.trainer import EnhancementArguments, EnhancementTrainer
+    from mvat_hf.training.arguments import EnhancementArguments
+    from mvat_hf.training.trainer import EnhancementTrainer
 
     args = EnhancementArguments(
         output_dir=output, hub_model_id=repo, eval_strategy="no", save_strategy="no", load_best_model_at_end=False,

@@ -14,6 +14,7 @@ from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import BatchAugmentation
 from mvat_hf.data.matching import DataError
 from mvat_hf.data.reverb import Rooms
+from mvat_hf.training.arguments import EnhancementArguments
 from mvat_hf.training.recipe import (
     DataArguments,
     DistillationArguments,
@@ -23,7 +24,6 @@ from mvat_hf.training.recipe import (
     read_recipe,
 )
 from mvat_hf.training.run import check_same_folder, check_same_processes, check_same_recipe
-from mvat_hf.training.trainer import EnhancementArguments
 
 KINDS = [EnhancementArguments, ModelArguments, DataArguments, DistillationArguments]
 RECIPES = sorted((REPOSITORY / "scripts/recipes").glob("*.yaml"))

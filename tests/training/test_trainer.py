@@ -15,7 +15,9 @@ from mvat_hf.data.streaming import MixtureStream
 from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.manner import MannerConfig, MannerModel
-from mvat_hf.training.trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer
+from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.training.distillation_trainer import DistillationTrainer
+from mvat_hf.training.trainer import EnhancementTrainer
 
 SECONDS = 0.25
 

@@ -9,7 +9,7 @@ from mvat_hf import EnhancementTrainer, MannerConfig, MannerModel
 from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
 from mvat_hf.data.collator import SegmentCollator
-from mvat_hf.training.trainer import EnhancementArguments
+from mvat_hf.training.arguments import EnhancementArguments
 from mvat_hf.utils import errors
 from mvat_hf.utils.errors import MissingExtraError, one_line
 

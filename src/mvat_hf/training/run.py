@@ -19,8 +19,11 @@ from ..models.manner import MannerFeatureExtractor
 from ..utils.cores import usable_cores
 from ..utils.errors import extra
 from ..utils.records import environment, weights_hash, write_json, write_text
+from .arguments import EnhancementArguments
+from .callbacks import FollowFolder
+from .distillation_trainer import DistillationTrainer
 from .recipe import DataArguments, ModelArguments, Recipe, RecipeError, read_recipe
-from .trainer import DistillationTrainer, EnhancementArguments, EnhancementTrainer, FollowFolder, training_items
+from .trainer import EnhancementTrainer, training_items
 
 with extra("training"):
     from accelerate.utils import gather_object

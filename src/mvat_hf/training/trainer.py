@@ -1,13 +1,11 @@
-"""Trainers: `EnhancementTrainer` for a teacher or a baseline, `DistillationTrainer` for a student.
+"""`EnhancementTrainer`: transformers' Trainer with this task's loss, logging and validation.
 
-Both are transformers' Trainer with this task's loss, logging and validation; the losses themselves are in `losses/`.
+The losses themselves are in `losses`; distilling is in `distillation_trainer`.
 """
 
 import copy
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer
 
 from ..data.collator import SegmentCollator
 from ..data.formatting import decoded
 from ..data.streaming import MixtureStream
-from ..distillation import DistillationMethod
 from ..losses import compressed_spectral_loss, pesq_loss, snr_loss
 from ..metrics.scoring import QUICK, FileScore, ScoringPool, check_metrics, mean_scores
 from ..models.manner import MannerModel, MannerOutput
@@ -31,123 +28,13 @@ from ..models.manner.chunking_manner import evaluating
 from ..utils.cores import processes_here, usable_cores
 from ..utils.errors import extra
 from ..utils.records import weights_hash, write_text
+from .arguments import EnhancementArguments
+from .callbacks import CropAnew, FollowFolder, FollowStream
 from .muon import Muon
-from .teacher_cache import TargetCache
 
 with extra("training"):
     from accelerate.utils import gather_object
     from datasets import Dataset
-
-# options that are numbers of things, of which there must be one
-COUNTS = (
-    "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "scoring_processes",
-)  # fmt: skip
-
-
-@dataclass
-class EnhancementArguments(TrainingArguments):
-    """TrainingArguments with this task's defaults: validate and save by steps, keep the checkpoint of the best PESQ."""
-
-    output_dir: str = field(default="runs/default", metadata={"help": "Folder of checkpoints, curves and results."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the items are not tensors."})
-    eval_strategy: str = field(default="steps", metadata={"help": "When to validate: no, steps or epoch."})
-    save_strategy: str = field(default="steps", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
-    save_total_limit: int | None = field(
-        default=2, metadata={"help": "How many checkpoints are kept, the best one among them."}
-    )
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best validated checkpoint."})
-    metric_for_best_model: str | None = field(default="pesq", metadata={"help": "pesq, stoi or si_sdr of validation."})
-    greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
-    one_cycle: bool = field(
-        default=False,
-        metadata={"help": "torch's OneCycleLR in place of lr_scheduler_type; it moves adam_beta1 too."},
-    )
-    muon_learning_rate: float = field(
-        default=0.0, metadata={"help": "Learning rate of Muon for matrices, AdamW for the rest; 0: optim for all."}
-    )
-    logging_steps: float = field(default=25, metadata={"help": "Steps between two lines of losses."})
-    # the order of the types is what the argument parser understands
-    report_to: None | str | list[str] = field(  # noqa: RUF036
-        default="none", metadata={"help": "Logging services, none by default."}
-    )
-    dataloader_num_workers: int = field(default=1, metadata={"help": "Processes that read and mix audio."})
-    snr_weight: float = field(default=0.0, metadata={"help": "Weight of negative SNR (dB) beside L_SE."})
-    compressed_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the compressed spectral distance beside L_SE."}
-    )
-    compressed_log: bool = field(
-        default=False, metadata={"help": "Take the logarithm of that distance: all SNRs then count alike."}
-    )
-    pesq_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the negative PESQ-WB, in a form with a gradient, beside L_SE."}
-    )
-    recalibration_batches: int = field(
-        default=0,
-        metadata={"help": "Training batches that batch-norm statistics are averaged over before a validation."},
-    )
-    frozen_statistics: bool = field(
-        default=False,
-        metadata={"help": "Batch norms keep their statistics: to go on from trained weights in small batches."},
-    )
-    scoring_processes: int | None = field(
-        default=None, metadata={"help": "Processes of each rank that compute PESQ and STOI; by default one per core."}
-    )
-
-    def __post_init__(self):
-        for name in COUNTS:
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
-        if self.disable_tqdm is None:
-            self.disable_tqdm = not sys.stderr.isatty()
-        if self.ddp_find_unused_parameters is None:
-            self.ddp_find_unused_parameters = False  # every weight is used in every pass
-        super().__post_init__()
-        if self.frozen_statistics and self.recalibration_batches > 0:
-            raise ValueError(
-                "frozen_statistics keeps what recalibration_batches replaces: expected one of them, got both "
-                f"(recalibration_batches {self.recalibration_batches})"
-            )
-        if self.dataloader_persistent_workers:  # they would keep the collator, and with it the epoch, they began with
-            raise ValueError("dataloader_persistent_workers must be false: every epoch would crop at the same places")
-
-    @property
-    def n_gpu(self) -> int:
-        """At most one: a process trains on one GPU, `accelerate launch` starts a process for each. Transformers would
-        spread a single process over all that it sees by `DataParallel`, without mixed precision."""
-        return min(super().n_gpu, 1)
-
-
-class CropAnew(TrainerCallback):
-    """Tells the collator the epoch, so that every epoch crops at other places and a resumed one at the same."""
-
-    def __init__(self, collator: SegmentCollator):
-        self.collator = collator
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.collator.epoch = int(state.epoch or 0)
-
-
-class FollowFolder(TrainerCallback):
-    """Finds the best checkpoint of a run's folder that was moved; transformers warns that it is lost."""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
-        if state.best_model_checkpoint is None and best.is_dir():
-            state.best_model_checkpoint = str(best)
-
-
-class FollowStream(TrainerCallback):
-    """Starts a stream where the run stands; transformers would make all mixtures up to there anew and drop them."""
-
-    def on_train_begin(self, args, state, control, train_dataloader, **kwargs):
-        batches = state.global_step * args.gradient_accumulation_steps
-        stream = train_dataloader.dataset
-        stream.load_state_dict({"mixtures": batches * stream.batch_size * stream.world, "taken": 0})
-
-    def on_step_end(self, args, state, control, **kwargs):
-        state.epoch = state.global_step / state.max_steps  # transformers counts from where it resumed
 
 
 class EnhancementTrainer(Trainer):
@@ -394,70 +281,4 @@ def as_items(dataset: Any, sampling_rate: int) -> Any:
     return decoded(dataset, sampling_rate) if isinstance(dataset, Dataset) else dataset
 
 
-class DistillationTrainer(EnhancementTrainer):
-    """
-    Trains a student on L_SE + beta x the method's distance to a frozen teacher.
-
-    The teacher computes no more than the method reads; on a CPU, on folded weights (`MannerModel.fuse`).
-
-    Args:
-        teacher: any `MannerModel`; it is frozen, and never saved or optimised.
-        method: what to transfer (`losses.build_method`); None, or a `beta` of 0, is plain training to the bit.
-        beta: weight of the method's term.
-        teacher_cache: folder to keep what the method reads of the teacher, see `TargetCache`; None keeps nothing.
-
-    Raises:
-        ValueError: the method cannot work between this teacher and student, or beta is negative.
-    """
-
-    def __init__(
-        self,
-        model: MannerModel,
-        teacher: MannerModel,
-        method: DistillationMethod | None,
-        beta: float,
-        teacher_cache: str | Path | None = None,
-        **kwargs,
-    ):
-        if beta < 0:
-            raise ValueError(f"beta must be at least 0, got {beta}")
-        self.method = method if beta > 0 else None
-        self.beta = beta
-        if self.method is not None:
-            self.method.check(model.config, teacher.config)
-        super().__init__(model=model, **kwargs)
-        self.teacher = teacher.requires_grad_(False).eval()
-        self.teacher_options: dict[str, Any] = {}
-        self.cache: TargetCache | None = None
-        if self.method is not None:
-            self.teacher_options |= self.method.forward_options
-            self.teacher_options["last_level"] = self.method.last_level(model.config, teacher.config)
-            if teacher_cache is not None:
-                how = {**self.teacher_options, "bf16": self.args.bf16, "fp16": self.args.fp16}
-                self.cache = TargetCache(teacher_cache, teacher, self.method, **how)
-            if self.args.device.type == "cpu":
-                teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
-            self.teacher = self.accelerator.prepare_model(self.teacher, evaluation_mode=True)
-
-    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
-        options: dict[str, Any] = {} if self.method is None else self.method.forward_options
-        return super().compute_loss(model, {**inputs, **options}, return_outputs, num_items_in_batch)
-
-    def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
-        if self.method is None:
-            return super().total_loss(model, inputs, outputs)
-        noisy = inputs["input_values"]
-        targets = self.teach(noisy) if self.cache is None else self.cache(noisy, self.teach)
-        distance = self.method.distance(outputs, targets)
-        enhancement, terms = self.enhancement_loss(inputs, outputs)
-        self.note_terms({**terms, "enhancement": enhancement, "distillation": distance})
-        return enhancement + self.beta * distance
-
-    @torch.no_grad()
-    def teach(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What the method reads of the teacher's output for `noisy` (B, T)."""
-        method: Any = self.method
-        return method.targets(self.teacher(noisy, **self.teacher_options))
-
-
-__all__ = ["DistillationTrainer", "EnhancementArguments", "EnhancementTrainer"]
+__all__ = ["EnhancementTrainer"]
