@@ -18,7 +18,6 @@ import torch
 from conftest import REPOSITORY
 from mvat_hf import __version__
 from mvat_hf.cli import main
-from mvat_hf.cli import main as cli
 from mvat_hf.hub.push import save_checkpoint
 from mvat_hf.inference import writing
 from mvat_hf.models.manner import MannerConfig, MannerModel
@@ -403,7 +402,7 @@ def test_whatever_goes_wrong_is_one_line(error, told, monkeypatch, capsys):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(cli, "run_env", fail)
+    monkeypatch.setattr(sys.modules["mvat_hf.cli.main"], "run_env", fail)
     assert main(["env"]) == 1
     assert error_of(capsys) == told
 

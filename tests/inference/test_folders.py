@@ -142,7 +142,7 @@ def test_chunks_of_one_length_share_a_pass_and_come_out_as_alone(manner, batch_s
     hook.remove()
     assert sum(rows) == 7 and len(rows) == passes and not enhancer.waiting
     for output, expected in zip(outputs, alone, strict=True):
-        np.testing.assert_allclose(output, expected, atol=1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(output, expected, atol=3e-6 * np.abs(expected).max())
 
 
 def test_a_batch_that_finds_no_memory_is_made_smaller(corpus, tmp_path):

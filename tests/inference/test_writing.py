@@ -132,10 +132,13 @@ def test_an_mp3_inside_a_wav_becomes_pcm(shared, tmp_path):
 @pytest.mark.parametrize("frames", [1, 7, 1001])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("format", EXACT)
-def test_what_counts_as_exact_is(tmp_path, format, channels, frames):
+def test_what_counts_as_exact_is(recwarn, tmp_path, format, channels, frames):
     for subtype in EXACT[format] & set(soundfile.available_subtypes(format)):
         soundfile.write(tmp_path / "a", noise(frames, channels), 16000, format=format, subtype=subtype)
         assert soundfile.read(tmp_path / "a")[0].reshape(-1, channels).shape == (frames, channels), subtype
+        with open_audio(tmp_path / "a") as file:
+            assert file.frames == frames or format == "MP3", subtype
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(
