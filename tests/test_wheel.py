@@ -160,7 +160,10 @@ def install(folder: Path, what: str, below: Path | None = None, pinned: bool = T
         relative = Path(site).relative_to(folder)
         Path(site, "below.pth").write_text(f"{below.parents[1] / relative}\n")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", what]
-    done = subprocess.run([*pip, *(["--constraint", CONSTRAINTS] if pinned else [])], capture_output=True, text=True)
+    # a source tree on the path would pass for an installed package
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    pins = ["--constraint", CONSTRAINTS] if pinned else []
+    done = subprocess.run([*pip, *pins], env=kept, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return python
 
