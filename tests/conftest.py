@@ -18,10 +18,17 @@ from hub_server import Hub
 from mvat_hf import MannerConfig, MannerModel
 
 REPOSITORY = Path(__file__).parents[1]
+# the files that take longest come first: of the workers that share the files, none is left with one at the end
+LONGEST = (
+    "scripts/test_scripts.py", "hub/test_hub.py", "test_wheel.py", "scripts/test_study.py", "cli/test_cli.py",
+    "training/test_trainer.py", "acceleration/test_export.py", "test_page_browser.py", "models/test_remote_code.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is slow, except in CI and where it is asked for."""
+    """The longest files first; leave out what is slow, except in CI and where it is asked for."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
     if os.environ.get("CI") == "true" or "slow" in config.getoption("markexpr"):
         return
     for item in items:
