@@ -1,7 +1,8 @@
 # `make demo` and `make test` set up .venv with the pinned versions of .ci/constraints.txt and run from there.
-# PIP_ARGS goes to pip, for example to name the index that has the CPU build of torch.
+# PIP_ARGS goes to pip, for example to name the index that has the CPU build of torch. WORKERS share the tests by file.
 PYTHON ?= python3
 PIP_ARGS ?=
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -11,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,12 +1,16 @@
 """What several test files use: a small model, speech, a Hub, scripts, the recordings beside the repository if there."""
 
+import contextlib
 import importlib.util
+import io
 import multiprocessing
 import os
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +22,17 @@ from hub_server import Hub
 from mvat_hf import MannerConfig, MannerModel
 
 REPOSITORY = Path(__file__).parents[1]
+# the files that take longest come first: of the workers that share the files, none is left with one at the end
+LONGEST = (
+    "scripts/test_scripts.py", "hub/test_hub.py", "test_wheel.py", "scripts/test_study.py", "cli/test_cli.py",
+    "training/test_trainer.py", "acceleration/test_export.py", "test_page_browser.py", "models/test_remote_code.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is slow, except in CI and where it is asked for."""
+    """The longest files first; leave out what is slow, except in CI and where it is asked for."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
     if os.environ.get("CI") == "true" or "slow" in config.getoption("markexpr"):
         return
     for item in items:
@@ -58,6 +69,24 @@ def load_script() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+def run_here(script: str, *arguments: object) -> SimpleNamespace:
+    """What `python scripts/SCRIPT …` gives (returncode, stdout, stderr), in this process and on one thread."""
+    from mvat_hf.training import run
+
+    out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        patch.setattr(run, "usable_cores", lambda: 1)
+        try:
+            runpy.run_path(str(REPOSITORY / "scripts" / script), run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+            print(ended.code, file=sys.stderr)
+        finally:
+            torch.set_num_threads(threads)
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
-"""The scripts as users launch them, every recipe for two steps: a teacher, a student of it, and what is refused."""
+"""Every recipe for two steps: a teacher, a student of it, what is refused; one of each kind as users launch it."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import soundfile
 import torch
 import yaml
 
+from conftest import run_here
 from mvat_hf.models.manner import MannerModel
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,22 +28,46 @@ SHORT = {
     "per_device_train_batch_size": 2, "segment_seconds": 0.5, "scoring_processes": 1,
     "dataloader_num_workers": 0, "use_cpu": True, "bf16": False,
 }  # fmt: skip
+AT_THE_END = {"eval_steps": 2, "save_steps": 2}
 OF_THE_DATA = {"dns": {}, "valentini": {"hop_seconds": 0.5}}
 
 
-def launch(script: str, *arguments: object, processes: int = 1, **options: object) -> subprocess.CompletedProcess[str]:
-    """`accelerate launch scripts/SCRIPT …` on the CPU."""
-    flags = [f"--{name}={value}" for name, value in options.items()]
+def flags(options: dict[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+def launch(script: str, *arguments: object, processes: int = 1, **options: object) -> subprocess.Popen[str]:
+    """`accelerate launch scripts/SCRIPT …` on the CPU, each process on one thread."""
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--quiet", f"--num_processes={processes}",
         "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", str(REPOSITORY / "scripts" / script),
-        *map(str, arguments), *flags,
+        *map(str, arguments), *flags(options),
     ]  # fmt: skip
-    source = str(REPOSITORY / "src")
     if processes > 1:
         command.insert(3, "--multi_gpu")  # accelerate's word for several processes, on the CPU too
-    environment = {**os.environ, "PYTHONPATH": source, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_OFFLINE": "1"}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    options = {"text": True, "env": environment, "start_new_session": True, **pipes}
+    if processes > 1 or not hasattr(os, "sched_setaffinity"):
+        return subprocess.Popen(command, **options)
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # a process by itself takes as many threads as cores
+    try:
+        return subprocess.Popen(command, **options)
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def finished(process: subprocess.Popen[str]) -> SimpleNamespace:
+    """What a launched process leaves: returncode, stdout, stderr."""
+    out, err = process.communicate()
+    return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
+
+
+def call(script: str, *arguments: object, **options: object) -> SimpleNamespace:
+    """The same as `finished(launch(…))` in this process, which has everything imported."""
+    return run_here(script, *arguments, *flags(options))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +104,7 @@ def corpora(data, valentini) -> dict[str, Path]:
 def teacher(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "teacher"
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
-    done = launch("train.py", *config, data_root=data, output_dir=folder, **SHORT)
+    done = finished(launch("train.py", *config, data_root=data, output_dir=folder, **SHORT))
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
@@ -98,7 +125,7 @@ def test_a_run_leaves_weights_curve_record_and_recipe(teacher):
 def test_every_training_recipe_runs(path, corpora, tmp_path):
     dataset = RECIPES[path]["dataset"]
     options = {"data_root": corpora[dataset], "output_dir": tmp_path / "run", **OF_THE_DATA[dataset]}
-    done = launch("train.py", "--config", path, **options, **SHORT)
+    done = call("train.py", "--config", path, **options, **SHORT | AT_THE_END)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((tmp_path / "run" / "results.json").read_text())["steps"] == 2
 
@@ -108,7 +135,10 @@ def test_every_distillation_recipe_runs(path, corpora, teacher, tmp_path):
     dataset = RECIPES[path]["dataset"]
     options = {"data_root": corpora[dataset], "teacher": teacher, "output_dir": tmp_path / "run"}
     options |= OF_THE_DATA[dataset]
-    done = launch("distill.py", "--config", path, **options, **SHORT)
+    if path == DISTILLING[0]:
+        done = finished(launch("distill.py", "--config", path, **options, **SHORT))
+    else:
+        done = call("distill.py", "--config", path, **options, **SHORT | AT_THE_END)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "'distillation'" in done.stdout
     record = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -118,7 +148,7 @@ def test_every_distillation_recipe_runs(path, corpora, teacher, tmp_path):
 def test_two_processes_share_a_run(data, tmp_path):
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
     options = {**SHORT, "validation_files": 3}
-    done = launch("train.py", *config, processes=2, data_root=data, output_dir=tmp_path / "run", **options)
+    done = finished(launch("train.py", *config, processes=2, data_root=data, output_dir=tmp_path / "run", **options))
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert record["processes"] == 2
@@ -128,11 +158,11 @@ def test_two_processes_share_a_run(data, tmp_path):
 def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher):
     before, record = ((teacher / name).read_bytes() for name in ("model.safetensors", "results.json"))
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
-    again = launch("train.py", *config, data_root=data, output_dir=teacher, **SHORT)
+    again = call("train.py", *config, data_root=data, output_dir=teacher, **SHORT)
     assert again.returncode == 0, again.stderr[-2000:]
     assert "continuing from" not in again.stdout and "was finished before" in again.stdout
     assert (teacher / "results.json").read_bytes() == record
-    other = launch("train.py", *config, data_root=data, output_dir=teacher, **{**SHORT, "hidden_size": 8})
+    other = call("train.py", *config, data_root=data, output_dir=teacher, **{**SHORT, "hidden_size": 8})
     assert other.returncode != 0
     assert "holds a run with other hidden_size" in other.stderr
     assert (teacher / "model.safetensors").read_bytes() == before
@@ -141,9 +171,8 @@ def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher)
 def test_no_steps_recalibrate_validate_and_save_the_mean(data, teacher, tmp_path):
     last = teacher / "checkpoint-2"
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
-    options = {name: value for name, value in SHORT.items() if name != "hidden_size"} | {"max_steps": 0}
-    options |= {"init_from": f"{teacher},{last}", "recalibration_batches": 2}
-    done = launch("train.py", *config, data_root=data, output_dir=tmp_path / "run", **options)
+    options = {**SHORT, "max_steps": 0, "init_from": f"{teacher},{last}", "recalibration_batches": 2}
+    done = call("train.py", *config, data_root=data, output_dir=tmp_path / "run", **options)
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert record["steps"] == 0 and record["chosen"]["eval_pesq"] > 1
@@ -159,26 +188,44 @@ def test_a_run_that_was_killed_at_its_end_is_recorded_without_another_step(data,
     folder = tmp_path / "run"
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
     options = {**SHORT, "data_root": data, "output_dir": folder, "streaming": True, "one_cycle": True}
-    done = launch("train.py", *config, **options)
+    done = call("train.py", *config, **options)
     assert done.returncode == 0, done.stderr[-2000:]
     weights, record = (folder / "model.safetensors").read_bytes(), json.loads((folder / "results.json").read_text())
     (folder / "model.safetensors").unlink()
     (folder / "results.json").unlink()
-    again = launch("train.py", *config, **options)
+    again = call("train.py", *config, **options)
     assert again.returncode == 0, again.stderr[-2000:]
     assert (folder / "model.safetensors").read_bytes() == weights
     assert json.loads((folder / "results.json").read_text()) == record
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    other = launch("train.py", *config, **options, snr_weight=5)
+    other = call("train.py", *config, **options, snr_weight=5)
     assert other.returncode != 0 and "holds a model, and no checkpoint to go on from" in other.stderr
     assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(data, tmp_path):
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    options = {**SHORT, "data_root": data, "streaming": True, "max_steps": 4}
+    killed = launch("train.py", *config, **options, output_dir=tmp_path / "killed")
+    logged = (line for line in killed.stdout if "'loss'" in line)
+    assert next(logged) and next(logged) and next(logged)  # the second step is saved before the third is logged
+    os.killpg(killed.pid, signal.SIGKILL)
+    assert finished(killed).returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "results.json").exists()
+    again = call("train.py", *config, **options, output_dir=tmp_path / "killed")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "continuing from" in again.stdout
+    whole = call("train.py", *config, **options, output_dir=tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr[-2000:]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "whole")]
+    assert weights[0] == weights[1]
 
 
 def test_bad_input_is_one_line_and_writes_nothing(data, tmp_path):
     (tmp_path / "recipe.yaml").write_text("bta: 1\n")
     folder = tmp_path / "run"
-    refused = launch("distill.py", "--config", tmp_path / "recipe.yaml", data_root=data, output_dir=folder)
+    refused = call("distill.py", "--config", tmp_path / "recipe.yaml", data_root=data, output_dir=folder)
     assert refused.returncode != 0
     assert "error: " in refused.stderr
     assert "Traceback" not in refused.stderr

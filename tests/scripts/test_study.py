@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cells import collect, read_record, read_study, recorded, run_cell
 from figures import quality_by_method
 from tables import gain, render_study
 
+from conftest import run_here
 from mvat_hf.training.recipe import RecipeError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -143,7 +145,14 @@ def corpora(tmp_path_factory, speech) -> Path:
     return root
 
 
-def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
+def train_here(command, stdout, **_) -> SimpleNamespace:
+    """What a cell needs of `subprocess.run` for its training, in this process."""
+    done = run_here("distill.py", *command[2:])
+    stdout.write(done.stdout + done.stderr)
+    return done
+
+
+def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
     teacher = REPOSITORY / "scripts" / "recipes" / "study" / "teacher"
     recipe = {
         "teacher": str(teacher), "dataset": "dns", "segment_seconds": 0.3, "max_steps": 2, "eval_steps": 2,
@@ -151,19 +160,23 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path):
     }  # fmt: skip
     changes = {"presets": ["manner-s-2.2gf"], "seeds": [0]}
     config = written(tmp_path / "study.yaml", recipe=recipe, **changes)
-    command = [
-        sys.executable, str(REPOSITORY / "scripts" / "study" / "run.py"), f"--config={config}",
-        f"--dns_root={corpora}/dns",
-        f"--valentini_root={corpora}/valentini", f"--folder={tmp_path}/runs", f"--output={tmp_path}/study.json",
+    arguments = [
+        f"--config={config}", f"--dns_root={corpora}/dns", f"--valentini_root={corpora}/valentini",
+        f"--folder={tmp_path}/runs", f"--output={tmp_path}/study.json",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def run(*options: str) -> dict:
-        done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, check=False)
+        done = run_here("study/run.py", *arguments, *options)
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads((tmp_path / "study.json").read_text())
 
-    first = run("--cells", "none")
+    command = [sys.executable, REPOSITORY / "scripts" / "study" / "run.py", *arguments, "--cells", "none"]
+    launched = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert launched.returncode == 0, launched.stderr[-2000:]
+    first = json.loads((tmp_path / "study.json").read_text())
+    stand_in = SimpleNamespace(run=train_here, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr("cells.subprocess", stand_in)
     assert [cell["name"] for cell in first["cells"]] == ["none"] and first["planned"] == 3
     weights = (tmp_path / "runs" / "manner-s-2.2gf" / "none" / "seed0" / "model.safetensors").stat().st_mtime_ns
     record = run()

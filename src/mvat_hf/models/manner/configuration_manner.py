@@ -6,7 +6,7 @@ Sources: MANNER (Park et al., ICASSP 2022, arXiv 2203.02181); MV-AT (Shin et al.
 
 import copy
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -71,7 +71,7 @@ class MannerConfig(SnapshotFallback, PreTrainedConfig):
 
     model_type = "manner"
     hub_file = "config.json"
-    pipeline_registered: ClassVar[bool] = False  # by the package; or else it comes from the code beside the weights
+    pipeline_registered = False  # by the package; or else it comes from the code beside the weights
 
     hidden_size: int = 60
     depth: int = 4
