@@ -1,4 +1,4 @@
-"""Run all benchmarks, then render the README's tables from their records.
+"""Run all benchmarks, then render the tables of the README beside it from their records.
 
     python scripts/benchmark.py --data_root FOLDER           # the records of scripts/benchmarks/, anew
     python scripts/benchmark.py --data_root FOLDER --small   # minutes: see that all run, in runs/benchmarks

@@ -1,38 +1,145 @@
-"""Render every model card and the README's tables from their records.
+"""Render every model card, and the tables of the README files, from their records.
 
-python scripts/render_cards.py
+    python scripts/render_cards.py [--pictures]
+
+A block between `<!-- NAME -->` and `<!-- /NAME -->` is rendered; what stands around it is written by hand.
 """
 
+import argparse
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from mvat_hf.study import render_study
-
+from mvat_hf.evaluation.figures import COSTS, gain_over_snr, quality_against_cost
 from mvat_hf.evaluation.report import markdown
-from mvat_hf.hub.cards import fill_block, read_records, render_card, render_results
-from mvat_hf.metrics.scoring import QUICK
+from mvat_hf.hub.cards import TEST_SETS, fill_block, read_records, render_card, render_results, share_of_set
+from mvat_hf.metrics.scoring import METRICS, QUICK
+from mvat_hf.models.complexity import complexity
+from mvat_hf.models.manner import MannerConfig
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 
+sys.path.append(str(Path(__file__).parent / "study"))  # which is no package
+from method_figure import draw_method
+from tables import PLAIN, differences, render_study, rows_of, spread
+
 REPO = Path(__file__).parents[1]
-BENCHMARKS = REPO / "scripts" / "benchmarks"
+SCRIPTS = REPO / "scripts"
+RELEASE = REPO / "model_cards" / "manner-s-8.1gf"
+FAMILY = ("manner-b", "manner-s", "manner-s-20.3gf", "manner-s-8.1gf", "manner-s-5.3gf", "manner-s-2.2gf")
+UNKNOWN = "-"
 
 
 def rendered() -> dict[Path, str]:
     """Every file that is rendered, with its content."""
-    files = {}
+    files = {SCRIPTS / "study" / "method.svg": draw_method()}
     for folder in sorted(path for path in (REPO / "model_cards").iterdir() if path.is_dir()):
         files[folder / "README.md"] = render_card(folder)
         if (SNAPSHOTS / folder.name).is_dir():
             files[SNAPSHOTS / folder.name / "README.md"] = files[folder / "README.md"]
-    readme = REPO / "README.md"
-    _, evaluations = read_records(REPO / "model_cards" / "manner-s-8.1gf")
-    text = fill_block(readme.read_text(encoding="utf-8"), "results", render_results(evaluations, QUICK))
-    for name, (block, render) in TABLES.items():
-        text = fill_block(text, block, render(json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))))
-    files[readme] = text
+    speed, study, longer = (load(name) for name in ("benchmarks/inference", "study/study", "study/study_longer"))
+    _, evaluations = read_records(RELEASE)
+    fill(files, "README.md", "overview", render_overview(evaluations, speed))
+    fill(files, "README.md", "added", render_added(study, longer))
+    fill(files, "model_cards/README.md", "results", render_results(evaluations, QUICK))
+    for name, render in TABLES.items():
+        room, block = name.split("/")
+        fill(files, f"scripts/{room}/README.md", BLOCKS.get(block, block), render(load(name)))
     return files
+
+
+def load(name: str) -> dict[str, Any]:
+    """The record `scripts/NAME.json`."""
+    return json.loads((SCRIPTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def fill(files: dict[Path, str], name: str, block: str, content: str) -> None:
+    """Fill a block of a file of the repository, among `files` already or not."""
+    path = REPO / name
+    files[path] = fill_block(files.get(path) or path.read_text(encoding="utf-8"), block, content)
+
+
+def render_overview(evaluations: Sequence[Mapping[str, Any]], speed: Mapping[str, Any]) -> str:
+    """One table of the family and its peers: means on every test set, parameters, FLOPs and time on one thread."""
+    records = sorted(evaluations, key=lambda record: -record["dataset"]["files"])
+    sets = [{"dns test": "DNS", "valentini test": "Valentini"}[record["dataset"]["name"]] for record in records]
+    rows = [["", *(f"{name}: PESQ / STOI / SI-SDR" for name in sets), "parameters", "GFLOPs for 4 s", "10 s take"]]
+    times = seconds_for_ten(speed)
+    known = dict.fromkeys(system["name"] for record in records for system in record["systems"])
+    for name in [*known, *(preset for preset in FAMILY if preset not in known)]:
+        scores = [show_means(record, name) for record in records]
+        cost = complexity(MannerConfig.from_preset(name)) if name in FAMILY else None
+        size = [f"{cost.parameters / 1e6:.2f} M", f"{cost.flops / 1e9:.1f}"] if cost else [UNKNOWN, UNKNOWN]
+        time = f"{1000 * times[name]:.0f} ms" if name in times else UNKNOWN
+        rows.append([name, *scores, *size, time])
+    about = "; ".join(
+        f"{name}: {TEST_SETS[record['dataset']['name']][0]}, {share_of_set(record)}"
+        for name, record in zip(sets, records, strict=True)
+    )
+    return (
+        f"{markdown(rows)}\n\n{about}. Time: on one thread of {processor(speed['environment']['machine'])}. "
+        f"{UNKNOWN}: no weights are released, or not measured."
+    )
+
+
+def show_means(record: Mapping[str, Any], name: str) -> str:
+    """ "2.63 / 95.3% / 16.86" of a system in a record."""
+    means: Mapping[str, float] = next((system["means"] for system in record["systems"] if system["name"] == name), {})
+    return " / ".join(METRICS[key].format.format(means[key]) for key in QUICK) if means else UNKNOWN
+
+
+def seconds_for_ten(speed: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds on one thread for 10 s of audio: of our models as `mvat enhance` runs them, and of the peers."""
+    times = {
+        name: row["median_seconds"]
+        for name, model in speed["models"].items()
+        for row in model["rows"]
+        if (row["system"], row["threads"], row["seconds"]) == ("PyTorch fused", 1, 10)
+    }
+    return times | {peer["peer"]: 10 * peer["median_seconds"] / peer["seconds"] for peer in speed["peers"]}
+
+
+def render_added(study: Mapping[str, Any], longer: Mapping[str, Any]) -> str:
+    """What MV-AT was found to add, in three sentences."""
+    short, long = ({key: gains(record, "mvat", key) for key in QUICK} for record in (study, longer))
+    other = gains(study, "at", "si_sdr")
+    early, late = (
+        ", ".join(f"{METRICS[key].title} {spread(values, key, '+')}" for key, values in found.items())
+        for found in (short, long)
+    )
+    return (
+        f"Over {len(short['pesq'])} short runs, MV-AT changed plain training of the same size and seed by {early} "
+        f"(means, and ranges over runs). Attention transfer with a single view changed SI-SDR by "
+        f"{spread(other, 'si_sdr', '+')}. After six times as many steps, "
+        f"{len(long['pesq'])} runs of MV-AT are ahead by {late}."
+    )
+
+
+def gains(record: Mapping[str, Any], method: str, key: str) -> list[float]:
+    """Mean difference to plain training over the test sets, for every run of a method in a study."""
+    rows = rows_of(record, ablation=False)
+    return [
+        mean(mean(seed) for test in cell["tests"] for seed in differences([cell], rows[preset, PLAIN], test, key))
+        for (preset, name), cells in rows.items()
+        if name == method
+        for cell in cells
+    ]
+
+
+def draw_pictures() -> None:
+    """Draw the pictures of the release's evaluations beside their records."""
+    _, evaluations = read_records(RELEASE)
+    times = seconds_for_ten(load("benchmarks/inference"))
+    for record in evaluations:
+        name = record["dataset"]["name"].split()[0]
+        gain_over_snr(record, RELEASE / f"eval_{name}.png")
+        if name == "dns":
+            systems = [{key: value for key, value in row.items() if key not in COSTS} for row in record["systems"]]
+            for row in systems:
+                row |= {"real_time_factor": times[row["name"]] / 10} if row["name"] in times else {}
+            quality_against_cost({**record, "systems": systems}, RELEASE / "quality_against_speed.png")
 
 
 def render_long_file(record: Mapping[str, Any]) -> str:
@@ -157,20 +264,30 @@ def render_training_step(record: Mapping[str, Any]) -> str:
     )
 
 
-# records of the benchmarks: the README's block, and what renders it
-TABLES = {
-    "inference": ("speed", render_speed),
-    "inference_avx2": ("speed_avx2", render_speed),
-    "inference_gpu": ("speed_gpu", render_speed_gpu),
-    "long_file": ("long_file", render_long_file),
-    "chunking": ("chunking", render_chunking),
-    "training_step": ("training_step", render_training_step),
-    "study": ("study", render_study),
-    "study_longer": ("study_longer", render_study),
+# what renders the records below `scripts/`, each into the README.md beside it
+TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "benchmarks/inference": render_speed,
+    "benchmarks/inference_avx2": render_speed,
+    "benchmarks/inference_gpu": render_speed_gpu,
+    "benchmarks/long_file": render_long_file,
+    "benchmarks/chunking": render_chunking,
+    "benchmarks/training_step": render_training_step,
+    "study/study": render_study,
+    "study/study_longer": render_study,
 }
+# blocks that have another name than their record
+BLOCKS = {"inference": "speed", "inference_avx2": "speed_avx2", "inference_gpu": "speed_gpu"}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", action="store_true", help="draw those of the release's evaluations, too")
+    if parser.parse_args().pictures:
+        draw_pictures()
     for path, content in rendered().items():
         path.write_text(content, encoding="utf-8")
         print(path.relative_to(REPO))
+
+
+if __name__ == "__main__":
+    main()

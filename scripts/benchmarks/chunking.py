@@ -1,7 +1,7 @@
 """What chunks and live windows cost in quality, against one pass over the whole recording, into a record.
 
     python scripts/benchmarks/chunking.py --data_root DNS_FOLDER
-    python scripts/render_cards.py          # the README's tables from the record
+    python scripts/render_cards.py          # the tables of the README beside it from the record
 
 Recordings are validation pairs, joined so that seams fall anywhere in them; each pair is scored by itself. SI-SDR is to
 the one-pass output: how far apart the two are. The real-time factor is the process's own CPU time on one thread.

@@ -3,7 +3,7 @@
 python scripts/benchmarks/inference.py
 python scripts/benchmarks/inference.py --quality FOLDER          # and PESQ and SI-SDR on FOLDER/dns, FOLDER/valentini
 python scripts/benchmarks/inference.py --models manner-b --threads 1 2 --repeats 3 --output manner-b.json
-python scripts/render_cards.py                                   # the README's table from the record
+python scripts/render_cards.py                                   # the table of the README beside it from the record
 
 All systems run in one process and take turns; ratios are of medians. On one thread the time is the process's own CPU
 time, so that other work on the machine counts little; on more it is the time that passes. Memory is the largest

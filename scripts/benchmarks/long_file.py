@@ -1,7 +1,7 @@
 """Memory and time of `mvat enhance` as a file gets longer, and what a kill leaves, into a record.
 
     python scripts/benchmarks/long_file.py
-    python scripts/render_cards.py          # the README's sentence from the record
+    python scripts/render_cards.py          # the sentence of the README beside it from the record
 
 The input is the demo's speech, again and again, with white noise, as 48 kHz stereo. Memory is the largest resident size
 of the command's process, libraries included; time is that process's own CPU time on one thread, start included, so that

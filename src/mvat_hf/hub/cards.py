@@ -248,13 +248,17 @@ def render_results(evaluations: list[dict[str, Any]], metrics: Sequence[str] | N
     """A table for every test set, with how much of the full set it is; `metrics` selects its columns."""
     parts = []
     for record in evaluations:
-        title, full, _ = TEST_SETS[record["dataset"]["name"]]
-        files = record["dataset"]["files"]
-        share = f"all {full} pairs" if files == full else f"{files} of its {full} pairs"
+        title, share = TEST_SETS[record["dataset"]["name"]][0], share_of_set(record)
         parts.append(
             f"{title}, {share} (means, with 95 % bootstrap intervals over files):\n\n{render_table(record, metrics)}"
         )
     return "\n\n".join(parts)
+
+
+def share_of_set(record: Mapping[str, Any]) -> str:
+    """ "all 150 pairs", or "75 of its 150 pairs", of the test set that an evaluation is of."""
+    files, full = record["dataset"]["files"], TEST_SETS[record["dataset"]["name"]][1]
+    return f"all {full} pairs" if files == full else f"{files} of its {full} pairs"
 
 
 def render_history(path: Path) -> list[str]:

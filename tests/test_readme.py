@@ -1,0 +1,61 @@
+"""The README is short, its Python runs as it stands, and what it names is there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from mvat_hf.data.audio import read_mono
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(path for path in REPOSITORY.rglob("README.md") if not {".venv", "runs", "checkpoints"} & set(path.parts))
+LONGEST = 200
+NOT_RUN = "<!-- needs the Hub -->\n"  # before a block that works with a network only
+STEPS = "max_steps=1000"  # what a reader trains for, and a test does not
+
+
+def python_blocks(text: str) -> list[str]:
+    """The Python blocks of a page that work without a network."""
+    found = re.findall(rf"({re.escape(NOT_RUN)})?```python\n(.*?)```", text, flags=re.DOTALL)
+    return [block for network, block in found if not network]
+
+
+def test_it_is_read_in_two_minutes():
+    assert len(README.splitlines()) <= LONGEST
+
+
+def test_its_python_runs_without_a_network(tmp_path):
+    demo = REPOSITORY / "scripts" / "demo"
+    noisy, clean = (read_mono(demo / f"sample_{kind}.flac", 16000) for kind in ("noisy", "clean"))
+    soundfile.write(tmp_path / "noisy.wav", noisy, 16000)
+    for kind, audio in (("noisy", noisy), ("clean", clean)):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+        for number in range(2):
+            soundfile.write(tmp_path / "pairs" / kind / f"{number}.wav", audio[: 3 * 16000], 16000)
+    blocks = python_blocks(README)
+    assert len(blocks) >= 2
+    script = "\n".join(blocks)
+    assert STEPS in script
+    (tmp_path / "blocks.py").write_text(script.replace(STEPS, "max_steps=1, use_cpu=True"))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "blocks.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(read_mono(tmp_path / "clean.wav", 16000)) == len(noisy)
+    assert (tmp_path / "runs" / "student" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_what_a_page_links_to_is_there(page):
+    """Links to files, and pictures by their address on the Hub, where this repository lies."""
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+    hub = "https://huggingface.co/mvat/mvat_hf/resolve/main/"
+    files = [REPOSITORY / link.removeprefix(hub) if link.startswith(hub) else page.parent / link for link in targets]
+    assert not [str(file) for file in files if not file.exists() and "://" not in str(file) and "http" not in str(file)]
