@@ -10,27 +10,26 @@ import sys
 
 from transformers import set_seed
 
-from mvat_hf.models.manner import MannerModel
-from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.distillation import build_method
+from mvat_hf.training.arguments import DistillationConfig
 from mvat_hf.training.distillation_trainer import DistillationTrainer
-from mvat_hf.training.recipe import DataArguments, DistillationArguments, ModelArguments, RecipeError, parse_recipe
-from mvat_hf.training.run import prepare, run
+from mvat_hf.training.recipe import DataArguments, ModelArguments, RecipeError, parse_recipe
+from mvat_hf.training.run import load_teacher, prepare, run
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 
 
 def main() -> None:
-    recipe = parse_recipe([EnhancementArguments, ModelArguments, DataArguments, DistillationArguments])
-    args, model, data, distillation = recipe
-    if not distillation.teacher:
-        raise RecipeError("teacher is not set, expected a checkpoint folder or Hub id")
-    teacher = MannerModel.from_pretrained(distillation.teacher)
+    recipe = parse_recipe([DistillationConfig, ModelArguments, DataArguments])
+    args, model, data = recipe
+    teacher = load_teacher(args.teacher_model_name_or_path)
     set_seed(args.seed)
     student = prepare(model, args, data)
-    method, cache = distillation.build_method(), distillation.teacher_cache
-    run(
-        DistillationTrainer(teacher=teacher, method=method, beta=distillation.beta, teacher_cache=cache, **student),
-        recipe,
-    )
+    try:
+        method = build_method(args.method, **args.method_kwargs)
+    except TypeError as error:  # an option that the method does not have
+        raise RecipeError(f"method_kwargs of {args.method}: {error}") from error
+    options = {"method": method, "beta": args.beta, "teacher_cache": args.teacher_cache}
+    run(DistillationTrainer(teacher=teacher, **options, **student), recipe)
 
 
 if __name__ == "__main__":

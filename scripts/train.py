@@ -9,7 +9,7 @@ import sys
 
 from transformers import set_seed
 
-from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.recipe import DataArguments, ModelArguments, parse_recipe
 from mvat_hf.training.run import prepare, run
 from mvat_hf.training.trainer import EnhancementTrainer
@@ -17,7 +17,7 @@ from mvat_hf.utils.errors import USER_ERRORS, one_line
 
 
 def main() -> None:
-    recipe = parse_recipe([EnhancementArguments, ModelArguments, DataArguments])
+    recipe = parse_recipe([EnhancementConfig, ModelArguments, DataArguments])
     args, model, data = recipe
     set_seed(args.seed)
     run(EnhancementTrainer(**prepare(model, args, data)), recipe)

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from mvat_hf.metrics.scoring import QUICK
-from mvat_hf.training.recipe import NOT_PART_OF_A_RECIPE, RecipeError, read_recipe
+from mvat_hf.training.recipe import BEARING, RecipeError, read_recipe, today
 from mvat_hf.utils.records import environment, write_json, write_text
 
 KEYS = {"title", "recipe", "presets", "seeds", "methods"}
@@ -49,8 +49,8 @@ class Cell:
 
     def changed(self, trained: Mapping[str, Any]) -> list[str]:
         """Options that a run by the recipe `trained` had otherwise."""
-        bearing = self.recipe.keys() - NOT_PART_OF_A_RECIPE
-        return sorted(name for name in bearing if typed(trained.get(name)) != typed(self.recipe[name]))
+        own, trained = today(self.recipe), today(trained)
+        return sorted(name for name in own.keys() & BEARING if typed(trained.get(name)) != typed(own[name]))
 
 
 def typed(value: Any) -> Any:

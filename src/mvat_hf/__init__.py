@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .inference.folders import enhance_folder
     from .inference.live import StreamingEnhancer
     from .models.resizing import resize
-    from .training.arguments import EnhancementArguments
+    from .training.arguments import DistillationConfig, EnhancementArguments, EnhancementConfig
     from .training.distillation_trainer import DistillationTrainer
     from .training.trainer import EnhancementTrainer
 
@@ -29,8 +29,10 @@ __version__ = "0.1.0"
 
 # resolved on first use: scoring, data and training pull in libraries that enhancing does not need
 _LAZY = {
+    "DistillationConfig": "training.arguments",
     "DistillationTrainer": "training.distillation_trainer",
     "EnhancementArguments": "training.arguments",
+    "EnhancementConfig": "training.arguments",
     "EnhancementTrainer": "training.trainer",
     "StreamingEnhancer": "inference.live",
     "enhance": "inference.enhancing",
@@ -46,8 +48,10 @@ _LAZY = {
 }
 
 __all__ = [
+    "DistillationConfig",
     "DistillationTrainer",
     "EnhancementArguments",
+    "EnhancementConfig",
     "EnhancementTrainer",
     "MannerConfig",
     "MannerFeatureExtractor",

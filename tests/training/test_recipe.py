@@ -1,5 +1,8 @@
 """Recipes: strict keys, command-line overrides, and a run that refuses another recipe's folder."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,32 +11,33 @@ import soundfile
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
+from transformers import TrainerState
 
 from conftest import REPOSITORY
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import BatchAugmentation
 from mvat_hf.data.matching import DataError
 from mvat_hf.data.reverb import Rooms
-from mvat_hf.training.arguments import EnhancementArguments
-from mvat_hf.training.recipe import (
-    DataArguments,
-    DistillationArguments,
-    ModelArguments,
-    RecipeError,
-    parse_recipe,
-    read_recipe,
+from mvat_hf.training.arguments import DistillationConfig, EnhancementConfig
+from mvat_hf.training.recipe import DataArguments, ModelArguments, RecipeError, parse_recipe, read_recipe
+from mvat_hf.training.run import (
+    check_same_folder,
+    check_same_processes,
+    check_same_recipe,
+    last_checkpoint,
+    load_teacher,
 )
-from mvat_hf.training.run import check_same_folder, check_same_processes, check_same_recipe
+from mvat_hf.utils.cores import usable_cores
 
-KINDS = [EnhancementArguments, ModelArguments, DataArguments, DistillationArguments]
+KINDS = [DistillationConfig, ModelArguments, DataArguments]
 RECIPES = sorted((REPOSITORY / "scripts/recipes").glob("*.yaml"))
 
 
 def test_command_line_wins_over_recipe(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("beta: 0.3\nmax_steps: 7\npreset: manner-s\n")
-    args, model, _, distillation = parse_recipe(KINDS, ["--config", str(recipe), "--max_steps", "9"])
-    assert (args.max_steps, model.preset, distillation.beta) == (9, "manner-s", 0.3)
+    args, model, _ = parse_recipe(KINDS, ["--config", str(recipe), "--max_steps", "9"])
+    assert (args.max_steps, model.preset, args.beta) == (9, "manner-s", 0.3)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,8 @@ def test_command_line_wins_over_recipe(tmp_path):
         ("a: [", "not YAML"),
         ("", "mapping of options, got NoneType"),
         ("max_steps: null", "max_steps cannot be null"),
+        ("max_steps: [1]", r"max_steps cannot be a list, got \[1\]"),
+        ("max_steps: 1.5", "invalid int value: '1.5'"),
     ],
 )
 def test_bad_recipe_is_one_clear_line(tmp_path, text, message):
@@ -60,14 +66,52 @@ def test_null_is_a_value_where_an_option_may_have_none(tmp_path):
     assert recipe.parts[0].save_total_limit is None and parse_recipe(KINDS, []).parts[0].save_total_limit == 2
 
 
-def test_options_of_another_method_are_refused():
-    for options, message in (
-        ({"method": "at", "sides": "encoder"}, "sides is an option of mvat, the method is at"),
-        ({"method": "none", "p": 1.0}, "p is an option of at, mvat, the method is none"),
-    ):
-        with pytest.raises(RecipeError, match=message):
-            DistillationArguments(**options).build_method()
-    assert DistillationArguments(method="at", p=1.0).build_method().p == 1
+def test_types_of_yaml_stay_types(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(
+        "report_to: [tensorboard, wandb]\nloss_weights: {snr: 0.5}\nmethod_kwargs: {p: 1, views: [local_view]}\n"
+        "lr_scheduler_kwargs: {num_cycles: 2}\nlearning_rate: 1e-4\nbf16: false\n"
+    )
+    args, *_ = parse_recipe(KINDS, ["--config", str(tmp_path / "recipe.yaml")])
+    assert args.report_to == ["tensorboard", "wandb"] and args.loss_weights == {"snr": 0.5}
+    assert args.method_kwargs == {"p": 1, "views": ["local_view"]}
+    assert args.lr_scheduler_kwargs == {"num_cycles": 2} and args.learning_rate == 1e-4 and args.bf16 is False
+
+
+def test_earlier_names_are_understood_in_files_and_on_the_command_line(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(
+        "snr_weight: 0.1\npesq_weight: 1\nteacher: a/b\nviews: 'local_view, global_view'\n"
+    )
+    recipe = parse_recipe(KINDS, [f"--config={tmp_path / 'recipe.yaml'}", "--snr-weight", "5", "--p=1.0"])
+    args = recipe.parts[0]
+    assert args.loss_weights == {"snr": 5, "pesq": 1} and args.teacher_model_name_or_path == "a/b"
+    assert args.method_kwargs["views"] == ["local_view", "global_view"] and float(args.method_kwargs["p"]) == 1
+    assert {"loss_weights", "teacher_model_name_or_path", "method_kwargs"} == recipe.described().keys()
+
+
+def test_two_recipes_are_refused():
+    with pytest.raises(RecipeError, match="expected one --config, got 2: .*a.yaml.*"):
+        parse_recipe(KINDS, ["--config", "b.yaml", "--config=a.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"sna": 1}, "no term sna, expected of snr, compressed, pesq"),
+        ({"snr": -1}, "snr must be at least 0, got -1"),
+        ({"snr": "much"}, "snr must be a number, got 'much'"),
+        ("much", 'must be a mapping of terms to weights, got "much"'),
+    ],
+)
+def test_weights_without_sense_are_refused(weights, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        EnhancementConfig(str(tmp_path), use_cpu=True, loss_weights=weights)
+
+
+def test_only_what_bears_on_the_result_tells_runs_apart(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("run_name: a\nsnr_weight: 0.5\nlog_level: info\nuse_cpu: true\n")
+    check_same_recipe(tmp_path, parse_recipe(KINDS, ["--run_name=b", "--loss_weights", '{"snr": 0.5}']))
+    with pytest.raises(RecipeError, match="other loss_weights"):
+        check_same_recipe(tmp_path, parse_recipe(KINDS, ["--run_name=b"]))
 
 
 def test_another_number_of_processes_is_told(tmp_path):
@@ -79,6 +123,46 @@ def test_another_number_of_processes_is_told(tmp_path):
         check_same_processes(tmp_path, 1)
 
 
+def test_a_checkpoint_that_cannot_be_read_is_named_and_the_one_before_it_taken(tmp_path, tiny_model, capsys):
+    for step in (9, 10, 11, 12):  # by number, not by name
+        tiny_model().save_pretrained(tmp_path / f"checkpoint-{step}")
+        TrainerState(global_step=step).save_to_json(str(tmp_path / f"checkpoint-{step}" / "trainer_state.json"))
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12") and not capsys.readouterr().err
+    (tmp_path / "checkpoint-12" / "trainer_state.json").write_bytes(b"")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-11")
+    assert "checkpoint-12: trainer_state.json (0 bytes) cannot be read" in capsys.readouterr().err
+    weights = tmp_path / "checkpoint-11" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    (tmp_path / "checkpoint-10" / "optimizer.pt").write_bytes(b"PK")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+    told = capsys.readouterr().err
+    assert "checkpoint-11: model.safetensors cannot be read" in told and "checkpoint-10: optimizer.pt is cut" in told
+    (tmp_path / "checkpoint-9" / "model.safetensors").unlink()
+    assert last_checkpoint(tmp_path) is None
+    assert "checkpoint-9: it has no weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "expected"), [(None, "1", 1), (2, "1", 2), (None, None, usable_cores())]
+)
+def test_threads_are_those_that_are_asked_for(tmp_path, asked, environment, expected):
+    """In processes of their own: torch reads the variable as it starts."""
+    code = (
+        "from mvat_hf.training.arguments import EnhancementConfig\nfrom mvat_hf.training.run import threads_of\n"
+        f"print(threads_of(EnhancementConfig('run', use_cpu=True, threads={asked})))"
+    )
+    others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    variables = others | ({"OMP_NUM_THREADS": environment} if environment else {})
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(expected)]
+
+
+def test_a_teacher_that_is_not_there_is_named(tmp_path):
+    for name in (str(tmp_path / "nowhere"), "./nowhere"):
+        with pytest.raises(RecipeError, match="no such teacher: .*nowhere, expected a checkpoint folder or Hub id"):
+            load_teacher(name)
+
+
 def test_missing_recipe_is_named():
     with pytest.raises(RecipeError, match="no such recipe: nowhere.yaml"):
         parse_recipe(KINDS, ["--config", "nowhere.yaml"])
@@ -87,7 +171,7 @@ def test_missing_recipe_is_named():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_parses_and_builds_its_model(path):
     # in the precision that every machine has
-    _, model, _, _ = parse_recipe(KINDS, ["--config", str(path), "--bf16", "false"])
+    _, model, _ = parse_recipe(KINDS, ["--config", str(path), "--bf16", "false"])
     assert model.build().num_parameters() > 0
 
 
@@ -117,13 +201,16 @@ def test_another_recipe_is_told_from_the_same_one_with_its_defaults_spelt_out(tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dataset": "librispeech", "data_root": "."}, 'dataset must be one of dns, valentini, got "librispeech"'),
+        (
+            {"dataset": "librispeech", "data_root": "."},
+            'dataset must be one of dns, valentini, pairs, got "librispeech"',
+        ),
         ({"dataset": "dns"}, "data_root is not set"),
     ],
 )
 def test_bad_data_options(options, message):
     with pytest.raises(RecipeError, match=message):
-        DataArguments(**options).load(0, None, 16000)
+        DataArguments.of(**options).load(0, None, 16000)
 
 
 @pytest.fixture
@@ -140,23 +227,66 @@ def valentini(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::mvat_hf.data.matching.PartialDataWarning")
 def test_valentini_options(valentini):
-    train, validation = DataArguments(**valentini).load(0, None, 16000)
+    train, validation = DataArguments.of(**valentini).load(0, None, 16000)
     assert list(train["id"]) == ["p226_001", "p226_002", "p300_001"] and list(validation["id"]) == ["p287_001"]
     hop = {"segments": "hop", "segment_seconds": 0.25, "hop_seconds": 0.125, "validation_speakers": "p287, p300"}
-    train, validation = DataArguments(**valentini, **hop).load(0, None, 16000)
+    train, validation = DataArguments.of(**valentini, **hop).load(0, None, 16000)
     assert list(train["id"]) == [f"p226_00{file}@{start}" for file in (1, 2) for start in (0, 2000, 4000)]
     assert list(validation["id"]) == ["p287_001", "p300_001"] and len(validation[0]["clean"]) == 8000
     with pytest.raises(RecipeError, match='segments must be random or hop, got "fixed"'):
-        DataArguments(**valentini, segments="fixed").load(0, None, 16000)
+        DataArguments.of(**valentini, segments="fixed").load(0, None, 16000)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Eleven pairs of a tenth of a second."""
+    rng = np.random.default_rng(0)
+    for side in ("clean", "noisy"):
+        (tmp_path / side).mkdir()
+        for name in range(11):
+            soundfile.write(tmp_path / side / f"{name}.wav", 0.1 * rng.standard_normal(1600), 16000)
+    return {"clean": str(tmp_path / "clean"), "noisy": str(tmp_path / "noisy"), "dataset": "pairs"}
+
+
+def test_own_pairs_with_a_share_of_them_to_validate(own):
+    train, validation = DataArguments.of(**own, validation_share=0.3).load(0, None, 16000)
+    again, _ = DataArguments.of(**own, validation_share=0.3).load(5, None, 16000)
+    assert (len(train), len(validation)) == (8, 3) and list(again["id"]) == list(train["id"])
+    assert not set(train["id"]) & set(validation["id"]) and train[0]["clean"].shape == (1600,)
+    with pytest.raises(RecipeError, match="validation_share must be above 0 and below 1, got 1"):
+        DataArguments.of(**own, validation_share=1).load(0, None, 16000)
+
+
+def test_own_pairs_with_folders_to_validate(own):
+    folders = {"validation_clean": own["clean"], "validation_noisy": own["noisy"]}
+    train, validation = DataArguments.of(**own, **folders, segments="hop", segment_seconds=0.05, hop_seconds=0.05).load(
+        0, None, 16000
+    )
+    assert (len(train), len(validation)) == (22, 11)
+    with pytest.raises(RecipeError, match="both validation_clean and validation_noisy or none"):
+        DataArguments.of(**own, validation_clean=own["clean"]).load(0, None, 16000)
+    with pytest.raises(RecipeError, match="noisy is not set, expected the folder of noisy recordings"):
+        DataArguments.of(dataset="pairs", clean=own["clean"]).load(0, None, 16000)
+
+
+@pytest.mark.parametrize("dataset", ["dns", "valentini"])
+def test_plain_pairs_given_to_a_corpus_are_told_where_they_belong(own, dataset):
+    root = str(Path(own["clean"]).parent)
+    with pytest.raises(
+        RecipeError, match=f"and not {dataset}: expected --dataset pairs --clean .*clean --noisy .*noisy"
+    ):
+        DataArguments.of(dataset=dataset, data_root=root).load(0, None, 16000)
 
 
 def test_options_of_another_data_set_are_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("dataset: dns\nsnr_low: -5\n")
-    config = ["--config", str(tmp_path / "recipe.yaml"), "--dataset", "valentini"]
-    parse_recipe(KINDS, config)  # what the recipe has beside is no matter
+    config = ["--config", str(tmp_path / "recipe.yaml")]
+    assert parse_recipe(KINDS, config).parts[2].mixing.snr_low == -5
+    with pytest.raises(RecipeError, match="snr_low is an option of dns, the data set is valentini"):
+        parse_recipe(KINDS, [*config, "--dataset=valentini"])
     with pytest.raises(RecipeError, match="speed_change is an option of dns, the data set is valentini"):
-        parse_recipe(KINDS, [*config, "--speed-change=0.1"])
-    with pytest.raises(RecipeError, match="segments is an option of valentini, the data set is dns"):
+        parse_recipe(KINDS, ["--dataset=valentini", "--speed-change=0.1"])
+    with pytest.raises(RecipeError, match="segments is an option of pairs and valentini, the data set is dns"):
         parse_recipe(KINDS, ["--segments", "hop"])
 
 
@@ -228,13 +358,13 @@ def test_read_recipe_gives_plain_values(tmp_path):
 
 def test_options_of_augmentation_reach_their_part():
     arguments = ["--speed_change=0.1", "--band_mask=0.2", "--rt60_high=0.3", "--segment_seconds=2"]
-    _, _, data, _ = parse_recipe(KINDS, arguments)
-    assert data.part(Augmentation) == Augmentation(speed_change=0.1)
-    assert data.part(Rooms) == Rooms(rt60_high=0.3)
+    _, _, data = parse_recipe(KINDS, arguments)
+    assert data.augmentation == Augmentation(speed_change=0.1)
+    assert data.rooms == Rooms(rt60_high=0.3)
     collator = data.collator(16000, 5)
     assert (collator.seconds, collator.seed, collator.augmentation) == (2, 5, BatchAugmentation(band_mask=0.2))
     with pytest.raises(ValueError, match="band_mask must be from 0 to 1, got 2"):
-        DataArguments(band_mask=2).collator(16000, 5)
+        DataArguments.of(band_mask=2).collator(16000, 5)
 
 
 def test_options_of_mixing_are_refused_where_nothing_is_mixed(tmp_path):
@@ -243,12 +373,12 @@ def test_options_of_mixing_are_refused_where_nothing_is_mixed(tmp_path):
         for number in range(2):
             soundfile.write(tmp_path / "training" / kind / f"a_fileid_{number}.wav", np.ones(10) / 2, 16000)
     options = {"dataset": "dns", "data_root": str(tmp_path)}
-    assert len(DataArguments(**options).load(0, 10, 16000)[0]) == 1
+    assert len(DataArguments.of(**options).load(0, 10, 16000)[0]) == 1
     with pytest.raises(DataError, match="synthesised already"):
-        DataArguments(**options, snr_low=-5).load(0, 10, 16000)
+        DataArguments.of(**options, snr_low=-5).load(0, 10, 16000)
 
 
 def test_streaming_data_of_a_recipe():
     options = {"dataset": "dns", "data_root": str(REPOSITORY / "scripts" / "demo"), "streaming": True}
     with pytest.raises(DataError, match="no such folder: .*scripts/demo/clean"):
-        DataArguments(**options).load(0, 10, 16000)
+        DataArguments.of(**options).load(0, 10, 16000)

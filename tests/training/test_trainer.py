@@ -72,7 +72,7 @@ def rumble(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("where", ["clean", "noisy", "both"])
 def test_no_loss_counts_what_the_model_never_hears(tmp_path, where):
-    trainer = plain(tmp_path, model=small_model(high_pass_hz=70).eval(), snr_weight=0.1)
+    trainer = plain(tmp_path, model=small_model(high_pass_hz=70).eval(), loss_weights={"snr": 0.1})
     item, losses = trainer.eval_dataset[0], []
     for added in (0, rumble(len(item["clean"]))):
         clean = item["clean"] + (added if where != "noisy" else 0)
@@ -225,6 +225,22 @@ def test_matrices_have_a_learning_rate_of_their_own(tmp_path, schedule, rate):
     trainer = plain(tmp_path, muon_learning_rate=1e-2, learning_rate=1e-3, **schedule)
     trainer.train()
     assert [group[rate] for group in trainer.optimizer.param_groups] == [1e-2, 1e-3, 1e-3]
+
+
+def test_the_logged_learning_rate_is_that_of_adamw_and_muons_stands_beside(tmp_path):
+    trainer = plain(tmp_path, muon_learning_rate=1e-2, learning_rate=1e-3, lr_scheduler_type="constant")
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert (entry["learning_rate"], entry["muon_learning_rate"]) == (1e-3, 1e-2)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_at_once(tmp_path):
+    trainer = plain(tmp_path, lr_scheduler_type="constant")
+    bad = pairs(6)
+    bad = bad.map(lambda item: {"noisy": np.full_like(item["noisy"], np.nan)}).with_format("numpy")
+    trainer.train_dataset = bad
+    with pytest.raises(ValueError, match="the loss is nan in step 1, at a learning rate of 0.001"):
+        trainer.train()
 
 
 def test_no_shared_level_is_an_error_before_training(tmp_path):

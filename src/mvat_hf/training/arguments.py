@@ -1,19 +1,29 @@
-"""`EnhancementArguments`: transformers' TrainingArguments with this task's defaults and options."""
+"""`EnhancementConfig`, `DistillationConfig`: transformers' TrainingArguments with this task's defaults and options."""
 
+import json
+import math
 import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 
 # options that are numbers of things, of which there must be one
 COUNTS = (
     "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "scoring_processes",
+    "threads",
 )  # fmt: skip
 
 
+# what may stand beside L_SE in `loss_weights`; `EnhancementTrainer.term` computes them
+LOSS_TERMS = ("snr", "compressed", "pesq")
+
+
 @dataclass
-class EnhancementArguments(TrainingArguments):
+class EnhancementConfig(TrainingArguments):
     """TrainingArguments with this task's defaults: validate and save by steps, keep the checkpoint of the best PESQ."""
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_weights"]  # noqa: RUF012
 
     output_dir: str = field(default="runs/default", metadata={"help": "Folder of checkpoints, curves and results."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the items are not tensors."})
@@ -39,15 +49,15 @@ class EnhancementArguments(TrainingArguments):
         default="none", metadata={"help": "Logging services, none by default."}
     )
     dataloader_num_workers: int = field(default=1, metadata={"help": "Processes that read and mix audio."})
-    snr_weight: float = field(default=0.0, metadata={"help": "Weight of negative SNR (dB) beside L_SE."})
-    compressed_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the compressed spectral distance beside L_SE."}
+    loss_weights: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Weights of terms beside L_SE, as in '{\"snr\": 0.5}': snr (negative, dB), compressed (spectral "
+            "distance), pesq (negative PESQ-WB in a form with a gradient)."
+        },
     )
     compressed_log: bool = field(
-        default=False, metadata={"help": "Take the logarithm of that distance: all SNRs then count alike."}
-    )
-    pesq_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the negative PESQ-WB, in a form with a gradient, beside L_SE."}
+        default=False, metadata={"help": "compressed: take the logarithm of the distance: all SNRs then count alike."}
     )
     recalibration_batches: int = field(
         default=0,
@@ -56,6 +66,10 @@ class EnhancementArguments(TrainingArguments):
     frozen_statistics: bool = field(
         default=False,
         metadata={"help": "Batch norms keep their statistics: to go on from trained weights in small batches."},
+    )
+    threads: int | None = field(
+        default=None,
+        metadata={"help": "CPU threads of a process; by default OMP_NUM_THREADS where it is set, else all cores."},
     )
     scoring_processes: int | None = field(
         default=None, metadata={"help": "Processes of each rank that compute PESQ and STOI; by default one per core."}
@@ -71,6 +85,7 @@ class EnhancementArguments(TrainingArguments):
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False  # every weight is used in every pass
         super().__post_init__()
+        self.loss_weights = checked_weights(self.loss_weights)
         if self.frozen_statistics and self.recalibration_batches > 0:
             raise ValueError(
                 "frozen_statistics keeps what recalibration_batches replaces: expected one of them, got both "
@@ -84,3 +99,58 @@ class EnhancementArguments(TrainingArguments):
         """At most one: a process trains on one GPU, `accelerate launch` starts a process for each. Transformers would
         spread a single process over all that it sees by `DataParallel`, without mixed precision."""
         return min(super().n_gpu, 1)
+
+
+@dataclass
+class DistillationConfig(EnhancementConfig):
+    """`EnhancementConfig` with the teacher, and what is transferred from it."""
+
+    _VALID_DICT_FIELDS = [*EnhancementConfig._VALID_DICT_FIELDS, "method_kwargs"]  # noqa: RUF012
+
+    teacher_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Teacher checkpoint: folder or Hub id."}
+    )
+    method: str = field(default="mvat", metadata={"help": "What is transferred; none is plain training."})
+    method_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Options of the method, as in '{\"p\": 1.0}': see its class."}
+    )
+    beta: float = field(default=0.1, metadata={"help": "Weight of the method's term; 0 is plain training."})
+    enhancement_weight: float = field(default=1.0, metadata={"help": "Weight of L_SE and the terms beside it."})
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder to keep what the teacher gave for a clip; pays where clips come again."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.method_kwargs is None:
+            self.method_kwargs = {}
+        if not isinstance(self.method_kwargs, dict):
+            raise ValueError(f"method_kwargs must be a mapping of options, got {self.method_kwargs!r}")
+        for name in ("beta", "enhancement_weight"):
+            weight = getattr(self, name)
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name} must be at least 0, got {weight}")
+
+
+def checked_weights(weights: Any) -> dict[str, float]:
+    """`loss_weights` as a mapping; ValueError for an unknown term, or a weight that is no number from 0."""
+    if weights is None:
+        return {}
+    if not isinstance(weights, dict):
+        raise ValueError(f"loss_weights must be a mapping of terms to weights, got {json.dumps(weights, default=str)}")
+    if unknown := sorted(weights.keys() - set(LOSS_TERMS)):
+        raise ValueError(f"loss_weights has no term {', '.join(unknown)}, expected of {', '.join(LOSS_TERMS)}")
+    checked = {}
+    for name, weight in weights.items():
+        try:
+            checked[name] = float(weight)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"loss_weights: {name} must be a number, got {weight!r}") from error
+        if not 0 <= checked[name] < math.inf:
+            raise ValueError(f"loss_weights: {name} must be at least 0, got {weight}")
+    return checked
+
+
+EnhancementArguments = EnhancementConfig
+DistillationArguments = DistillationConfig

@@ -3,7 +3,9 @@
 `scripts/train.py` and `scripts/distill.py` only wire these parts.
 """
 
-import dataclasses
+import os
+import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,18 +13,21 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 
 from ..data.formatting import describe
 from ..data.streaming import MixtureStream
-from ..models.manner import MannerFeatureExtractor
+from ..models.manner import MannerFeatureExtractor, MannerModel
 from ..utils.cores import usable_cores
 from ..utils.errors import extra
 from ..utils.records import environment, weights_hash, write_json, write_text
-from .arguments import EnhancementArguments
+from .arguments import EnhancementConfig
 from .callbacks import FollowFolder
+from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
-from .recipe import DataArguments, ModelArguments, Recipe, RecipeError, read_recipe
+from .model_arguments import ModelArguments, RecipeError
+from .recipe import BEARING, Recipe, read_recipe, today
 from .trainer import EnhancementTrainer, training_items
 
 with extra("training"):
@@ -33,13 +38,12 @@ with extra("training"):
 RESIZING_ITEMS, RESIZING_BATCH = 160, 8  # clips that a checkpoint of another size is fitted to, and in one pass
 
 
-def prepare(model: ModelArguments, args: EnhancementArguments, data: DataArguments) -> dict[str, Any]:
+def prepare(model: ModelArguments, args: EnhancementConfig, data: DataArguments) -> dict[str, Any]:
     """Keyword arguments of the trainers: model, data sets, collator and feature extractor.
 
     With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
     """
-    if args.device.type == "cpu" and args.world_size == 1:
-        torch.set_num_threads(usable_cores())  # accelerate launch leaves a process on the CPU one thread
+    torch.set_num_threads(threads_of(args))
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     mixtures = batch * args.max_steps if args.max_steps > 0 else None
     seed = args.seed if args.data_seed is None else args.data_seed
@@ -66,6 +70,26 @@ def prepare(model: ModelArguments, args: EnhancementArguments, data: DataArgumen
     }
 
 
+def threads_of(args: EnhancementConfig) -> int:
+    """CPU threads of a process: those that are asked for, OMP_NUM_THREADS where it is set (`accelerate launch` sets it
+    to 1 where it is not), else all cores of a single process on the CPU."""
+    if args.threads is not None:
+        return args.threads
+    alone = args.device.type == "cpu" and args.world_size == 1
+    if os.environ.get("OMP_NUM_THREADS") or not alone:
+        return torch.get_num_threads()
+    return usable_cores()
+
+
+def load_teacher(name: str | None) -> MannerModel:
+    """The model of a checkpoint folder or Hub id; RecipeError where it is not set, or is a path that is not there."""
+    if not name:
+        raise RecipeError("teacher is not set, expected a checkpoint folder or Hub id: --teacher mvat/manner-s-8.1gf")
+    if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise RecipeError(f"no such teacher: {name}, expected a checkpoint folder or Hub id")
+    return MannerModel.from_pretrained(name)
+
+
 def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
 
@@ -74,12 +98,12 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
 
     Raises:
         RecipeError: the output folder holds a run of another recipe or of another number of processes, or a model and
-            no checkpoint to go on from, or is not the same for all processes; or `resume_from_checkpoint` is set.
+            no checkpoint to go on from, or is not the same for all processes; or `resume_from_checkpoint` is none.
     """
-    if trainer.args.resume_from_checkpoint is not None:
-        raise RecipeError("resume_from_checkpoint cannot be set: a run goes on from what its output_dir holds")
     folder = Path(str(trainer.args.output_dir))
-    last = last_checkpoint(folder)
+    last = last_checkpoint(folder, told=trainer.is_world_process_zero())
+    if asked := trainer.args.resume_from_checkpoint:
+        last = asked_checkpoint(asked, last, folder)
     if trainer.args.world_size > 1:
         check_same_folder(folder, gather_object([last and Path(last).name]))
     if last is not None:
@@ -125,10 +149,50 @@ def take_finished(trainer: EnhancementTrainer, last: Path) -> bool:
     return True
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint: a killed run may leave one without its state, which is written last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=step_of)) if whole else None
+def last_checkpoint(folder: Path, told: bool = True) -> str | None:
+    """The newest checkpoint that can be read; what a run left that was killed as it saved is named and passed over."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
+        fault = fault_of(checkpoint)
+        if fault is None:
+            return str(checkpoint)
+        if told:
+            print(f"passing over {checkpoint}: {fault}", file=sys.stderr)
+    return None
+
+
+def asked_checkpoint(asked: str, last: str | None, folder: Path) -> str:
+    """What `resume_from_checkpoint` means: "true" for the last checkpoint of the run, else a folder; RecipeError if it
+    is not there or cannot be read."""
+    if str(asked).lower() == "true":
+        if last is None:
+            raise RecipeError(f"{folder} holds no checkpoint to go on from")
+        return last
+    fault = fault_of(Path(asked)) if Path(asked).is_dir() else "no such folder"
+    if fault:
+        raise RecipeError(f"resume_from_checkpoint: {asked}: {fault}")
+    return asked
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """What keeps a checkpoint from being read, None if nothing: weights or state that are missing or cut short."""
+    state = checkpoint / "trainer_state.json"
+    if not state.is_file():
+        return "trainer_state.json is missing"
+    try:
+        TrainerState.load_from_json(str(state))
+    except (ValueError, TypeError) as error:
+        return f"trainer_state.json ({state.stat().st_size} bytes) cannot be read: {error}"
+    weights = [*checkpoint.glob("*.safetensors")]
+    if not weights:
+        return "it has no weights"
+    for path in weights:
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            return f"{path.name} cannot be read: {error}"
+    cut = [path.name for kind in ("*.pt", "*.pth") for path in checkpoint.glob(kind) if not zipfile.is_zipfile(path)]
+    return f"{cut[0]} is cut short" if cut else None
 
 
 def step_of(checkpoint: Path) -> int:
@@ -148,11 +212,11 @@ def check_same_folder(folder: Path, found: Sequence[str | None]) -> None:
 
 def check_same_recipe(folder: Path, recipe: Recipe) -> None:
     """RecipeError unless the run in `folder` has the options of `recipe`."""
-    previous = read_recipe(folder / "recipe.yaml") if (folder / "recipe.yaml").is_file() else {}
-    current = recipe.described()
-    defaults = {option.name: option.default for part in recipe for option in dataclasses.fields(part)}
+    previous = today(read_recipe(folder / "recipe.yaml")) if (folder / "recipe.yaml").is_file() else {}
+    current, defaults = recipe.described(), recipe.defaults()
     changed = [name for name in current if previous.get(name, defaults[name]) != current[name]]
-    changed += [name for name in previous if name not in current and previous[name] != recipe.value(name)]
+    unsaid = previous.keys() & BEARING - current.keys()
+    changed += [name for name in sorted(unsaid) if previous[name] != recipe.value(name)]
     if changed:
         raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")
 

@@ -28,13 +28,16 @@ from ..models.manner.chunking_manner import evaluating
 from ..utils.cores import processes_here, usable_cores
 from ..utils.errors import extra
 from ..utils.records import weights_hash, write_text
-from .arguments import EnhancementArguments
+from .arguments import LOSS_TERMS, EnhancementConfig
 from .callbacks import CropAnew, FollowFolder, FollowStream
 from .muon import Muon
 
 with extra("training"):
     from accelerate.utils import gather_object
     from datasets import Dataset
+
+
+NEGATIVE = {"snr": snr_loss, "pesq": pesq_loss}  # terms whose quantity is to rise; it is logged as it is
 
 
 class EnhancementTrainer(Trainer):
@@ -44,16 +47,16 @@ class EnhancementTrainer(Trainer):
 
     Args:
         model: the model to train.
-        args: `EnhancementArguments`.
+        args: `EnhancementConfig`.
         train_dataset, eval_dataset: items {"id", "clean", "noisy"}, as `load_valentini` and `load_dns` give; to train,
             a `MixtureStream` too, which needs `max_steps`.
         data_collator: a `SegmentCollator`.
         kwargs: as of transformers' Trainer.
     """
 
-    args: EnhancementArguments
+    args: EnhancementConfig
 
-    def __init__(self, model: MannerModel, args: EnhancementArguments, data_collator: SegmentCollator, **kwargs):
+    def __init__(self, model: MannerModel, args: EnhancementConfig, data_collator: SegmentCollator, **kwargs):
         for name in ("train_dataset", "eval_dataset"):
             kwargs[name] = as_items(kwargs.get(name), model.config.sampling_rate)
         if args.eval_strategy != "no":
@@ -104,6 +107,23 @@ class EnhancementTrainer(Trainer):
             self.lr_scheduler, self._created_lr_scheduler = cycle, True
         return self.lr_scheduler
 
+    def training_step(self, model: nn.Module, inputs: dict, num_items_in_batch=None) -> torch.Tensor:
+        """As in transformers; ValueError at the first loss that is no number."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss).all():
+            raise ValueError(
+                f"the loss is {loss.item()} in step {self.state.global_step + 1}, at a learning rate of "
+                f"{self._get_learning_rate():.3g}: try a lower one, or a lower max_grad_norm"
+            )
+        return loss
+
+    def _get_learning_rate(self) -> float:
+        """That of AdamW, where Muon has another: the one that the arguments call learning_rate."""
+        if not isinstance(getattr(self.optimizer, "optimizer", self.optimizer), Muon):
+            return super()._get_learning_rate()
+        optimizer: Any = self.optimizer
+        return optimizer.param_groups[-1]["lr"]
+
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
         if self.args.frozen_statistics:
             for module in model.modules():
@@ -123,16 +143,19 @@ class EnhancementTrainer(Trainer):
         """L_SE, with the weights of the arguments the terms beside it; and the terms to log."""
         loss, terms = outputs["loss"], dict(outputs["loss_components"])
         enhanced, clean = outputs["audio_values"], self.accelerator.unwrap_model(self.model).heard(inputs["labels"])
-        if self.args.snr_weight > 0:
-            negative = snr_loss(enhanced, clean)
-            loss, terms["snr"] = loss + self.args.snr_weight * negative, -negative
-        if self.args.compressed_weight > 0:
-            terms["compressed"] = compressed_spectral_loss(enhanced, clean, self.args.compressed_log)
-            loss = loss + self.args.compressed_weight * terms["compressed"]
-        if self.args.pesq_weight > 0:
-            negative = pesq_loss(enhanced, clean)
-            loss, terms["pesq"] = loss + self.args.pesq_weight * negative, -negative
+        weights: Any = self.args.loss_weights
+        for name in LOSS_TERMS:  # in their order, whatever that of the weights
+            if weights.get(name, 0) > 0:
+                term = self.term(name, enhanced, clean)
+                loss = loss + weights[name] * term
+                terms[name] = -term if name in NEGATIVE else term
         return loss, terms
+
+    def term(self, name: str, enhanced: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+        """A term of `loss_weights` for (B, T) and (B, T), a scalar to minimise."""
+        if name == "compressed":
+            return compressed_spectral_loss(enhanced, clean, self.args.compressed_log)
+        return NEGATIVE[name](enhanced, clean)
 
     def note_terms(self, terms: dict[str, torch.Tensor]) -> None:
         """Add this batch's loss terms to the running sums, on the device."""
@@ -146,6 +169,8 @@ class EnhancementTrainer(Trainer):
             means: Any = self.accelerator.reduce(sums, "mean")  # over processes, as the loss is
             logs |= dict(zip(self.logged_terms, means.tolist(), strict=True))
             self.logged_terms, self.logged_batches = {}, 0
+            if self.args.muon_learning_rate > 0 and self.optimizer is not None:
+                logs["muon_learning_rate"] = self.optimizer.param_groups[0]["lr"]
         super().log(logs, start_time)
 
     def chosen_validation(self) -> dict[str, float] | None:
