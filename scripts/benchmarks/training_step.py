@@ -30,8 +30,7 @@ from torch import Tensor
 from mvat_hf import MannerConfig, MannerModel
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.mixing import Mixer, MixingOptions
-from mvat_hf.distillation import multi_view_attention_transfer
-from mvat_hf.distillation.methods import MultiViewAttentionTransfer
+from mvat_hf.distillation import MultiViewAttentionTransfer, multi_view_attention_transfer
 from mvat_hf.losses import enhancement_loss
 from mvat_hf.utils.records import environment, write_json
 
@@ -123,7 +122,7 @@ class PackageStep(Step):
             self.student_output = self.student(self.noisy, output_view_features=True)
 
     def distance(self) -> None:
-        distance = self.method(self.student_output, self.taught)
+        distance = sum(self.method(self.student_output, self.taught, {}).values())
         self.loss = enhancement_loss(self.student_output.audio_values, self.clean, self.noisy)[0] + BETA * distance
 
 

@@ -5,6 +5,7 @@ import torch
 
 from mvat_hf import MannerConfig
 from mvat_hf.distillation import METHODS, attention_transfer, build_method, multi_view_attention_transfer
+from mvat_hf.distillation.activations import flattened
 from mvat_hf.distillation.attention_transfer import SIDES, VIEWS
 
 NAMES = [name for name in METHODS if name != "none"]
@@ -26,7 +27,11 @@ def audio():
 
 
 def distil(method, student, teacher, audio):
-    return method(student(audio, **method.forward_options), teacher(audio, **method.forward_options))
+    return total(method, student(audio, **method.forward_options), teacher(audio, **method.forward_options))
+
+
+def total(method, student, teacher):
+    return torch.stack(list(method(student, teacher, {}).values())).sum()
 
 
 def test_methods_of_the_design():
@@ -73,13 +78,15 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn(name, teacher, audio
 def test_methods_are_their_formulas(student, teacher, audio):
     outputs = [model(audio, output_view_features=True, output_hidden_states=True) for model in (student, teacher)]
     mine, theirs = outputs
-    torch.testing.assert_close(build_method("output")(*outputs), (mine.audio_values - theirs.audio_values).abs().mean())
-    assert build_method("at")(*outputs) == attention_transfer(mine.hidden_states, theirs.hidden_states)
-    assert build_method("at", p=1)(*outputs) == attention_transfer(mine.hidden_states, theirs.hidden_states, 1)
+    torch.testing.assert_close(
+        total(build_method("output"), *outputs), (mine.audio_values - theirs.audio_values).abs().mean()
+    )
+    assert total(build_method("at"), *outputs) == attention_transfer(mine.hidden_states, theirs.hidden_states)
+    assert total(build_method("at", p=1), *outputs) == attention_transfer(mine.hidden_states, theirs.hidden_states, 1)
     both = (mine.view_features, theirs.view_features)
-    assert build_method("mvat")(*outputs) == multi_view_attention_transfer(*both)
+    assert total(build_method("mvat"), *outputs) == multi_view_attention_transfer(*both)
     one_view = build_method("mvat", p=3, views=("channel_view",))
-    assert one_view(*outputs) == multi_view_attention_transfer(*both, 3, ("channel_view",))
+    assert total(one_view, *outputs) == multi_view_attention_transfer(*both, 3, ("channel_view",))
 
 
 @pytest.mark.parametrize("name", ["at", "mvat"])
@@ -92,9 +99,10 @@ def test_an_exponent_without_a_gradient_at_zero_is_refused(name):
 def test_sides_and_views_leave_out_the_others(student, teacher, audio):
     outputs = [model(audio, output_view_features=True) for model in (student, teacher)]
     parts = [build_method("mvat", sides=(side,), views=(view,)) for side in SIDES for view in VIEWS]
-    assert all(set(part.targets(outputs[1])) < set(build_method("mvat").targets(outputs[1])) for part in parts)
-    total = sum(part(*outputs) for part in parts)
-    torch.testing.assert_close(build_method("mvat")(*outputs), total)
+    whole = set(flattened(build_method("mvat").compact(outputs[1])))
+    assert all(set(flattened(part.compact(outputs[1]))) < whole for part in parts)
+    summed = sum(total(part, *outputs) for part in parts)
+    torch.testing.assert_close(total(build_method("mvat"), *outputs), summed)
 
 
 @pytest.mark.parametrize(("options", "message"), [({"views": ("time",)}, "got time"), ({"sides": ()}, "got none")])
@@ -111,7 +119,7 @@ def test_a_teacher_that_ends_where_the_method_does_teaches_the_same(name, levels
     last_level = method.last_level(student.config, teacher.config)
     mine = student(audio, **method.forward_options)
     whole, part = (teacher(audio, **method.forward_options, last_level=last) for last in (None, last_level))
-    assert torch.equal(method(mine, whole), method(mine, part))
+    assert torch.equal(total(method, mine, whole), total(method, mine, part))
     if name == "mvat":
         assert last_level == (0 if levels == "all" else levels[0])
         assert part.audio_values is None and f"decoder.{last_level - 1}" not in part.view_features
@@ -166,4 +174,4 @@ def test_the_shared_blocks_are_those_of_both(tiny_model, audio):
     mine = outputs[0].view_features
     assert set(mine) == {"encoder.1", "decoder.1"}
     theirs = {block: outputs[1].view_features[block] for block in mine}
-    assert method(*outputs) == multi_view_attention_transfer(mine, theirs)
+    assert total(method, *outputs) == multi_view_attention_transfer(mine, theirs)

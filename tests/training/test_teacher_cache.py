@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mvat_hf.distillation import METHODS, build_method
+from mvat_hf.distillation.activations import activations, flattened
 from mvat_hf.training.teacher_cache import TargetCache
 
 NAMES = [name for name in METHODS if name != "none"]
@@ -23,7 +24,7 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, noisy):
         self.asked += len(noisy)
-        return self.method.targets(self.model(noisy, **self.method.forward_options))
+        return activations(self.model, self.model(noisy, **self.method.forward_options), self.method.reads, {})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,9 +36,9 @@ def test_a_clip_is_taught_once_wherever_it_comes_again(name, tiny_model, clips, 
     assert teacher.asked == 3
     kept = TargetCache(tmp_path, model, method)(clips[[2, 3, 0]], teacher)  # as another process does
     assert teacher.asked == 4
-    expected = teacher(clips[[2, 3, 0]])
-    assert set(kept) == set(expected)
-    for block, target in kept.items():
+    expected = flattened(method.compact(teacher(clips[[2, 3, 0]])))
+    assert set(flattened(kept)) == set(expected)
+    for block, target in flattened(kept).items():
         torch.testing.assert_close(target, expected[block], rtol=1e-4, atol=1e-4)
     assert not list(tmp_path.rglob("*.part*"))
 
@@ -53,3 +54,28 @@ def test_other_teachers_and_options_keep_their_own(tiny_model, clips, tmp_path):
     asked = Teacher(model, method)
     TargetCache(tmp_path, model, method, last_level=1)(clips, asked)
     assert asked.asked == len(clips)
+
+
+@pytest.mark.parametrize("left", [0, 5, 100])
+def test_a_truncated_file_is_made_anew(left, tiny_model, clips, tmp_path):
+    model, method = tiny_model(), build_method("mvat")
+    teacher = Teacher(model, method)
+    first = TargetCache(tmp_path, model, method)(clips, teacher)
+    path = next(iter(tmp_path.rglob("*.safetensors")))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:left])
+    again = TargetCache(tmp_path, model, method)(clips, teacher)
+    assert teacher.asked == len(clips) + 1 and len(path.read_bytes()) == len(whole)
+    for name, value in flattened(again).items():
+        torch.testing.assert_close(value, flattened(first)[name], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_gives_the_terms_of_the_whole(name, tiny_model, clips, tmp_path):
+    model, method = tiny_model(), build_method(name)
+    student = tiny_model(seed=1)(clips, **method.forward_options)
+    teacher = Teacher(model, method)
+    kept = TargetCache(tmp_path, model, method)(clips, teacher)
+    for term, value in method(student, teacher(clips), {}).items():
+        torch.testing.assert_close(method(student, kept, {})[term], value, rtol=1e-4, atol=1e-5)

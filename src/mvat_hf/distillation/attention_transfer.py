@@ -55,9 +55,16 @@ def shared_blocks(student: Mapping[str, object], teacher: Mapping[str, object]) 
     return shared
 
 
-def block_energies(hidden_states: Mapping[str, Tensor], p: float = 2) -> dict[str, Tensor]:
-    """Energies of the outputs of all U-Net levels, under their keys."""
-    return {block: attention_energy(features, p) for block, features in hidden_states.items()}
+def check_exponent(p: float) -> float:
+    """`p`; ValueError where it is below 1."""
+    if p < 1:
+        raise ValueError(f"p must be at least 1, got {p}: below, |F|^p has no gradient where features are 0")
+    return p
+
+
+def as_one_channel(features: Tensor, p: float = 2) -> Tensor:
+    """Features of a single channel with the same attention map, (B, C, L) to (B, 1, L): all that AT needs."""
+    return attention_energy(features, p).pow(1 / p).unsqueeze(1)
 
 
 def view_energies(
@@ -118,4 +125,6 @@ def attention_transfer(student: Mapping[str, Tensor], teacher: Mapping[str, Tens
         ValueError: no shared level.
     """
     shared_blocks(student, teacher)
-    return summed_distance(block_energies(student, p), block_energies(teacher, p))
+    return summed_distance(
+        *({block: attention_energy(hidden, p) for block, hidden in states.items()} for states in (student, teacher))
+    )

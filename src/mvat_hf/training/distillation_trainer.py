@@ -1,81 +1,215 @@
 """`DistillationTrainer`: trains a student on L_SE and what a distillation method takes from a teacher."""
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import TrainerCallback
 
-from ..distillation import DistillationMethod
+from ..distillation import DistillationMethod, Stage, build_method
+from ..distillation.activations import activations, forward_options, module_of, recording
 from ..models.manner import MannerModel, MannerOutput
+from ..utils.files import replaced_at_end
 from .teacher_cache import TargetCache
 from .trainer import EnhancementTrainer
+
+METHOD_FILE = "method.safetensors"  # in a checkpoint: parameters and buffers of the method, if it has any
 
 
 class DistillationTrainer(EnhancementTrainer):
     """
-    Trains a student on L_SE + beta x the method's distance to a frozen teacher.
+    Trains a student on enhancement_weight x L_SE + beta x the sum of the method's terms, with a frozen teacher.
 
-    The teacher computes no more than the method reads; on a CPU, on folded weights (`MannerModel.fuse`).
+    A `MannerModel` as the teacher computes no more than the method reads; on a CPU, on folded weights
+    (`MannerModel.fuse`). Parameters of the method are trained with the student's, at the learning rate of the
+    arguments, saved in the checkpoints and resumed.
 
     Args:
-        teacher: any `MannerModel`; it is frozen, and never saved or optimised.
-        method: what to transfer (`losses.build_method`); None, or a `beta` of 0, is plain training to the bit.
-        beta: weight of the method's term.
+        model: the student.
+        teacher: any module that takes noisy audio (B, T), or a folder or Hub id of a `MannerModel`; it is frozen, and
+            never saved or optimised. None for a method that needs none.
+        method: what to transfer, a method or its name (see `mvat_hf.distillation`); None, or a `beta` of 0, is plain
+            training to the bit.
+        beta: weight of the method's terms.
+        enhancement_weight: weight of L_SE.
         teacher_cache: folder to keep what the method reads of the teacher, see `TargetCache`; None keeps nothing.
 
     Raises:
-        ValueError: the method cannot work between this teacher and student, or beta is negative.
+        ValueError: the method cannot work between this teacher and student, or a weight is negative.
     """
 
     def __init__(
         self,
         model: MannerModel,
-        teacher: MannerModel,
-        method: DistillationMethod | None,
-        beta: float,
+        teacher: nn.Module | str | Path | None = None,
+        method: DistillationMethod | str | None = "mvat",
+        beta: float = 0.1,
+        enhancement_weight: float = 1.0,
         teacher_cache: str | Path | None = None,
         **kwargs,
     ):
-        if beta < 0:
-            raise ValueError(f"beta must be at least 0, got {beta}")
+        for name, weight in (("beta", beta), ("enhancement_weight", enhancement_weight)):
+            if weight < 0:
+                raise ValueError(f"{name} must be at least 0, got {weight}")
+        taught_by: Any = MannerModel.from_pretrained(teacher) if isinstance(teacher, (str, Path)) else teacher
+        if isinstance(method, str):
+            method = build_method(method)
         self.method = method if beta > 0 else None
-        self.beta = beta
+        self.beta, self.enhancement_weight = beta, enhancement_weight
         if self.method is not None:
-            self.method.check(model.config, teacher.config)
+            check(self.method, model, taught_by)
         super().__init__(model=model, **kwargs)
-        self.teacher = teacher.requires_grad_(False).eval()
+        self.teacher: nn.Module | None = None if taught_by is None else taught_by.requires_grad_(False).eval()
+        self.seen: dict[str, Tensor] = {}  # of the student's modules that the method reads, in this pass
         self.teacher_options: dict[str, Any] = {}
         self.cache: TargetCache | None = None
         if self.method is not None:
-            self.teacher_options |= self.method.forward_options
-            self.teacher_options["last_level"] = self.method.last_level(model.config, teacher.config)
-            if teacher_cache is not None:
-                how = {**self.teacher_options, "bf16": self.args.bf16, "fp16": self.args.fp16}
-                self.cache = TargetCache(teacher_cache, teacher, self.method, **how)
-            if self.args.device.type == "cpu":
-                teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
-            self.teacher = self.accelerator.prepare_model(self.teacher, evaluation_mode=True)
+            if self.method.needs_teacher:
+                self.prepare_teacher(model, teacher_cache)
+            self.method.prepare(model, taught_by)
+            self.method.to(self.args.device)
+            self.add_callback(StepMethod(self))
+
+    def prepare_teacher(self, student: MannerModel, teacher_cache: str | Path | None) -> None:
+        """Put the teacher where it is run, with the options that record what is read of it, and its cache."""
+        method, teacher = self.method, self.teacher
+        assert method is not None and teacher is not None
+        if isinstance(teacher, MannerModel):
+            self.teacher_options |= forward_options(method.read_of_teacher)
+            self.teacher_options["last_level"] = method.last_level(student.config, teacher.config)
+        if teacher_cache is not None:
+            how = {**self.teacher_options, "bf16": self.args.bf16, "fp16": self.args.fp16}
+            self.cache = TargetCache(teacher_cache, teacher, method, **how)
+        if isinstance(teacher, MannerModel) and self.args.device.type == "cpu":
+            teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
+        self.teacher = self.accelerator.prepare_model(teacher, evaluation_mode=True)
+
+    @property
+    def stage(self) -> Stage:
+        """The factors of the loss at this step."""
+        steps = self.state.max_steps
+        progress = min(self.state.global_step / steps, 1.0) if steps > 0 else 0.0
+        return Stage() if self.method is None else self.method.stage(progress)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether this step's loss has anything of the method."""
+        return self.method is not None and self.stage.distillation > 0
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
-        options: dict[str, Any] = {} if self.method is None else self.method.forward_options
-        return super().compute_loss(model, {**inputs, **options}, return_outputs, num_items_in_batch)
+        if self.method is None or not self.teaches:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        student = self.accelerator.unwrap_model(model)
+        with recording(student, self.method.reads) as self.seen:
+            asked = {**inputs, **self.method.forward_options}
+            return super().compute_loss(model, asked, return_outputs, num_items_in_batch)
 
-    def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
-        if self.method is None:
+    def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> Tensor:
+        if self.method is None and self.enhancement_weight == 1:
             return super().total_loss(model, inputs, outputs)
-        noisy = inputs["input_values"]
-        targets = self.teach(noisy) if self.cache is None else self.cache(noisy, self.teach)
-        distance = self.method.distance(outputs, targets)
         enhancement, terms = self.enhancement_loss(inputs, outputs)
-        self.note_terms({**terms, "enhancement": enhancement, "distillation": distance})
-        return enhancement + self.beta * distance
+        terms["enhancement"] = enhancement
+        stage = self.stage
+        loss = self.enhancement_weight * stage.enhancement * enhancement
+        if self.method is not None and self.teaches:
+            taken = self.distil(self.method, inputs, outputs)
+            distance = torch.stack(list(taken.values())).sum()
+            terms |= {**taken, "distillation": distance}
+            loss = loss + self.beta * stage.distillation * distance
+        self.note_terms(terms)
+        return loss
+
+    def distil(self, method: DistillationMethod, inputs: Mapping[str, Any], outputs: MannerOutput) -> dict[str, Tensor]:
+        """The method's terms for a batch and what the student made of it."""
+        batch = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        taught: Mapping[str, Any] = {}
+        if method.needs_teacher:
+            heard = method.teacher_input(batch)
+            taught = self.teach(heard) if self.cache is None else self.cache(heard, self.teach)
+        student: Any = self.model
+        terms = method(activations(student, outputs, method.reads, self.seen), taught, batch)
+        if not terms:
+            raise ValueError(f"{type(method).__name__} gave no terms, expected at least one scalar by name")
+        return terms
 
     @torch.no_grad()
-    def teach(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What the method reads of the teacher's output for `noisy` (B, T)."""
-        method: Any = self.method
-        return method.targets(self.teacher(noisy, **self.teacher_options))
+    def teach(self, heard: Tensor) -> dict[str, Any]:
+        """What the method reads of the teacher's pass over `heard` (B, T)."""
+        method, teacher = self.method, self.teacher
+        assert method is not None and teacher is not None
+        inner = self.accelerator.unwrap_model(teacher)
+        with recording(inner, method.read_of_teacher) as seen:
+            return activations(inner, teacher(heard, **self.teacher_options), method.read_of_teacher, seen)
+
+    def create_optimizer(self, model=None):
+        """As of `EnhancementTrainer`; the method's parameters beside the student's."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        trained = [] if self.method is None else [one for one in self.method.parameters() if one.requires_grad]
+        if fresh and trained:
+            group = {"params": trained, "lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
+            optimizer.add_param_group(group)
+        return optimizer
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """As in transformers, and what the method has learnt."""
+        if self.args.should_save and self.method is not None and (state := self.method.state_dict()):
+            with replaced_at_end(Path(output_dir) / METHOD_FILE) as partial:
+                save_file({name: value.cpu().contiguous().clone() for name, value in state.items()}, partial)
+        super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As in transformers, and what the method had learnt."""
+        if checkpoint is not None and self.method is not None and self.method.state_dict():
+            path = Path(checkpoint) / METHOD_FILE
+            if not path.is_file():
+                raise ValueError(f"{checkpoint} holds no {METHOD_FILE}, expected what {self.method} has learnt")
+            self.method.load_state_dict(load_file(path, device=str(self.args.device)))
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+
+class StepMethod(TrainerCallback):
+    """Gradients of the method's parameters: the same in all processes before a step, gone after it. Trainer and
+    DistributedDataParallel look after the student's alone."""
+
+    def __init__(self, trainer: DistillationTrainer):
+        self.accelerator, self.method = trainer.accelerator, trainer.method
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            for parameter in self.method.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        self.method.zero_grad()
+
+
+def check(method: DistillationMethod, student: MannerModel, teacher: nn.Module | None) -> None:
+    """Raise ValueError where the method cannot work between these two."""
+    for model, names in ((student, method.reads), (teacher, method.read_of_teacher)):
+        if model is None:
+            continue
+        taken = inspect.signature(model.forward).parameters
+        for name in names:
+            option = forward_options([name])
+            if option and not set(option) <= set(taken):
+                raise ValueError(
+                    f'{type(method).__name__} reads "{name}", which {type(model).__name__} does not give: expected a '
+                    "MannerModel, or a method that reads audio_values or modules by their names"
+                )
+            if not option and name != "audio_values":
+                module_of(model, name)
+    if not method.needs_teacher:
+        return
+    if teacher is None:
+        raise ValueError(f"{type(method).__name__} needs a teacher, got none: expected a module, a folder or a Hub id")
+    if isinstance(teacher, MannerModel):
+        method.check(student.config, teacher.config)
 
 
 __all__ = ["DistillationTrainer"]

@@ -3,59 +3,74 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..distillation import DistillationMethod
-from ..models.manner import MannerModel
+from ..distillation.activations import Activations, flattened, nested
 from ..utils.files import replaced_at_end
 from ..utils.records import weights_hash
 
 
 class TargetCache:
     """
-    A method's targets (`DistillationMethod.targets`) by clip, one safetensors file each.
+    What a method reads of a teacher, in its compact form (`DistillationMethod.compact`): a safetensors file a clip.
 
     A clip is known by the hash of its samples, so that neither its place in the data nor the batch it comes in matters;
     it pays where clips come again: segments on a fixed grid, or several students on the same mixtures. Files are
-    written under a temporary name: any number of processes may share a folder.
+    written under a temporary name: any number of processes may share a folder. A file that cannot be read is made anew.
 
     Args:
         folder: where to keep them, below it a folder for every teacher (by its weights), method, its options and `how`.
-        teacher: who gives the targets.
-        method: what is kept of its output.
-        how: whatever else the targets depend on: how far the teacher is run, in which precision.
+        teacher: who is asked.
+        method: what is kept of its activations.
+        how: whatever else they depend on: how far the teacher is run, in which precision.
     """
 
-    def __init__(self, folder: str | Path, teacher: MannerModel, method: DistillationMethod, **how):
+    def __init__(self, folder: str | Path, teacher: nn.Module, method: DistillationMethod, **how):
+        self.method = method
         options = ",".join(f"{name}={value}" for name, value in sorted(vars(method).items()) if name[0] != "_")
-        kind = f"{weights_hash(teacher)} {type(method).__name__}({options}) {sorted(how.items())}"
+        who = f"{type(teacher).__name__} {weights_hash(teacher)}"
+        kind = f"activations of {who} {type(method).__name__}({options}) {sorted(how.items())}"
         self.folder = Path(folder) / hashlib.sha256(kind.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, noisy: Tensor, teach: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The targets for `noisy` (B, T), for whose unknown clips `teach` is asked."""
-        paths = [self.path(clip) for clip in noisy]
-        unknown = [index for index, path in enumerate(paths) if not path.exists()]
+    def __call__(self, heard: Tensor, teach: Callable[[Tensor], Activations]) -> dict[str, Any]:
+        """What is kept for `heard` (B, T), for whose unknown clips `teach` is asked."""
+        paths = [self.path(clip) for clip in heard]
+        kept = [read(path) for path in paths]
+        unknown = [index for index, tensors in enumerate(kept) if tensors is None]
         if unknown:
-            taught = teach(noisy[unknown])
+            taught = flattened(self.method.compact(teach(heard[unknown])))
             for row, index in enumerate(unknown):
-                keep(paths[index], {name: target[row] for name, target in taught.items()})
-        kept = [load_file(path) for path in paths]
-        return {name: torch.stack([targets[name] for targets in kept]).to(noisy.device) for name in kept[0]}
+                own = {name: value[row].cpu().contiguous().clone() for name, value in taught.items()}
+                keep(paths[index], own)
+                kept[index] = own
+        rows = [tensors for tensors in kept if tensors is not None]
+        return nested({name: torch.stack([row[name] for row in rows]).to(heard.device) for name in rows[0]})
 
     def path(self, clip: Tensor) -> Path:
-        """Where the targets of a clip (T,) are kept."""
+        """Where what the teacher gave for a clip (T,) is kept."""
         digest = hashlib.sha256(clip.cpu().contiguous().numpy().tobytes()).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:32]}.safetensors"
 
 
-def keep(path: Path, targets: dict[str, Tensor]) -> None:
-    """Write `targets` to `path` in one piece."""
+def read(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file; None where there is none, or one that is no whole safetensors file."""
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def keep(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write `tensors` to `path` in one piece."""
     with replaced_at_end(path) as partial:
-        save_file({name: target.cpu().contiguous() for name, target in targets.items()}, partial)
+        save_file(tensors, partial)
 
 
 __all__ = ["TargetCache"]

@@ -1,0 +1,17 @@
+"""Output distillation: the student's waveform is to be the teacher's."""
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .activations import Activations
+from .base import DistillationMethod, register
+
+
+@register("output")
+class OutputDistillation(DistillationMethod):
+    """output = mean |student - teacher| of the waveforms."""
+
+    def forward(self, student: Activations, teacher: Activations, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"output": F.l1_loss(student["audio_values"], teacher["audio_values"].detach())}

@@ -1,0 +1,202 @@
+"""The trainer's side of the seam: any teacher, parameters of a method, stages, and resuming to the bit."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import TrainerCallback
+
+from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.distillation import METHODS, DistillationMethod, Stage, build_method, register
+from mvat_hf.models.manner import MannerConfig, MannerModel
+from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.training.distillation_trainer import METHOD_FILE, DistillationTrainer
+from mvat_hf.training.trainer import EnhancementTrainer
+
+NAMES = [name for name in METHODS if name != "none"]
+
+
+def pairs(count: int, samples: int = 3000) -> list[dict]:
+    generator = torch.Generator().manual_seed(0)
+    clean = [torch.randn(samples, generator=generator).cumsum(0) / 300 for _ in range(count)]
+    return [
+        {
+            "id": str(index),
+            "clean": speech.numpy(),
+            "noisy": (speech + 0.05 * torch.randn(samples, generator=generator)).numpy(),
+        }
+        for index, speech in enumerate(clean)
+    ]
+
+
+ITEMS = pairs(6)
+
+
+def small_model(seed: int = 0, **options) -> MannerModel:
+    torch.manual_seed(seed)
+    return MannerModel(MannerConfig(**{"hidden_size": 6, "depth": 2, "attention_levels": "deepest", **options}))
+
+
+def distilling(folder, method, beta=1.0, teacher="another", callbacks=None, more=None, **options):
+    defaults = {
+        "max_steps": 3, "per_device_train_batch_size": 2, "eval_strategy": "no", "save_strategy": "no",
+        "load_best_model_at_end": False, "logging_steps": 1, "learning_rate": 1e-3, "use_cpu": True,
+        "dataloader_num_workers": 0, "disable_tqdm": True,
+    }  # fmt: skip
+    teacher = small_model(1, hidden_size=8, depth=3, attention_levels="all") if teacher == "another" else teacher
+    built = build_method(method) if isinstance(method, str) else method
+    torch.manual_seed(3)
+    return DistillationTrainer(
+        small_model(),
+        teacher=teacher,
+        method=built,
+        beta=beta,
+        args=EnhancementArguments(str(folder), **{**defaults, **options}),
+        data_collator=SegmentCollator(0.1),
+        train_dataset=ITEMS,
+        callbacks=callbacks,
+        **(more or {}),
+    )
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    others = other.state_dict()
+    return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
+
+
+class Dies(TrainerCallback):
+    """Ends a run at the beginning of a step, as a kill does."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+class Filtering(nn.Module):
+    """A teacher of another kind: a convolution of the waveform, (B, T) to (B, T)."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv1d(1, 5, 8, stride=4)
+        self.outer = nn.ConvTranspose1d(5, 1, 8, stride=4)
+
+    def forward(self, audio):
+        hidden = self.outer(self.inner(audio[:, None]).relu())[:, 0]
+        return nn.functional.pad(hidden, (0, audio.shape[-1] - hidden.shape[-1]))
+
+
+class Scaled(DistillationMethod):
+    """A method with one option and one trained parameter, as a reader would write it."""
+
+    def __init__(self, start: float = 0.5):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(start))
+
+    def forward(self, student, teacher, inputs):
+        return {"scaled": (self.scale * student["audio_values"] - teacher["audio_values"]).pow(2).mean()}
+
+
+class InTwoStages(Scaled):
+    """Its terms alone in the first half, then none."""
+
+    def stage(self, progress):
+        return Stage(0, 1) if progress < 0.5 else Stage(1, 0)
+
+
+def test_a_method_is_one_class_with_its_name():
+    register("scaled")(Scaled)
+    try:
+        assert build_method("scaled", start=2.0).scale == 2
+        with pytest.raises(ValueError, match='"scaled" has no option q, expected start'):
+            build_method("scaled", q=1)
+        with pytest.raises(ValueError, match='the name "scaled" belongs to another'):
+            register("scaled")(InTwoStages)
+    finally:
+        del METHODS["scaled"]
+
+
+def test_parameters_of_a_method_learn_and_their_gradients_do_not_pile_up(tmp_path):
+    method = Scaled()
+    trainer = distilling(tmp_path, method, max_steps=1, optim="sgd", learning_rate=0.1, max_grad_norm=0)
+    trainer.train()
+    first = trainer.state.log_history[0]
+    assert method.scale != 0.5 and (method.scale.grad is None or method.scale.grad == 0)
+    assert first["loss"] == pytest.approx(first["enhancement"] + first["scaled"], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [Scaled, InTwoStages])
+@pytest.mark.parametrize("step", [2, 4])  # the second lies in the second stage
+def test_a_killed_run_resumes_to_the_bit_with_its_method(kind, step, tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 6}
+    whole = distilling(tmp_path / "whole", kind(), **options)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        distilling(tmp_path / "cut", kind(), callbacks=[Dies(step)], **options).train()
+    saved = load_file(tmp_path / "cut" / f"checkpoint-{step}" / METHOD_FILE)
+    assert saved["scale"] != 0.5
+    resumed = distilling(tmp_path / "cut", kind(), **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert same_weights(whole.model, resumed.model) and same_weights(whole.method, resumed.method)
+    logged = [[entry.get("loss") for entry in trainer.state.log_history[:6]] for trainer in (whole, resumed)]
+    assert logged[0] == logged[1]
+
+
+def test_stages_weigh_the_loss(tmp_path):
+    trainer = distilling(tmp_path, InTwoStages(), max_steps=4)
+    trainer.train()
+    early, late = trainer.state.log_history[0], trainer.state.log_history[3]
+    assert early["loss"] == pytest.approx(early["scaled"], rel=1e-4)
+    assert late["loss"] == pytest.approx(late["enhancement"], rel=1e-4) and "scaled" not in late
+
+
+def test_the_weight_of_the_enhancement_loss(tmp_path):
+    trainer = distilling(tmp_path, "output", 2.0, more={"enhancement_weight": 0.25}, max_steps=1)
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["loss"] == pytest.approx(0.25 * entry["enhancement"] + 2 * entry["output"], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", [*NAMES, Scaled()])
+def test_a_weight_of_zero_is_plain_training_to_the_bit(method, tmp_path):
+    student = distilling(tmp_path, method, 0.0)
+    baseline = EnhancementTrainer(small_model(), student.args, data_collator=SegmentCollator(0.1), train_dataset=ITEMS)
+    for trainer in (student, baseline):
+        trainer.train()
+    assert same_weights(student.model, baseline.model)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["output", Scaled(), build_method("at", modules={"encoder.0": "inner", "encoder.1": "inner"})],
+)
+def test_any_module_can_teach(method, tmp_path):
+    teacher = Filtering()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    trainer = distilling(tmp_path, method, teacher=teacher, more={"teacher_cache": tmp_path / "cache"})
+    trainer.train()
+    assert all(entry["distillation"] > 0 for entry in trainer.state.log_history if "loss" in entry)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("method", "teacher", "message"),
+    [
+        ("mvat", Filtering(), 'reads "view_features", which Filtering does not give'),
+        ("output", None, "needs a teacher, got none"),
+        (build_method("at", modules={"encoder.0": "layers"}), Filtering(), 'Filtering has no module "layers".*inner'),
+        (build_method("at", modules={"inner": "inner"}), Filtering(), 'MannerModel has no module "inner"'),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_before_training(method, teacher, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        distilling(tmp_path, method, teacher=teacher)
+
+
+def test_a_checkpoint_without_what_the_method_learnt_is_refused(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    distilling(tmp_path, "output", **options).train()
+    with pytest.raises(ValueError, match=f"holds no {METHOD_FILE}"):
+        distilling(tmp_path, Scaled(), **{**options, "max_steps": 4}).train(resume_from_checkpoint=True)
