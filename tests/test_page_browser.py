@@ -14,7 +14,7 @@ import soundfile
 
 from mvat_hf.app import EXAMPLE
 from mvat_hf.inference.enhancing import enhance
-from mvat_hf.models.manner import DEFAULT_MODEL
+from mvat_hf.models import DEFAULT_MODEL
 
 pytest.importorskip("gradio", reason="needs gradio")
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..models.manner import DEFAULT_MODEL
+from ..models import DEFAULT_MODEL
 from ..utils.errors import USER_ERRORS, need, one_line
 
 A_DAY = 86400  # seconds
@@ -203,14 +203,14 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_enhance(options: argparse.Namespace) -> int:
-    from ..inference.enhancing import enhance_file
-    from ..inference.writing import written_name
-
     if not options.stream and not options.source.exists():
         raise FileNotFoundError(f"no such file or folder: {options.source}")
     refuse_idle_options(options)
     if options.stream:
         return run_stream(options)
+    from ..inference.enhancing import enhance_file
+    from ..inference.writing import written_name
+
     chunking = {
         "dry": options.dry,
         "attenuation_limit": options.attenuation_limit,
