@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .data.pairs import load_pairs
     from .data.valentini import load_valentini
     from .evaluation.evaluating import evaluate as evaluate_systems
-    from .inference.enhancing import enhance, enhance_file, load_model
+    from .inference.enhancer import Enhancer, load_model
+    from .inference.enhancing import enhance, enhance_file
     from .inference.folders import enhance_folder
     from .inference.live import StreamingEnhancer
     from .models.complexity import complexity
@@ -35,6 +36,7 @@ _LAZY = {
     "DistillationTrainer": "training.distillation_trainer",
     "EnhancementArguments": "training.arguments",
     "EnhancementTrainer": "training.trainer",
+    "Enhancer": "inference.enhancer",
     "MannerConfig": "models.manner",
     "MannerFeatureExtractor": "models.manner",
     "MannerModel": "models.manner",
@@ -46,7 +48,7 @@ _LAZY = {
     "evaluate_systems": "evaluation.evaluating:evaluate",
     "export_onnx": "acceleration.export",
     "load_dns": "data.dns",
-    "load_model": "inference.enhancing",
+    "load_model": "inference.enhancer",
     "load_pairs": "data.pairs",
     "load_valentini": "data.valentini",
     "metrics": "metrics",
@@ -55,6 +57,7 @@ _LAZY = {
 
 __all__ = [
     "DistillationTrainer",
+    "Enhancer",
     "EnhancementArguments",
     "EnhancementTrainer",
     "MannerConfig",
