@@ -33,7 +33,7 @@ def with_package(folder: Path) -> None:
     from mvat_hf import MannerModel, enhance
 
     model = MannerModel.from_pretrained(MODEL)
-    np.save(folder / "enhance.npy", enhance(model, SAMPLE))
+    np.save(folder / "enhance.npy", enhance(model, SAMPLE)["audio"])
     make: Any = pipeline  # transformers types it by the tasks that are its own
     np.save(folder / "pipeline.npy", make("audio-to-audio", model=MODEL)(str(SAMPLE))["audio"])
     model.save_pretrained(folder / "saved")

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mvat_hf.cli.main import DEFAULT_MODEL
 from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.data.augment import coloured_noise
 from mvat_hf.data.mixing import mix
@@ -23,6 +22,7 @@ from mvat_hf.evaluation.figures import spectrograms
 from mvat_hf.evaluation.report import render_table
 from mvat_hf.inference.enhancing import enhance_file
 from mvat_hf.metrics.scoring import QUICK
+from mvat_hf.models import DEFAULT_MODEL
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.utils.records import write_json
 

@@ -14,7 +14,7 @@ import soundfile
 
 from mvat_hf.app import EXAMPLE
 from mvat_hf.inference.enhancing import enhance
-from mvat_hf.models.manner import DEFAULT_MODEL
+from mvat_hf.models import DEFAULT_MODEL
 
 pytest.importorskip("gradio", reason="needs gradio")
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -126,7 +126,7 @@ def test_from_upload_to_download_without_a_foreign_request(page, tmp_path):
     audio, rate = soundfile.read(downloaded)
     assert rate == 22050
     # 16 bits, and the page keeps the input 100 dB below its level
-    np.testing.assert_allclose(audio, enhance(DEFAULT_MODEL, source).T.clip(-1, 1), atol=1e-4)
+    np.testing.assert_allclose(audio, enhance(DEFAULT_MODEL, source)["audio"].T.clip(-1, 1), atol=1e-4)
     assert page.foreign_requests() == []
 
 
@@ -142,7 +142,7 @@ def test_the_example_is_a_click_away(page, tmp_path):
     page.wait_for("button[aria-label=Clear]")
     assert page.enhance().startswith("5.11 s of audio in ")
     downloaded = page.download(tmp_path)
-    np.testing.assert_allclose(soundfile.read(downloaded)[0], enhance(DEFAULT_MODEL, EXAMPLE), atol=1e-4)
+    np.testing.assert_allclose(soundfile.read(downloaded)[0], enhance(DEFAULT_MODEL, EXAMPLE)["audio"], atol=1e-4)
 
 
 def test_a_recording_from_the_microphone_with_the_embedded_model(page):

@@ -55,7 +55,7 @@ def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
     """The scores of one pass, and a row for each way to cut."""
 
     def chunked(chunk: float | None, overlap: float) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda noisy: enhance(model, noisy, RATE, chunk_seconds=chunk, overlap_seconds=overlap)  # type: ignore[return-value]
+        return lambda noisy: enhance(model, noisy, RATE, chunk_seconds=chunk, overlap_seconds=overlap)
 
     def live(*windows: float) -> Callable[[np.ndarray], np.ndarray]:
         enhancer = StreamingEnhancer(model, *windows)

@@ -1,15 +1,15 @@
 """Efficient speech enhancement: MANNER and its students, distilled with multi-view attention transfer (MV-AT).
 
-Importing the package registers its classes with transformers' Auto classes. README.md beside this file tells what is
-where.
+Importing the package registers its classes with transformers' Auto classes, at once or as soon as transformers is
+imported: alone it loads neither torch nor transformers. README.md beside this file tells what is where.
 """
 
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from .models.complexity import complexity
-from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
+from .models import DEFAULT_MODEL
+from .utils.imports import when_imported
 
 if TYPE_CHECKING:
     from . import metrics
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from .data.dns import load_dns
     from .data.pairs import load_pairs
     from .data.valentini import load_valentini
-    from .inference.enhancing import enhance, enhance_file, load_model
+    from .evaluation.evaluating import evaluate as evaluate_systems
+    from .inference.enhancer import Enhancer, load_model
+    from .inference.enhancing import enhance, enhance_file
     from .inference.folders import enhance_folder
     from .inference.live import StreamingEnhancer
+    from .models.complexity import complexity
+    from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
     from .models.resizing import resize
     from .training.arguments import DistillationConfig, EnhancementArguments, EnhancementConfig
     from .training.distillation_trainer import DistillationTrainer
@@ -27,20 +31,26 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# resolved on first use: scoring, data and training pull in libraries that enhancing does not need
+# where each public name is defined: "module", or "module:name" if it has another name there
 _LAZY = {
     "DistillationConfig": "training.arguments",
     "DistillationTrainer": "training.distillation_trainer",
     "EnhancementArguments": "training.arguments",
     "EnhancementConfig": "training.arguments",
     "EnhancementTrainer": "training.trainer",
+    "Enhancer": "inference.enhancer",
+    "MannerConfig": "models.manner",
+    "MannerFeatureExtractor": "models.manner",
+    "MannerModel": "models.manner",
     "StreamingEnhancer": "inference.live",
+    "complexity": "models.complexity",
     "enhance": "inference.enhancing",
     "enhance_file": "inference.enhancing",
     "enhance_folder": "inference.folders",
+    "evaluate_systems": "evaluation.evaluating:evaluate",
     "export_onnx": "acceleration.export",
     "load_dns": "data.dns",
-    "load_model": "inference.enhancing",
+    "load_model": "inference.enhancer",
     "load_pairs": "data.pairs",
     "load_valentini": "data.valentini",
     "metrics": "metrics",
@@ -50,6 +60,7 @@ _LAZY = {
 __all__ = [
     "DistillationConfig",
     "DistillationTrainer",
+    "Enhancer",
     "EnhancementArguments",
     "EnhancementConfig",
     "EnhancementTrainer",
@@ -61,6 +72,7 @@ __all__ = [
     "enhance",
     "enhance_file",
     "enhance_folder",
+    "evaluate_systems",
     "export_onnx",
     "load_dns",
     "load_model",
@@ -76,11 +88,34 @@ if find_spec("accelerate") is None:  # of the extra `training`: `from mvat_hf im
 def __getattr__(name: str):
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f".{_LAZY[name]}", __name__)
-    value = module if name == "metrics" else getattr(module, name)
+    module, _, there = _LAZY[name].partition(":")
+    value = import_module(f".{module}", __name__)
+    if name != module:
+        value = getattr(value, there or name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
+def _register_pipeline() -> None:
+    from transformers import AutoModel
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from .models.manner.pipeline_manner import AudioToAudioPipeline
+
+    PIPELINE_REGISTRY.register_pipeline(
+        "audio-to-audio",
+        AudioToAudioPipeline,
+        pt_model=AutoModel,
+        default={"model": (DEFAULT_MODEL, "main")},
+        type="audio",
+    )
+
+
+# whoever uses the Auto classes or `pipeline` imports these first; ours may be on their way already, and end later
+when_imported("transformers", lambda: import_module(".models.manner", __name__))
+when_imported(f"{__name__}.models.manner.pipeline_manner", _register_pipeline)
+when_imported("transformers.pipelines", lambda: import_module(".models.manner.pipeline_manner", __name__))

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from .data.audio import AudioError, open_audio, read_audio
 from .evaluation.figures import spectrograms
-from .inference.enhancing import enhance_file, load_model
-from .models.manner import MannerModel
+from .inference.enhancer import Enhancer, load_model
+from .inference.enhancing import enhance_file
 from .utils.errors import USER_ERRORS, extra, one_line
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class EnhancedUpload:
 
 
 def enhance_upload(
-    model: MannerModel,
+    model: Enhancer,
     source: str | Path,
     folder: str | Path,
     *,
@@ -99,7 +99,7 @@ def press(
     wet: float,
     attenuation_limit: float,
     *,
-    models: Mapping[str, MannerModel],
+    models: Mapping[str, Enhancer],
     max_seconds: float,
 ) -> Iterator[tuple[str | None, str | None, str | None, str]]:
     """

@@ -298,8 +298,8 @@ def test_a_path_is_its_array(manner, tmp_path):
     for name, audio in (("mono.wav", noise(9000)), ("stereo.wav", noise(2, 9000))):
         soundfile.write(tmp_path / name, audio.T, 22050, subtype="FLOAT")
         expected = enhance(manner, audio, 22050, **SHORT)
-        np.testing.assert_array_equal(enhance(manner, tmp_path / name, **SHORT), expected)
-        np.testing.assert_array_equal(enhance(manner, str(tmp_path / name), 22050, **SHORT), expected)
+        np.testing.assert_array_equal(enhance(manner, tmp_path / name, **SHORT)["audio"], expected)
+        np.testing.assert_array_equal(enhance(manner, str(tmp_path / name), 22050, **SHORT)["audio"], expected)
         enhance_file(manner, tmp_path / name, tmp_path / "out.wav", **SHORT)
         np.testing.assert_array_equal(soundfile.read(tmp_path / "out.wav", dtype="float32")[0].T, expected)
     with pytest.raises(AudioError, match="sampled at 22050 Hz, got sampling_rate=16000"):
@@ -455,7 +455,7 @@ def test_a_truncated_file_is_enhanced_with_a_word(tmp_path):
         enhance_file(Fake(), tmp_path / "a.wav", tmp_path / "b.wav")
     assert soundfile.info(tmp_path / "b.wav").frames == 5000
     with pytest.warns(UserWarning, match=said):
-        assert enhance(Fake(), tmp_path / "a.wav").shape == (5000,)
+        assert enhance(Fake(), tmp_path / "a.wav")["audio"].shape == (5000,)
 
 
 def test_the_last_of_several_passes_restores_the_mode(tiny_model):

@@ -11,7 +11,8 @@ import torch
 from transformers import pipeline
 
 from mvat_hf import MannerModel, enhance
-from mvat_hf.models.manner import DEFAULT_MODEL, AudioToAudioPipeline
+from mvat_hf.models import DEFAULT_MODEL
+from mvat_hf.models.manner import AudioToAudioPipeline
 from mvat_hf.utils.records import weights_hash
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..models.manner import DEFAULT_MODEL
+from ..models import DEFAULT_MODEL
 from ..utils.errors import USER_ERRORS, need, one_line
 
 A_DAY = 86400  # seconds
@@ -203,14 +203,14 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_enhance(options: argparse.Namespace) -> int:
-    from ..inference.enhancing import enhance_file
-    from ..inference.writing import written_name
-
     if not options.stream and not options.source.exists():
         raise FileNotFoundError(f"no such file or folder: {options.source}")
     refuse_idle_options(options)
     if options.stream:
         return run_stream(options)
+    from ..inference.enhancing import enhance_file
+    from ..inference.writing import written_name
+
     chunking = {
         "dry": options.dry,
         "attenuation_limit": options.attenuation_limit,
@@ -329,7 +329,8 @@ def run_stream(options: argparse.Namespace) -> int:
 
 def load_runtime(options: argparse.Namespace) -> Any:
     """The model of `enhance`'s options, in the runtime that they name."""
-    from ..inference.enhancing import load_model
+    from ..inference.enhancer import load_model
+    from ..models.manner import MannerModel
 
     several = options.device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
     device = f"cuda:{os.environ['LOCAL_RANK']}" if several else options.device
@@ -337,7 +338,7 @@ def load_runtime(options: argparse.Namespace) -> Any:
         raise ValueError(f"--runtime {options.runtime} runs on the CPU, got --device {options.device}")
     runtime = "onnx" if options.runtime == "torch" else options.runtime  # of a .onnx file
     model = load_model(options.model, device, runtime)
-    if options.runtime != "torch" and not options.model.endswith(".onnx"):
+    if options.runtime != "torch" and isinstance(model, MannerModel):
         from ..acceleration.export import onnx_graph
         from ..acceleration.runtime import OnnxManner
 
@@ -468,14 +469,16 @@ def run_convert(options: argparse.Namespace) -> int:
 
 def run_export(options: argparse.Namespace) -> int:
     from ..acceleration.export import export_onnx
-    from ..inference.enhancing import load_model
+    from ..inference.enhancer import load_model
+    from ..models.manner import MannerModel
 
-    if options.model.endswith(".onnx"):
-        raise ValueError(f"MODEL is exported already, expected a folder or Hub id, got {options.model}")
     if options.target.suffix != ".onnx":
         raise ValueError(f"OUT.onnx must end in .onnx, got {options.target}")
+    model = None if options.model.endswith(".onnx") else load_model(options.model)
+    if not isinstance(model, MannerModel):
+        raise ValueError(f"MODEL is exported already, expected a folder or Hub id, got {options.model}")
     error = export_onnx(
-        load_model(options.model),
+        model,
         options.target,
         precision=options.precision,
         chunk_seconds=options.chunk_seconds,

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AudioError, find_audio, read_mono
-from ..inference.enhancing import enhance, load_model
+from ..inference.enhancer import Enhancer, load_model
+from ..inference.enhancing import enhance
 from ..models.complexity import complexity
 from ..models.manner import MannerModel
 from ..utils.records import weights_hash
@@ -56,7 +57,7 @@ class ModelSystem:
         options: of `enhance`.
     """
 
-    def __init__(self, model: MannerModel | str | Path, device: str | None = None, **options):
+    def __init__(self, model: Enhancer | str | Path, device: str | None = None, **options):
         self.model: Any = load_model(model, device)
         self.options = options
 

@@ -1,6 +1,6 @@
-"""Enhancing arrays and files of any rate and length; `folders` does whole folders.
+"""Enhancing arrays and files of any rate and length; `folders` does whole folders, `enhancer` loads models.
 
-    enhance         an array, a tensor or a file, to an array or a tensor
+    enhance         an array, a tensor or a file, to the same; a file to a dict of its audio and rate
     enhance_file    a file to a file of the same kind, in bounded memory
 
 Both are one stream of blocks (channels, n) through `ChunkedEnhancer`; this module gets blocks out of arrays and
@@ -10,7 +10,7 @@ files and back into them.
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import soundfile
@@ -19,7 +19,6 @@ from tqdm.auto import tqdm
 
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AudioError, AudioFile, StreamFile, check_finite, open_audio, read_audio
-from ..models.manner import PRESETS, MannerModel
 from ..models.manner.chunking_manner import (
     BLOCK_FRAMES,
     CHUNK_SECONDS,
@@ -31,11 +30,43 @@ from ..models.manner.chunking_manner import (
 )
 from ..models.manner.feature_extraction_manner import from_tensor
 from ..utils.files import replaced_at_end
+from .enhancer import Enhancer, load_model, model_to_use
 from .writing import check_written, choose_kind, open_output
 
+Audio = TypeVar("Audio", np.ndarray, torch.Tensor)
 
+
+class Recording(TypedDict):
+    """What `enhance` gives of a file, and transformers' pipeline of any recording."""
+
+    audio: np.ndarray  # float32, (time,) or (channels, time)
+    sampling_rate: int  # in Hz
+
+
+class Options(TypedDict, total=False):
+    """What `enhance` can be told."""
+
+    dry: float
+    attenuation_limit: float | None
+    chunk_seconds: float | None
+    overlap_seconds: float | None
+    device: str | torch.device | None
+    dtype: str | torch.dtype | None
+    revision: str | None
+    token: str | bool | None
+    progress: bool
+
+
+@overload
 def enhance(
-    model: MannerModel | str | Path,
+    model: Enhancer | str | Path, audio: Audio, sampling_rate: float | None = None, **options: Unpack[Options]
+) -> Audio: ...
+@overload
+def enhance(
+    model: Enhancer | str | Path, audio: str | Path, sampling_rate: float | None = None, **options: Unpack[Options]
+) -> Recording: ...
+def enhance(
+    model: Enhancer | str | Path,
     audio: np.ndarray | torch.Tensor | str | Path,
     sampling_rate: float | None = None,
     *,
@@ -44,35 +75,40 @@ def enhance(
     chunk_seconds: float | None = CHUNK_SECONDS,
     overlap_seconds: float | None = None,
     device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
     progress: bool = False,
-) -> np.ndarray | torch.Tensor:
+) -> np.ndarray | torch.Tensor | Recording:
     """
-    Enhanced audio of the input's type, shape, dtype, device and rate; no gradient.
+    Enhanced audio of the input's type, shape, dtype, device and rate; of a file, {"audio": a float32 array, (time,) if
+    mono, "sampling_rate": its rate in Hz}. No gradient.
 
     One model serves any number of threads, and spawned processes. A forked one hangs in its first pass where PyTorch
     computes on several threads: that is PyTorch's limit for any network.
 
     Args:
-        model: or what `MannerModel.from_pretrained` takes, or a file of `mvat export` (ends in .onnx).
-        audio: (time,), (channels, time) or (batch, channels, time), floating or int16/int32 PCM; or a file, which gives
-            a float32 array, (time,) if mono.
+        model: or what `MannerModel.from_pretrained` takes, or a file of `mvat export` (ends in .onnx). A Hub id is
+            loaded once in a process.
+        audio: (time,), (channels, time) or (batch, channels, time), floating or int16/int32 PCM; or a file.
         sampling_rate: of `audio` in Hz; needed unless `audio` is a file.
         dry, attenuation_limit, chunk_seconds, overlap_seconds: see `ChunkedEnhancer`. A file that was exported for one
             length is run in chunks of that, by default; see `OnnxManner` for audio that is shorter.
         device: where the model is moved; None leaves it where it is.
+        dtype, revision, token: of the model, see `load_model`.
         progress: show a bar if standard error is a terminal.
 
     Raises:
         ValueError: an option out of its range. AudioError: audio that cannot be used. FileNotFoundError: no such file.
 
     Example:
-        >>> from mvat_hf.models.manner import MannerConfig
+        >>> from mvat_hf import MannerConfig, MannerModel
         >>> model = MannerModel(MannerConfig.from_preset("manner-s-2.2gf"))
         >>> enhance(model, np.zeros((2, 4410), dtype="int16"), 44100).shape
         (2, 4410)
     """
     array, rate = as_array(audio, sampling_rate)
-    loaded = load_model(model, device)
+    loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
     chunks = fit_chunks(loaded, {"chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds})
     enhancer = ChunkedEnhancer(loaded, dry, attenuation_limit, **chunks)
     # (..., time) -> (rows, time)
@@ -84,15 +120,20 @@ def enhance(
         start, end = end, end + block.shape[1]
         output[:, start:end] = from_unit_scale(block, rows.dtype)
     output = output.reshape(array.shape)
+    if isinstance(audio, (str, Path)):
+        return {"audio": output, "sampling_rate": int(rate)}
     return torch.from_numpy(output).to(audio.device, audio.dtype) if isinstance(audio, torch.Tensor) else output
 
 
 def enhance_file(
-    model: MannerModel | str | Path,
+    model: Enhancer | str | Path,
     source: str | Path,
     target: str | Path,
     *,
     device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
     progress: bool = False,
     **options,
 ) -> None:
@@ -104,7 +145,7 @@ def enhance_file(
     other tracks are not.
 
     `target` appears, or is replaced, when all is written: an error leaves it as it was. A link stays one, and what it
-    leads to is replaced. `options`: see `ChunkedEnhancer`.
+    leads to is replaced. `options`: see `ChunkedEnhancer`; the model's, see `enhance`.
 
     Raises:
         ValueError: an option out of its range, `target` is `source` or no file, or its suffix names no format.
@@ -112,7 +153,7 @@ def enhance_file(
         OSError: of the files.
     """
     source, target = as_path(source, "source"), as_path(target, "target")
-    loaded = load_model(model, device)
+    loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
     stream_file(ChunkedEnhancer(loaded, **fit_chunks(loaded, options)), source, target, progress)
 
 
@@ -143,45 +184,6 @@ def as_path(path: str | Path, name: str) -> Path:
     if path == "":
         raise ValueError(f"{name} is an empty string, expected a path")
     return Path(path)
-
-
-def load_model(
-    model: MannerModel | str | Path, device: str | torch.device | None = None, runtime: str = "onnx"
-) -> MannerModel:
-    """
-    The model itself or, given an id, a folder or a .onnx file, what is in it.
-
-    Args:
-        device: where it is moved; None leaves it.
-        runtime: of a .onnx file, see `OnnxManner`.
-    """
-    loaded: Any = model
-    if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
-        if str(device or "cpu").partition(":")[0] != "cpu":
-            raise ValueError(f"{model} runs on the CPU, got device {device}")
-        return OnnxManner(model, runtime)  # type: ignore[return-value]  # the same face, as far as enhancing goes
-    if isinstance(model, (str, Path)):
-        if fault := name_fault(model):
-            raise ValueError(f"model {str(model)!r} {fault}" if model == "" else f"{model} {fault}")
-        loaded = MannerModel.from_pretrained(model)
-    if isinstance(loaded, OnnxManner) and str(device or "cpu").partition(":")[0] != "cpu":
-        raise ValueError(f"an exported model runs on the CPU, got device {device}")
-    try:
-        return loaded if device is None else loaded.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there
-        raise ValueError(f"device {device} cannot be used: {error}") from error
-
-
-def name_fault(model: str | Path) -> str | None:
-    """Why a name is none of a model, where that is a likely slip."""
-    if model == "":
-        return "is an empty string, expected a folder or a Hub id, such as mvat/manner-s-8.1gf"
-    if str(model) in PRESETS and not Path(model).exists():
-        return "is a preset, which has no weights: expected a folder or a Hub id, such as mvat/manner-s-8.1gf"
-    if not Path(model).is_file():
-        return None
-    upstream = Path(model).suffix in (".pth", ".pt", ".th")
-    return "is a file, expected a " + ("folder as `mvat convert` makes of it" if upstream else "checkpoint folder")
 
 
 def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -250,4 +252,4 @@ def with_progress(
             bar.update(block.shape[1] / rate)
 
 
-__all__ = ["ChunkedEnhancer", "enhance", "enhance_file", "load_model"]
+__all__ = ["ChunkedEnhancer", "Enhancer", "enhance", "enhance_file", "load_model"]

@@ -13,11 +13,11 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
-from ..models.manner import MannerModel
 from ..models.manner.chunking_manner import ChunkedEnhancer
 from ..utils.errors import told
 from ..utils.files import made_folders, remove_stale
-from .enhancing import as_path, fit_chunks, load_model, stream_file, told_seconds
+from .enhancer import Enhancer, model_to_use
+from .enhancing import as_path, fit_chunks, stream_file, told_seconds
 from .writing import written_name
 
 ACCELERATOR_BATCH = 8  # chunks of a pass
@@ -59,7 +59,7 @@ class SharedEnhancer(ChunkedEnhancer):
     length: nothing is padded, so that each comes out as it would alone, but for rounding.
     """
 
-    def __init__(self, model: MannerModel, batch_size: int = 1, **options):
+    def __init__(self, model: Enhancer, batch_size: int = 1, **options):
         super().__init__(model, **options)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -100,11 +100,14 @@ class SharedEnhancer(ChunkedEnhancer):
 
 
 def enhance_folder(
-    model: MannerModel | str | Path,
+    model: Enhancer | str | Path,
     source: str | Path,
     target: str | Path,
     *,
     device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
     progress: bool = False,
     resume: bool = False,
     shard: tuple[int, int] = (0, 1),
@@ -130,7 +133,7 @@ def enhance_folder(
         AudioError: no audio file below `source`.
     """
     source, target = as_path(source, "source").resolve(), as_path(target, "target").resolve()
-    loaded = load_model(model, device)
+    loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
     if batch_size is None:
         batch_size = 1 if loaded.device.type == "cpu" else ACCELERATOR_BATCH
     enhancer = SharedEnhancer(loaded, batch_size, **fit_chunks(loaded, options))

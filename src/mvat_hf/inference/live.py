@@ -15,9 +15,9 @@ import torch
 
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AudioError, check_finite
-from ..models.manner import MannerModel
 from ..models.manner.chunking_manner import FULL_SCALE, ChunkedEnhancer, cross_fade
-from .enhancing import from_unit_scale, load_model
+from .enhancer import Enhancer, model_to_use
+from .enhancing import from_unit_scale
 
 FADE_SECONDS = 0.01  # each pass is faded in over the one before, where the look-ahead is as long
 PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
@@ -40,6 +40,7 @@ class StreamingEnhancer:
         lookahead_seconds: of audio that a pass sees after what it gives out.
         dry, attenuation_limit: see `ChunkedEnhancer`.
         device: where the model is moved; None leaves it where it is.
+        dtype, revision, token: of the model, see `load_model`.
 
     Attributes:
         rate: the model's sampling rate in Hz, of what is fed and of what comes out.
@@ -50,7 +51,7 @@ class StreamingEnhancer:
         ValueError: an option out of its range, or a file of `mvat export` for one length.
 
     Example:
-        >>> from mvat_hf.models.manner import MannerConfig
+        >>> from mvat_hf import MannerConfig, MannerModel
         >>> live = StreamingEnhancer(MannerModel(MannerConfig.from_preset("manner-s-2.2gf")), hop_seconds=0.1)
         >>> live.feed(np.zeros(6000)).shape, live.feed(np.zeros(1300)).shape, live.flush().shape
         ((1600,), (1600,), (4100,))
@@ -58,7 +59,7 @@ class StreamingEnhancer:
 
     def __init__(
         self,
-        model: MannerModel | str | Path,
+        model: Enhancer | str | Path,
         context_seconds: float = 2.0,
         hop_seconds: float = 0.25,
         lookahead_seconds: float = 0.25,
@@ -66,8 +67,11 @@ class StreamingEnhancer:
         dry: float = 0.0,
         attenuation_limit: float | None = None,
         device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
     ):
-        loaded = load_model(model, device)
+        loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
         if isinstance(loaded, OnnxManner) and loaded.samples is not None:
             raise ValueError(f"live, an ONNX file must take any length, got one that takes {loaded.samples} samples")
         self.passes = ChunkedEnhancer(loaded, dry, attenuation_limit, chunk_seconds=None)

@@ -2,17 +2,17 @@
 
 from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
-from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_manner import PRESETS, MannerConfig
 from .feature_extraction_manner import MannerFeatureExtractor
 from .modeling_manner import MannerModel, MannerOutput, MannerPreTrainedModel, MannerViewFeatures
-from .pipeline_manner import AudioToAudioPipeline
 from .snapshot_manner import find_snapshot, hub_answers
 
-DEFAULT_MODEL = "mvat/manner-s-8.1gf"  # of the command line, the page and the pipeline
+if TYPE_CHECKING:
+    from .pipeline_manner import AudioToAudioPipeline
 
 
 def know_snapshots(auto, own) -> None:
@@ -44,17 +44,22 @@ AutoFeatureExtractor.register(MannerConfig, MannerFeatureExtractor, exist_ok=Tru
 know_snapshots(AutoConfig, MannerConfig)
 know_snapshots(AutoModel, MannerModel)
 know_snapshots(AutoFeatureExtractor, MannerFeatureExtractor)
-PIPELINE_REGISTRY.register_pipeline(
-    "audio-to-audio", AudioToAudioPipeline, pt_model=AutoModel, default={"model": (DEFAULT_MODEL, "main")}, type="audio"
-)
-MannerConfig.pipeline_registered = True
+MannerConfig.pipeline_registered = True  # by `import mvat_hf`
 # … and by the code saved beside the weights where it is not installed.
 MannerConfig.register_for_auto_class()
 MannerModel.register_for_auto_class("AutoModel")
 MannerFeatureExtractor.register_for_auto_class()
 
+
+def __getattr__(name: str):
+    if name != "AudioToAudioPipeline":  # transformers' pipelines take a second, and most never ask for one
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .pipeline_manner import AudioToAudioPipeline
+
+    return AudioToAudioPipeline
+
+
 __all__ = [
-    "DEFAULT_MODEL",
     "PRESETS",
     "AudioToAudioPipeline",
     "MannerConfig",

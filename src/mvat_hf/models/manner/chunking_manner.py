@@ -39,7 +39,7 @@ class ChunkedEnhancer:
     `chunk_seconds` of the signal. A signal shorter than a chunk is one pass. Holds about two chunks.
 
     Args:
-        model: a MannerModel, on its device and in its dtype; each channel is one row of its batch.
+        model: a MannerModel or one like it, on its device and in its dtype; each channel is one row of its batch.
         dry: share of the input in the output, 0 to 1.
         attenuation_limit: in dB, at least 0: the input is kept at 10^(-limit / 20) or more. The larger share holds.
         chunk_seconds: None for one pass over the whole signal.
@@ -51,7 +51,7 @@ class ChunkedEnhancer:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: Any,
         dry: float = 0.0,
         attenuation_limit: float | None = None,
         chunk_seconds: float | None = CHUNK_SECONDS,

@@ -1,0 +1,118 @@
+"""What enhancing asks of a model, and models from wherever they are: objects, Hub ids, folders, exported files."""
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..acceleration.runtime import OnnxManner
+from ..models.manner import PRESETS, MannerModel
+from ..models.manner.modeling_manner import MannerOutput
+
+KEPT_MODELS = 4  # of Hub ids in a process, the least recently used goes first
+LOADING = threading.Lock()
+
+
+@runtime_checkable
+class Enhancer(Protocol):
+    """The face that a `MannerModel` and an exported `OnnxManner` share: all that enhancing knows of either."""
+
+    @property
+    def config(self) -> Any:
+        """With `sampling_rate` in Hz."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def __call__(self, input_values: Tensor) -> MannerOutput:
+        """Noisy audio (B, T) to `audio_values` (B, T)."""
+        ...
+
+    def eval(self) -> Any:
+        """The model in evaluation mode."""
+        ...
+
+
+def load_model(
+    model: Enhancer | str | Path,
+    device: str | torch.device | None = None,
+    runtime: str = "onnx",
+    *,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> Enhancer:
+    """
+    The model itself or, given a Hub id, a folder or a .onnx file, a new one of what is in it.
+
+    Args:
+        device: where it is moved; None leaves it.
+        runtime: of a .onnx file, see `OnnxManner`.
+        dtype, revision, token: see transformers' `from_pretrained`; the last two are of a Hub id.
+
+    Raises:
+        ValueError: what is no model, or an option that it cannot take. OSError: nothing there.
+    """
+    if isinstance(dtype, str) and dtype != "auto":
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"dtype must be one of torch's, such as bfloat16, got {dtype}")
+        dtype = getattr(torch, dtype)
+    path = Path(model) if isinstance(model, (str, Path)) else None
+    exported = isinstance(model, OnnxManner) or (path is not None and path.suffix == ".onnx")
+    if (revision is not None or token is not None) and (exported or path is None or path.exists()):
+        raise ValueError(f"revision and token are of a Hub id, got {path or type(model).__name__}")
+    if exported:
+        what = path or "an exported model"
+        if str(device or "cpu").partition(":")[0] != "cpu":
+            raise ValueError(f"{what} runs on the CPU, got device {device}")
+        if dtype is not None:
+            raise ValueError(f"{what} computes as it was exported, got dtype {dtype}")
+        return model if isinstance(model, OnnxManner) else OnnxManner(str(model), runtime)
+    loaded: Any = model
+    if isinstance(model, (str, Path)):
+        if fault := name_fault(model):
+            raise ValueError(f"model {str(model)!r} {fault}" if model == "" else f"{model} {fault}")
+        options: dict[str, Any] = {"dtype": dtype, "revision": revision, "token": token}
+        loaded = MannerModel.from_pretrained(
+            model, **{key: value for key, value in options.items() if value is not None}
+        )
+    elif not isinstance(model, Enhancer):
+        raise ValueError(f"model must be a model, a Hub id, a folder or a .onnx file, got {type(model).__name__}")
+    elif isinstance(dtype, torch.dtype):  # "auto" is what it has
+        loaded = loaded.to(dtype)
+    try:
+        return loaded if device is None else loaded.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there
+        raise ValueError(f"device {device} cannot be used: {error}") from error
+
+
+def model_to_use(model: Enhancer | str | Path, device: str | torch.device | None = None, **options) -> Enhancer:
+    """`load_model` for one use: a Hub id is loaded once in a process, for each revision, device and dtype."""
+    if isinstance(model, str) and "/" in model and not Path(model).exists() and not model.endswith(".onnx"):
+        with LOADING:
+            return load_once(model, None if device is None else str(device), **options)
+    return load_model(model, device, **options)
+
+
+@lru_cache(KEPT_MODELS)
+def load_once(model: str, device: str | None, **options) -> Enhancer:
+    return load_model(model, device, **options)
+
+
+def name_fault(model: str | Path) -> str | None:
+    """Why a name is none of a model, where that is a likely slip."""
+    if model == "":
+        return "is an empty string, expected a folder or a Hub id, such as mvat/manner-s-8.1gf"
+    if str(model) in PRESETS and not Path(model).exists():
+        return "is a preset, which has no weights: expected a folder or a Hub id, such as mvat/manner-s-8.1gf"
+    if not Path(model).is_file():
+        return None
+    upstream = Path(model).suffix in (".pth", ".pt", ".th")
+    return "is a file, expected a " + ("folder as `mvat convert` makes of it" if upstream else "checkpoint folder")
