@@ -25,7 +25,10 @@ TOP = {"__init__", "__main__", "app", "cli"}  # may import everything
 # never imported: transformers saves with a configuration the files that it names, and the pipeline has to travel along
 ONLY_NAMED = ("models.manner.configuration_manner", "models.manner.pipeline_manner")
 # tried, and done without where the code travels alone
-OFFERED = ("models.manner.pipeline_manner", "data.audio")
+OFFERED = {
+    "models.manner.modeling_manner": {"acceleration.folding"},
+    "models.manner.pipeline_manner": {"acceleration.folding", "data.audio"},
+}
 AT_THE_TOP = {"__init__.py", "__main__.py", "py.typed", "app.py", "README.md"}
 
 
@@ -62,7 +65,9 @@ def imports(name: str, path: Path, known: set[str]) -> set[str]:
 def arrows() -> dict[str, set[str]]:
     found = modules()
     arrows = {name: imports(name, path, set(found)) for name, path in found.items()}
-    arrows[OFFERED[0]].remove(OFFERED[1])
+    for name, offered in OFFERED.items():
+        assert offered <= arrows[name]
+        arrows[name] -= offered
     return arrows
 
 

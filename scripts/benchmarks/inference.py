@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from mvat_hf import MannerConfig, MannerModel, complexity, load_dns, load_valentini
 from mvat_hf.acceleration.export import export_onnx
+from mvat_hf.acceleration.folded_layers import packs
 from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.evaluation.peers import PEERS, load_peer
-from mvat_hf.models.manner.folded_layers_manner import packs
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 from mvat_hf.utils.records import environment, weights_hash, write_json
 

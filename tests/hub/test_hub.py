@@ -23,8 +23,7 @@ from mvat_hf.models.manner import MannerModel, snapshot_manner
 from mvat_hf.utils.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
-    "chunking", "configuration", "convolutions", "feature_extraction", "folded", "folded_layers", "folding",
-    "high_pass", "loss", "modeling", "pipeline", "snapshot",
+    "chunking", "configuration", "feature_extraction", "high_pass", "loss", "modeling", "pipeline", "snapshot",
 )}  # fmt: skip
 CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 HF = Path(sys.executable).with_name("hf")

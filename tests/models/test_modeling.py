@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from configurations import CONFIGS
 from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel
 from mvat_hf.losses import enhancement_loss
 from mvat_hf.models.manner import snapshot_manner
@@ -17,21 +18,9 @@ from mvat_hf.models.manner.modeling_manner import (
     ChannelView,
     GlobalView,
     LocalView,
-    PointwiseConv,
     join_chunks,
     split_chunks,
 )
-
-# What the comparisons run on: all that a configuration can change, in a small network.
-CONFIGS = [
-    {"depth": 2, "attention_levels": "all"},
-    {"depth": 3, "attention_levels": "deepest", "hidden_size": 7},
-    {"depth": 2, "attention_levels": [1], "growth": 3, "kernel_size": 6, "segment_len": 32, "num_heads": 2},
-    {"depth": 2, "attention_levels": "none", "hidden_size": 3, "kernel_size": 5, "stride": 3},
-    # folded at 16 channels; a third of 45, which attend, stays 15
-    {"depth": 2, "attention_levels": [1], "hidden_size": 15, "growth": 3},
-]
-
 
 # --- the reference: design section 2, one line a step, no cleverness ---
 
@@ -213,19 +202,6 @@ def test_local_view_scales_every_frame_of_a_chunk():
     torch.testing.assert_close(view(chunks), local_view(chunks, view))
     ratio = view(chunks) / chunks
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))  # one weight for all channels
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("batch", [1, 3])
-def test_pointwise_conv_is_conv1d(batch, bias):
-    torch.manual_seed(0)
-    layer, hidden = PointwiseConv(5, 4, bias=bias), torch.randn(batch, 5, 17, requires_grad=True)
-    weights = [hidden, *layer.parameters()]
-    results = []
-    for output in (layer(hidden), F.conv1d(hidden, layer.weight, layer.bias)):
-        results.append([output, *torch.autograd.grad(output.square().sum(), weights)])
-    for ours, torchs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, torchs)
 
 
 # --- the whole ---

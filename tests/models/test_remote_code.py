@@ -32,6 +32,11 @@ inputs = extractor(data["noisy"], sampling_rate=extractor.sampling_rate, return_
 output = model(**inputs, labels=data["clean"], output_view_features=True)
 assert config.attended_levels == (1,) and not model.training
 
+try:
+    model.fuse()
+except ImportError as error:
+    print(error)
+
 enhance = pipeline("audio-to-audio", model=repo, trust_remote_code=True)
 assert pipeline(model=repo, trust_remote_code=True).task == "audio-to-audio"  # as often as one likes, and by itself
 options = {"chunk_seconds": 0.05, "overlap_seconds": 0.01}
@@ -75,7 +80,7 @@ def test_auto_classes_give_the_packages_own(folder, model):
 
 
 def test_the_code_travels_with_the_weights(folder):
-    parts = ("configuration", "modeling", "folded", "feature_extraction", "loss", "snapshot", "chunking", "pipeline")
+    parts = ("configuration", "modeling", "feature_extraction", "loss", "snapshot", "chunking", "pipeline")
     assert all((folder / f"{part}_manner.py").is_file() for part in parts)
     auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
     assert auto_map == {"AutoConfig": "configuration_manner.MannerConfig", "AutoModel": "modeling_manner.MannerModel"}
@@ -96,7 +101,7 @@ def stranger(tmp_path_factory) -> Path:
 
 
 def test_a_pushed_repo_works_where_the_package_is_not_installed(hub, hub_user, stranger, folder, model, tmp_path):
-    """By AutoModel and by pipeline: the same output to the bit; arrays at the model's rate take no other package."""
+    """The same output to the bit, by pipeline to rounding; arrays at the model's rate take no other package."""
     hub.add("tester/tiny", {path.name: path.read_bytes() for path in folder.iterdir()})
     clean = torch.randn(2, 1300)
     noisy = clean + 0.3 * torch.randn(2, 1300)
@@ -106,6 +111,7 @@ def test_a_pushed_repo_works_where_the_package_is_not_installed(hub, hub_user, s
     command = [stranger, "-c", STRANGER, "tester/tiny", str(tmp_path), str(folder)]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "fuse() takes the package: pip install mvat_hf" in done.stdout
     assert "pip install soundfile" in done.stdout and "pip install soxr" in done.stdout
 
     output = load_file(tmp_path / "output.safetensors")
@@ -115,7 +121,9 @@ def test_a_pushed_repo_works_where_the_package_is_not_installed(hub, hub_user, s
     assert torch.equal(output["loss"], expected.loss)
     assert torch.equal(output["local_view"], expected.view_features["decoder.1"]["local_view"])
     expected = enhance(model, noisy, 8000, chunk_seconds=0.05, overlap_seconds=0.01)
-    assert torch.equal(output["enhanced"], expected) and torch.equal(output["from_folder"], expected)
+    # the package's is on folded weights, and differs by rounding
+    assert torch.equal(output["enhanced"], output["from_folder"])
+    torch.testing.assert_close(output["enhanced"], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     # what was saved there loads here
     again, here = load_file(tmp_path / "again" / "model.safetensors"), load_file(folder / "model.safetensors")
     assert again.keys() == here.keys() and all(torch.equal(again[name], here[name]) for name in here)

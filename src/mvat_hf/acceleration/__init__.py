@@ -1,4 +1,6 @@
-"""What is there only to be fast: exports, and the runtimes that run them.
+"""What is there only to be fast, applied to a model from outside; the model knows nothing of it.
 
-`export`: a model as an ONNX file; `runtime`: such a file in ONNX Runtime or OpenVINO, with the face of a model.
+`folding`: a copy of a model on folded weights, for evaluation; `folded` and `folded_layers`: what it is made of.
+`convolutions`: those that train faster, swapped in; `export`: a model as an ONNX file; `runtime`: such a file in ONNX
+Runtime or OpenVINO, with the face of a model.
 """

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from ..models.manner import MannerConfig, MannerModel
-from ..models.manner.folded_manner import FoldedManner
-from ..models.manner.folding_manner import unknown_part
 from ..models.manner.high_pass_manner import ORDER, REACH_SECONDS, SIZE_STEP
 from ..models.manner.modeling_manner import SCALE_EPS
 from ..utils.errors import extra
 from ..utils.files import replaced_at_end
 from ..utils.records import weights_hash
+from .folded import FoldedManner
+from .folding import unknown_part
 from .runtime import OnnxManner
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")

@@ -17,13 +17,13 @@ import soundfile
 import torch
 from tqdm.auto import tqdm
 
+from ..acceleration.folding import FoldedEnhancer as ChunkedEnhancer
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AudioError, AudioFile, StreamFile, check_finite, open_audio, read_audio
 from ..models.manner.chunking_manner import (
     BLOCK_FRAMES,
     CHUNK_SECONDS,
     FULL_SCALE,
-    ChunkedEnhancer,
     array_blocks,
     array_fault,
     is_rate,

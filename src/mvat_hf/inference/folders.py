@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from ..acceleration.folding import FoldedEnhancer as ChunkedEnhancer
 from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
-from ..models.manner.chunking_manner import ChunkedEnhancer
 from ..utils.errors import told
 from ..utils.files import made_folders, remove_stale
 from .enhancer import Enhancer, model_to_use

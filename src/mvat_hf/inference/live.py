@@ -13,9 +13,10 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from ..acceleration.folding import FoldedEnhancer as ChunkedEnhancer
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AudioError, check_finite
-from ..models.manner.chunking_manner import FULL_SCALE, ChunkedEnhancer, cross_fade
+from ..models.manner.chunking_manner import FULL_SCALE, cross_fade
 from .enhancer import Enhancer, model_to_use
 from .enhancing import from_unit_scale
 

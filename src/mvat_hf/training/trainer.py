@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer
 
+from ..acceleration.convolutions import use_training_convolutions
 from ..data.collator import SegmentCollator
 from ..data.formatting import decoded
 from ..data.streaming import MixtureStream
@@ -61,7 +62,7 @@ class EnhancementTrainer(Trainer):
             kwargs[name] = as_items(kwargs.get(name), model.config.sampling_rate)
         if args.eval_strategy != "no":
             check_metrics(QUICK)  # now, not when the first steps are done
-        super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
+        super().__init__(model=use_training_convolutions(model), args=args, data_collator=data_collator, **kwargs)
         self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())
         if isinstance(self.train_dataset, MixtureStream):

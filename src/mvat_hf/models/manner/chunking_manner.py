@@ -18,9 +18,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-
-from .folding_manner import folded_copy
 
 CHUNK_SECONDS, OVERLAP_SECONDS, OVERLAP_SHARE = 10.0, 1.0, 1 / 4  # unless others are asked for
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
@@ -92,18 +89,12 @@ class ChunkedEnhancer:
         """One pass of the model, (channels, n) to the same."""
         values = torch.tensor(chunk, device=self.model.device, dtype=self.model.dtype)
         with torch.inference_mode():
-            return enhanced(self.model, values).float().cpu().numpy()
+            return self.run(values).float().cpu().numpy()
 
-
-def enhanced(model: PreTrainedModel, audio: Tensor) -> Tensor:
-    """Audio (B, T) through `model` in evaluation; on a CPU on folded weights, which are faster there."""
-    copy = folded_copy(model) if model.device.type == "cpu" else None
-    if copy is None:
-        with evaluating(model):
-            return model(audio).audio_values
-    known: Any = model  # a MannerModel
-    normalized, scale = known.normalize(audio)
-    return copy(normalized)[..., : audio.shape[-1]] * scale
+    def run(self, audio: Tensor) -> Tensor:
+        """Audio (B, T) through the model in evaluation; `mvat_hf.acceleration` has a faster way."""
+        with evaluating(self.model):
+            return self.model(audio).audio_values
 
 
 def input_share(dry: float, attenuation_limit: float | None) -> float:

@@ -12,8 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from .configuration_manner import MannerConfig
-from .folded_manner import weights_fault
 from .modeling_manner import MannerModel
+from .snapshot_manner import weights_fault
 
 # Upstream key -> ours, by prefix; applied in turn after the decoder's order is turned into levels.
 KEY_MAP = (

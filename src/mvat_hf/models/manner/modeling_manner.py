@@ -7,7 +7,7 @@ C channels, L frames, P chunks, S chunk length. Sources: see `configuration_mann
 import math
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,13 +20,10 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.utils import FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME, logging
 
 from .configuration_manner import MannerConfig
-from .convolutions_manner import DepthwiseConv1d, FromOneChannel, PointwiseConv, ToOneChannel
 from .feature_extraction_manner import MannerFeatureExtractor
-from .folded_manner import weights_fault
-from .folding_manner import folded_copy
 from .high_pass_manner import high_pass
 from .loss_manner import enhancement_loss
-from .snapshot_manner import CheckpointError, SnapshotFallback, check_weights
+from .snapshot_manner import CheckpointError, SnapshotFallback, check_weights, weights_fault
 
 BLOCK_BN_MOMENTUM = 0.01  # batch norms of ConvNorm; every other one keeps PyTorch's 0.1
 DEPTHWISE_KERNEL = 31
@@ -65,10 +62,7 @@ class ConvNorm(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, relu: bool):
         super().__init__()
-        if kernel_size == 1:
-            self.conv: nn.Conv1d = PointwiseConv(in_channels, out_channels, bias=False)
-        else:
-            self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm1d(out_channels, momentum=BLOCK_BN_MOMENTUM)
         if relu:
             self.relu = nn.ReLU()
@@ -79,7 +73,9 @@ class DepthwiseConv(nn.Sequential):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = DepthwiseConv1d(channels, DEPTHWISE_KERNEL)
+        self.conv = nn.Conv1d(
+            channels, channels, DEPTHWISE_KERNEL, padding=DEPTHWISE_KERNEL // 2, groups=channels, bias=False
+        )
         self.norm = nn.BatchNorm1d(channels)
         self.activation = nn.SiLU()
 
@@ -89,9 +85,9 @@ class Gate(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.content = PointwiseConv(channels, channels)
-        self.gate = PointwiseConv(channels, channels)
-        self.out = PointwiseConv(channels, channels)
+        self.content = nn.Conv1d(channels, channels, 1)
+        self.gate = nn.Conv1d(channels, channels, 1)
+        self.out = nn.Conv1d(channels, channels, 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.relu(self.out(torch.tanh(self.content(hidden)) * torch.sigmoid(self.gate(hidden))))
@@ -102,10 +98,10 @@ class ResidualConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.expand = PointwiseConv(in_channels, 2 * in_channels)
+        self.expand = nn.Conv1d(in_channels, 2 * in_channels, 1)
         self.expand_norm = nn.BatchNorm1d(2 * in_channels)
         self.depthwise = DepthwiseConv(in_channels)
-        self.project = PointwiseConv(in_channels, out_channels)
+        self.project = nn.Conv1d(in_channels, out_channels, 1)
         self.project_norm = nn.BatchNorm1d(out_channels)
         self.out = ConvNorm(out_channels, out_channels, 1, relu=False)
         self.shortcut = ConvNorm(in_channels, out_channels, 1, relu=False)
@@ -200,7 +196,7 @@ class MultiViewAttention(nn.Module):
         self.gate = Gate(channels)
         self.shortcut = ConvNorm(channels, channels, 1, relu=False)
 
-    def forward(self, hidden: Tensor) -> tuple[Tensor, MannerViewFeatures]:
+    def forward(self, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
         frames = hidden.shape[-1]
         by_channel, by_chunk, by_frame = (branch(hidden) for branch in self.branches)
         by_channel = self.channel_view(by_channel)
@@ -208,7 +204,7 @@ class MultiViewAttention(nn.Module):
         by_frame = join_chunks(self.local_view(split_chunks(by_frame, self.segment_len)), frames)
         views = [refine(view) for refine, view in zip(self.refine, (by_channel, by_chunk, by_frame), strict=True)]
         gated = self.gate(self.join(torch.cat(views, dim=1)))
-        return gated + self.shortcut(hidden), MannerViewFeatures(*views)
+        return gated + self.shortcut(hidden), views
 
 
 class MannerLevel(nn.Module):
@@ -216,7 +212,7 @@ class MannerLevel(nn.Module):
 
     attention: MultiViewAttention | None
 
-    def attend(self, hidden: Tensor) -> tuple[Tensor, MannerViewFeatures | None]:
+    def attend(self, hidden: Tensor) -> tuple[Tensor, list[Tensor] | None]:
         return (hidden, None) if self.attention is None else self.attention(hidden)
 
 
@@ -231,7 +227,7 @@ class EncoderLevel(MannerLevel):
         self.residual = ResidualConv(narrow, wide)
         self.attention = MultiViewAttention(config, wide) if level in config.attended_levels else None
 
-    def forward(self, hidden: Tensor) -> tuple[Tensor, MannerViewFeatures | None]:
+    def forward(self, hidden: Tensor) -> tuple[Tensor, list[Tensor] | None]:
         return self.attend(self.residual(F.relu(self.down_norm(self.down(hidden)))))
 
 
@@ -246,7 +242,7 @@ class DecoderLevel(MannerLevel):
         self.up_norm = nn.BatchNorm1d(narrow)
         self.attention = MultiViewAttention(config, narrow) if level in config.attended_levels else None
 
-    def forward(self, hidden: Tensor, skip: Tensor) -> tuple[Tensor, MannerViewFeatures | None]:
+    def forward(self, hidden: Tensor, skip: Tensor) -> tuple[Tensor, list[Tensor] | None]:
         hidden = self.residual(hidden + skip[..., : hidden.shape[-1]])
         return self.attend(F.relu(self.up_norm(self.up(hidden))))
 
@@ -336,10 +332,6 @@ class MannerModel(MannerPreTrainedModel):
 
     Not causal, and not invariant to padding: enhance whole recordings or long chunks (`mvat_hf.enhance`).
 
-    Attributes:
-        fused, fused_dtype: whether evaluation passes without gradients run on folded weights, and in which type, see
-            `fuse`.
-
     Example:
         >>> import torch
         >>> model = MannerModel(MannerConfig.from_preset("manner-s-2.2gf")).eval()
@@ -350,16 +342,15 @@ class MannerModel(MannerPreTrainedModel):
     def __init__(self, config: MannerConfig):
         super().__init__(config)
         hidden_size, deepest = config.hidden_size, config.level_channels(config.depth)
-        self.input = FromOneChannel(hidden_size, 3)
+        self.input = nn.Conv1d(1, hidden_size, 3, padding=1)
         self.input_norm = nn.BatchNorm1d(hidden_size)
         self.encoder = nn.ModuleList(EncoderLevel(config, level) for level in range(config.depth))
         self.bottleneck = nn.Linear(deepest, deepest, bias=False)
         # decoder[level] mirrors encoder[level]; the deepest runs first
         self.decoder = nn.ModuleList(DecoderLevel(config, level) for level in range(config.depth))
         self.mask = Gate(hidden_size)
-        self.output = ToOneChannel(hidden_size, 3)
-        self.fused = False
-        self.fused_dtype: torch.dtype | None = None
+        self.output = nn.Conv1d(hidden_size, 1, 3, padding=1)
+        self.fast_estimate: Callable | None = None  # in place of `estimate` in evaluation without gradients, see `fuse`
         self.post_init()
 
     def forward(
@@ -398,18 +389,11 @@ class MannerModel(MannerPreTrainedModel):
             expected = f"a decoder level from 0 to {self.config.depth - 1}, without labels"
             raise ValueError(f"last_level must be {expected}, got {last_level}{beside}")
         normalized, scale = self.normalize(input_values)
-        fast = self.fused and not (self.training or torch.is_grad_enabled())
-        copy = folded_copy(self) if fast else None
-        if copy is None:
+        fast = self.fast_estimate
+        if fast is None or self.training or torch.is_grad_enabled():
             output, levels = self.estimate(normalized, last_level)
         else:
-            inside = output_view_features or output_hidden_states
-            output, arranged = copy.estimate(normalized, inside, last_level)
-            levels = {
-                name: (hidden, None if views is None else MannerViewFeatures(*views))
-                for name, (hidden, views) in arranged.items()
-            }
-
+            output, levels = fast(self, normalized, output_view_features or output_hidden_states, last_level)
         audio_values, loss, components = None, None, None
         if output is not None:
             audio_values = output[..., : input_values.shape[-1]] * scale
@@ -417,35 +401,34 @@ class MannerModel(MannerPreTrainedModel):
             loss, components = enhancement_loss(audio_values, self.heard(labels), self.heard(input_values))
         result = MannerOutput(loss=loss, audio_values=audio_values, loss_components=components)
         if output_view_features:
-            result.view_features = {name: views for name, (_, views) in levels.items() if views is not None}
+            result.view_features = {
+                name: MannerViewFeatures(*views) for name, (_, views) in levels.items() if views is not None
+            }
         if output_hidden_states:
             result.hidden_states = {name: hidden for name, (hidden, _) in levels.items()}
         return result if return_dict else result.to_tuple()
 
     def fuse(self, dtype: torch.dtype | None = None) -> "MannerModel":
-        """
-        Let evaluation passes without gradients run on a folded copy of the weights, several times faster on CPUs.
-
-        Parameters, what is saved, and passes that want gradients stay as they are; outputs differ by rounding. The
-        copy follows changes of the weights. Where a part of the model was replaced or has a hook, passes stay as they
-        are too. `unfuse` undoes it, and so does `train`.
-
-        Args:
-            dtype: that the folded copy computes in, None for the model's own; input and output audio keep theirs.
+        """Let evaluation passes without gradients run on folded weights: `mvat_hf.acceleration.folding.fuse`.
 
         Raises:
-            ValueError: the model is in training mode, or a weight is NaN or infinite.
+            ImportError: the package is not installed, and this code came with a checkpoint.
         """
-        if self.training:
-            raise ValueError("fuse() is for evaluation, and the model is in training mode: call model.eval() first")
-        folded_copy(self, dtype or self.dtype)
-        self.fused_dtype, self.fused = dtype, True
-        return self
+        try:
+            from mvat_hf.acceleration.folding import fuse
+        except ImportError as error:
+            raise ImportError("fuse() takes the package: pip install mvat_hf") from error
+        return fuse(self, dtype)
 
     def unfuse(self) -> "MannerModel":
-        """Undo `fuse`; the folded copy is kept for the next time."""
-        self.fused = False
+        """Undo `fuse`."""
+        self.fast_estimate = None
         return self
+
+    @property
+    def fused(self) -> bool:
+        """Whether `fuse` is in force."""
+        return self.fast_estimate is not None
 
     def train(self, mode: bool = True) -> "MannerModel":
         """As of any module; training mode undoes `fuse`."""
@@ -474,10 +457,10 @@ class MannerModel(MannerPreTrainedModel):
 
     def estimate(
         self, normalized: Tensor, last_level: int | None = None
-    ) -> tuple[Tensor | None, dict[str, tuple[Tensor, MannerViewFeatures | None]]]:
+    ) -> tuple[Tensor | None, dict[str, tuple[Tensor, list[Tensor] | None]]]:
         """The network between normalisation and trimming: (B, padded T) to the same, and what every level gave; None
         for the former if it ends at `last_level` of the decoder."""
-        levels: dict[str, tuple[Tensor, MannerViewFeatures | None]] = {}
+        levels: dict[str, tuple[Tensor, list[Tensor] | None]] = {}
         # (B, T) -> (B, 1, T) -> (B, N, T)
         hidden = first = F.relu(self.input_norm(self.input(normalized.unsqueeze(1))))
         for level, encode in enumerate(self.encoder):

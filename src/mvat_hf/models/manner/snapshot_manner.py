@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import cached_file, logging
 
 logger = logging.get_logger(__name__)
@@ -154,6 +154,16 @@ def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | Non
         )
     if integers := [name for name in sorted(wanted) if wanted[name][1] and not found[name][1]]:
         return f"{len(integers)} weights are integers or the like, {integers[0]} for example, expected floating point"
+    return None
+
+
+def weights_fault(model: nn.Module) -> str | None:
+    """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.isfinite().all():
+            return f"the weights {name} hold NaN or infinity, expected finite numbers"
+        if name.endswith("running_var") and (tensor < 0).any():
+            return f"the weights {name} hold a negative variance"
     return None
 
 

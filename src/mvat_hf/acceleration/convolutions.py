@@ -1,4 +1,4 @@
-"""The convolutions of MANNER for CPUs: each a `torch.nn` layer with its parameters, computed as matrix products.
+"""Convolutions that train faster on CPUs: `torch.nn`'s layers with their parameters, computed as matrix products.
 
 PyTorch's own kernels are slow on CPUs where layers are as narrow as here and signals as long, above all backwards:
 together these layers halve the time of a training step. Outputs and gradients differ from PyTorch's by rounding. On
@@ -23,9 +23,6 @@ def as_products(hidden: Tensor) -> bool:
 class PointwiseConv(nn.Conv1d):
     """1x1 convolution as the batched matrix product it is, on any device."""
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
-        super().__init__(in_channels, out_channels, 1, bias=bias)
-
     def forward(self, hidden: Tensor) -> Tensor:
         # (B, I, L) -> (B, O, L)
         weight = self.weight.squeeze(-1).expand(hidden.shape[0], -1, -1)
@@ -39,9 +36,6 @@ class FromOneChannel(nn.Conv1d):
 
     bias: Tensor
     padding: tuple[int]
-
-    def __init__(self, channels: int, kernel_size: int):
-        super().__init__(1, channels, kernel_size, padding=kernel_size // 2)
 
     def forward(self, hidden: Tensor) -> Tensor:
         if not as_products(hidden):
@@ -58,9 +52,6 @@ class ToOneChannel(nn.Conv1d):
 
     bias: Tensor
     padding: tuple[int]
-
-    def __init__(self, channels: int, kernel_size: int):
-        super().__init__(channels, 1, kernel_size, padding=kernel_size // 2)
 
     def forward(self, hidden: Tensor) -> Tensor:
         if not as_products(hidden):
@@ -117,13 +108,40 @@ def depthwise_weight_gradient(hidden: Tensor, gradient: Tensor, weight: Tensor) 
 class DepthwiseConv1d(nn.Conv1d):
     """Depthwise convolution of an odd kernel without bias that keeps the length."""
 
-    def __init__(self, channels: int, kernel_size: int):
-        super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=False)
-
     def forward(self, hidden: Tensor) -> Tensor:
         if not as_products(hidden):
             return super().forward(hidden)
         return Depthwise.apply(hidden, self.weight.squeeze(1))
 
 
-__all__ = ["DepthwiseConv1d", "FromOneChannel", "PointwiseConv", "ToOneChannel"]
+PLAIN: dict[type, type] = dict.fromkeys((PointwiseConv, FromOneChannel, ToOneChannel, DepthwiseConv1d), nn.Conv1d)
+
+
+def training_kind(conv: nn.Conv1d) -> type[nn.Conv1d] | None:
+    """The class here that computes what `conv` does; None if there is none."""
+    kernel_size, biased = conv.kernel_size[0], conv.bias is not None
+    kept = kernel_size % 2 == 1 and conv.padding == (kernel_size // 2,) and conv.padding_mode == "zeros"
+    if type(conv) is not nn.Conv1d or not kept or conv.stride != (1,) or conv.dilation != (1,):
+        return None
+    if conv.groups > 1:
+        return DepthwiseConv1d if conv.groups == conv.in_channels == conv.out_channels and not biased else None
+    if kernel_size == 1:
+        return PointwiseConv
+    if biased and conv.in_channels == 1:
+        return FromOneChannel
+    return ToOneChannel if biased and conv.out_channels == 1 else None
+
+
+def use_training_convolutions(model: nn.Module) -> nn.Module:
+    """
+    Let the convolutions of `model` compute by the classes here, in place; the model is given back.
+
+    They stay the same modules: parameters, hooks, names and what is saved are as they were.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d) and (kind := training_kind(module)) is not None:
+            module.__class__ = kind
+    return model
+
+
+__all__ = ["PLAIN", "use_training_convolutions"]

@@ -25,7 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .folded_layers_manner import (
+from ..models.manner.snapshot_manner import weights_fault
+from .folded_layers import (
     FoldedGate,
     FoldedLinear,
     FoldedResidual,
@@ -363,13 +364,3 @@ def widths(config: Any) -> dict[int, int]:
     attended = {config.level_channels(level + deeper) for level in config.attended_levels for deeper in (0, 1)}
     wider = {channels: -(-channels // 16) * 16 for channels in map(config.level_channels, range(config.depth + 1))}
     return {old: new for old, new in wider.items() if old not in attended and new <= 1.1 * old}
-
-
-def weights_fault(model: nn.Module) -> str | None:
-    """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if not tensor.isfinite().all():
-            return f"the weights {name} hold NaN or infinity, expected finite numbers"
-        if name.endswith("running_var") and (tensor < 0).any():
-            return f"the weights {name} hold a negative variance"
-    return None

@@ -18,6 +18,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid_,
     "swish": partial(F.silu, inplace=True),
 }
+PRIVATE = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")  # operators of torch
 DEPTHWISE_REACH = 15  # frames that a depthwise convolution of 31 sees on either side
 Rows = Callable[[int, int], Tensor]  # (start, stop) to those frames, (B, stop - start, C)
 
@@ -250,7 +251,9 @@ def frames_of(hidden: Tensor, start: int, stop: int) -> Tensor:
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether oneDNN computes matrix products of that kind here."""
+    """Whether oneDNN computes matrix products of that kind here, by operators that are private and may go."""
+    if not all(hasattr(torch.ops.mkldnn, name) for name in PRIVATE):
+        return False
     if device.type != "cpu" or not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

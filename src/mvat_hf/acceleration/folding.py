@@ -1,6 +1,7 @@
 """Which models may run on a folded copy of their weights, and the copy that fits the weights they have now."""
 
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -8,7 +9,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from .folded_manner import FoldedManner
+from ..models.manner.chunking_manner import ChunkedEnhancer
+from .convolutions import PLAIN
+from .folded import FoldedManner, Levels
 
 # of a model: the values that it was folded from, and the copy
 COPIES: WeakKeyDictionary[nn.Module, tuple[Tensor, FoldedManner]] = WeakKeyDictionary()
@@ -17,6 +20,53 @@ COMPUTING = ("__call__", "forward", "heard", "normalize", "estimate")  # methods
 SIZES = ("hidden_size", "depth", "attended_levels", "kernel_size", "stride", "growth", "num_heads", "segment_len")
 
 Kind = tuple[str, str]  # module and name of a class: remote code may define the same one twice
+
+
+def fuse(model: Any, dtype: torch.dtype | None = None) -> Any:
+    """
+    Let evaluation passes without gradients run on a folded copy of the weights, several times faster on CPUs.
+
+    Parameters, what is saved, and passes that want gradients stay as they are; outputs differ by rounding. The copy
+    follows changes of the weights. Where a part of the model was replaced or has a hook, passes stay as they are too.
+    `model.unfuse()` undoes it, and so does `model.train()`.
+
+    Args:
+        model: a `MannerModel`, which is given back.
+        dtype: that the folded copy computes in, None for the model's own; input and output audio keep theirs.
+
+    Raises:
+        ValueError: the model is in training mode, or a weight is NaN or infinite.
+    """
+    if model.training:
+        raise ValueError("fuse() is for evaluation, and the model is in training mode: call model.eval() first")
+    folded_copy(model, dtype or model.dtype)
+    model.fast_estimate = FoldedEstimate(dtype)
+    return model
+
+
+@dataclass(frozen=True)
+class FoldedEstimate:
+    """In place of `MannerModel.estimate`: on a folded copy in `dtype` (None: the model's own) where there is one."""
+
+    dtype: torch.dtype | None = None
+
+    def __call__(
+        self, model: Any, normalized: Tensor, inside: bool, last_level: int | None
+    ) -> tuple[Tensor | None, Levels]:
+        copy = folded_copy(model, self.dtype or model.dtype)
+        return model.estimate(normalized, last_level) if copy is None else copy.estimate(normalized, inside, last_level)
+
+
+class FoldedEnhancer(ChunkedEnhancer):
+    """A `ChunkedEnhancer` whose passes run on folded weights on a CPU, whether the model is fused or not."""
+
+    def run(self, audio: Tensor) -> Tensor:
+        model: Any = self.model
+        copy = folded_copy(model) if model.device.type == "cpu" else None
+        if copy is None:
+            return super().run(audio)
+        normalized, scale = model.normalize(audio)
+        return copy(normalized)[..., : audio.shape[-1]] * scale
 
 
 def folded_copy(model: Any, dtype: torch.dtype | None = None) -> FoldedManner | None:
@@ -35,7 +85,7 @@ def folded_copy(model: Any, dtype: torch.dtype | None = None) -> FoldedManner | 
     if unknown_part(model) is not None:
         return None
     if dtype is None:
-        dtype = (model.fused_dtype if model.fused else None) or model.dtype
+        dtype = getattr(getattr(model, "fast_estimate", None), "dtype", None) or model.dtype
     weights = flat_weights(model)
     if (copy := known_copy(model, dtype, weights)) is not None:
         return copy
@@ -108,7 +158,9 @@ def manner_class(kind: type) -> Any:
 
 
 def kind_of(kind: type) -> Kind:
-    return kind.__module__, kind.__qualname__
+    """Convolutions for training compute what they stand for."""
+    plain = PLAIN.get(kind, kind)
+    return plain.__module__, plain.__qualname__
 
 
 @lru_cache(maxsize=16)
@@ -135,4 +187,4 @@ def options_of(module: nn.Module) -> list[tuple[str, Any]]:
     ]
 
 
-__all__ = ["folded_copy", "unknown_part"]
+__all__ = ["FoldedEnhancer", "fuse", "folded_copy", "unknown_part"]

@@ -6,19 +6,23 @@ import pickle
 import subprocess
 import sys
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_modeling import CONFIGS
 from torch import nn
 from torch.nn.utils import prune
 
+from configurations import CONFIGS
 from mvat_hf import MannerModel
+from mvat_hf.acceleration import folded as folded_network
+from mvat_hf.acceleration.folded_layers import PRIVATE, packs
+from mvat_hf.acceleration.folding import FoldedEnhancer, folded_copy, unknown_part
 from mvat_hf.inference.enhancing import enhance
-from mvat_hf.models.manner import folded_manner
-from mvat_hf.models.manner.folding_manner import folded_copy, unknown_part
+from mvat_hf.models.manner.chunking_manner import ChunkedEnhancer
+from mvat_hf.models.manner.pipeline_manner import best_enhancer
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
 
 
@@ -38,7 +42,7 @@ def outputs(model, audio):
 @pytest.mark.parametrize(("length", "tile"), [(1, 2**17), (611, 2**17), (4099, 1)])  # 1: tiles of 64 frames
 @pytest.mark.parametrize("config", CONFIGS)
 def test_folded_is_ordinary_at_any_length(config, length, tile, tiny_model, monkeypatch):
-    monkeypatch.setattr(folded_manner, "TILE_ELEMENTS", tile)
+    monkeypatch.setattr(folded_network, "TILE_ELEMENTS", tile)
     model = tiny_model(**config)
     audio = torch.randn(2, length) * torch.tensor([[1.0], [1e-2]])
     ordinary, folded = outputs(model, audio)
@@ -313,3 +317,25 @@ def test_a_momentum_changes_nothing(tiny_model):
     model = tiny_model()
     model.input_norm.momentum = 0.5
     assert unknown_part(model.train()) is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PRIVATE)
+def test_a_torch_without_the_private_operators_takes_its_own(name, tiny_model, monkeypatch):
+    """They are asked for by name before they are used, and whatever is there of them is not half used."""
+    left = SimpleNamespace(**{other: getattr(torch.ops.mkldnn, other) for other in PRIVATE if other != name})
+    model, audio = tiny_model(), torch.randn(1, 2000)
+    expected = model(audio).audio_values
+    monkeypatch.setattr(torch.ops, "mkldnn", left)
+    assert not packs(torch.device("cpu"), torch.float32)
+    assert_close(model.fuse()(audio).audio_values, expected)
+
+
+@torch.no_grad()
+def test_the_remote_pipeline_is_as_fast_as_the_packages(tiny_model):
+    """It runs on the package's folded weights where the package is there: the same to the bit."""
+    model, audio = tiny_model(), 0.1 * torch.randn(5000)
+    assert best_enhancer() is FoldedEnhancer
+    plain, folded = (kind(model).enhance_chunk(audio[None].numpy()) for kind in (ChunkedEnhancer, FoldedEnhancer))
+    assert np.array_equal(folded[0], enhance(model, audio.numpy(), 16000)) and not np.array_equal(folded, plain)
+    assert_close(torch.from_numpy(folded), torch.from_numpy(plain))
