@@ -222,6 +222,27 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(data, tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_the_bare_command_distils_what_the_repo_carries_and_says_what_is_next(tmp_path, monkeypatch):
+    """As it is typed, but for a recipe of fewer steps."""
+    scripts = shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("study"))
+    recipe = scripts / "recipes" / "demo.yaml"
+    recipe.write_text(yaml.safe_dump({**yaml.safe_load(recipe.read_text()), **SHORT}))
+    monkeypatch.chdir(tmp_path)
+    done = call(str(scripts / "distill.py"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "To change next:" in done.stdout and "'distillation'" in done.stdout
+    assert (tmp_path / "runs/first/student/model.safetensors").is_file()
+
+
+def test_own_pairs_from_a_checkpoint(valentini, teacher, tmp_path):
+    sides = {side: valentini / f"{side}_trainset_28spk_wav" for side in ("clean", "noisy")}
+    options = {name: value for name, value in SHORT.items() if name != "hidden_size"} | {"dataset": "pairs", **sides}
+    done = call("train.py", init_from=teacher, output_dir=tmp_path / "run", **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert record["validation_files"] == 1 and record["recipe"]["dataset"] == "pairs"
+
+
 def test_bad_input_is_one_line_and_writes_nothing(data, tmp_path):
     (tmp_path / "recipe.yaml").write_text("bta: 1\n")
     folder = tmp_path / "run"

@@ -11,12 +11,14 @@ import soundfile
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import TrainerState
 
 from conftest import REPOSITORY
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import BatchAugmentation
 from mvat_hf.data.matching import DataError
+from mvat_hf.data.pairs import load_pairs
 from mvat_hf.data.reverb import Rooms
 from mvat_hf.training.arguments import DistillationConfig, EnhancementConfig
 from mvat_hf.training.recipe import DataArguments, ModelArguments, RecipeError, parse_recipe, read_recipe
@@ -24,6 +26,7 @@ from mvat_hf.training.run import (
     check_same_folder,
     check_same_processes,
     check_same_recipe,
+    disk_errors,
     last_checkpoint,
     load_teacher,
 )
@@ -163,6 +166,20 @@ def test_a_teacher_that_is_not_there_is_named(tmp_path):
             load_teacher(name)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_told(tmp_path, error):
+    with pytest.raises(OSError, match=f"{tmp_path} cannot be written: the disk is full"), disk_errors(tmp_path):
+        raise error
+    with pytest.raises(RuntimeError, match="shapes"), disk_errors(tmp_path):
+        raise RuntimeError("shapes")
+
+
 def test_missing_recipe_is_named():
     with pytest.raises(RecipeError, match="no such recipe: nowhere.yaml"):
         parse_recipe(KINDS, ["--config", "nowhere.yaml"])
@@ -203,7 +220,7 @@ def test_another_recipe_is_told_from_the_same_one_with_its_defaults_spelt_out(tm
     [
         (
             {"dataset": "librispeech", "data_root": "."},
-            'dataset must be one of dns, valentini, pairs, got "librispeech"',
+            'dataset must be one of dns, valentini, pairs, mixed, hub, got "librispeech"',
         ),
         ({"dataset": "dns"}, "data_root is not set"),
     ],
@@ -269,6 +286,38 @@ def test_own_pairs_with_folders_to_validate(own):
         DataArguments.of(dataset="pairs", clean=own["clean"]).load(0, None, 16000)
 
 
+def test_speech_and_noise_of_ones_own_are_mixed(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("speech", "noise"):
+        for group in "ab":
+            (tmp_path / kind / group).mkdir(parents=True)
+            soundfile.write(tmp_path / kind / group / "0.wav", 0.1 * rng.standard_normal(8000), 16000)
+    folders = {kind: str(tmp_path / kind) for kind in ("speech", "noise")}
+    data = DataArguments.of(dataset="mixed", **folders, segment_seconds=0.25, snr_low=3, snr_high=3)
+    train, validation = data.load(0, 7, 16000)
+    assert (len(train), len(validation)) == (7, 1) and len(validation[0]["clean"]) == 8000
+    clean, noisy = (train[0][side].astype(float) for side in ("clean", "noisy"))
+    assert len(clean) == 4000
+    assert 10 * np.log10(np.mean(clean**2) / np.mean((noisy - clean) ** 2)) == pytest.approx(3, abs=0.1)
+    with pytest.raises(RecipeError, match="noise is not set, expected a folder"):
+        DataArguments.of(dataset="mixed", speech=folders["speech"]).load(0, 7, 16000)
+
+
+def test_columns_of_a_data_set_as_the_hub_has_it(own, tmp_path):
+    rows = load_pairs(own["clean"], own["noisy"]).select_columns(["clean", "noisy"])
+    (tmp_path / "hub").mkdir()
+    rows.rename_columns({"clean": "reference", "noisy": "recording"}).to_parquet(tmp_path / "hub" / "train.parquet")
+    columns = {"clean_column": "reference", "noisy_column": "recording"}
+    options = {"dataset": "hub", "data_root": str(tmp_path / "hub")}
+    train, validation = DataArguments.of(**options, **columns).load(0, None, 16000)
+    assert (len(train), len(validation)) == (10, 1)
+    files = load_pairs(own["clean"], own["noisy"])
+    item = train[0]
+    np.testing.assert_array_equal(item["clean"], files[int(item["id"])]["clean"])
+    with pytest.raises(DataError, match="has no column clean of audio, those it has: reference, recording"):
+        DataArguments.of(**options).load(0, None, 16000)
+
+
 @pytest.mark.parametrize("dataset", ["dns", "valentini"])
 def test_plain_pairs_given_to_a_corpus_are_told_where_they_belong(own, dataset):
     root = str(Path(own["clean"]).parent)
@@ -282,11 +331,11 @@ def test_options_of_another_data_set_are_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("dataset: dns\nsnr_low: -5\n")
     config = ["--config", str(tmp_path / "recipe.yaml")]
     assert parse_recipe(KINDS, config).parts[2].mixing.snr_low == -5
-    with pytest.raises(RecipeError, match="snr_low is an option of dns, the data set is valentini"):
+    with pytest.raises(RecipeError, match="snr_low is an option of dns, mixed, the data set is valentini"):
         parse_recipe(KINDS, [*config, "--dataset=valentini"])
-    with pytest.raises(RecipeError, match="speed_change is an option of dns, the data set is valentini"):
+    with pytest.raises(RecipeError, match="speed_change is an option of dns, mixed, the data set is valentini"):
         parse_recipe(KINDS, ["--dataset=valentini", "--speed-change=0.1"])
-    with pytest.raises(RecipeError, match="segments is an option of pairs and valentini, the data set is dns"):
+    with pytest.raises(RecipeError, match="segments is an option of pairs, hub, valentini, the data set is dns"):
         parse_recipe(KINDS, ["--segments", "hop"])
 
 

@@ -6,18 +6,20 @@ import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.data.matching import DataError
 from mvat_hf.data.mixing import Mixer, MixingOptions
 from mvat_hf.data.streaming import MixtureStream
 from mvat_hf.distillation import build_method
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.manner import MannerConfig, MannerModel
-from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.distillation_trainer import DistillationTrainer
 from mvat_hf.training.trainer import EnhancementTrainer
+from mvat_hf.utils.errors import MissingExtraError
 
 SECONDS = 0.25
 
@@ -36,7 +38,7 @@ def small_model(seed: int = 0, **options) -> MannerModel:
     return MannerModel(MannerConfig(**{"hidden_size": 6, "depth": 2, "attention_levels": "deepest", **options}))
 
 
-def arguments(folder, **options) -> EnhancementArguments:
+def arguments(folder, **options) -> EnhancementConfig:
     defaults = {
         "output_dir": str(folder),
         "max_steps": 4,
@@ -51,7 +53,7 @@ def arguments(folder, **options) -> EnhancementArguments:
         "scoring_processes": 1,
         "disable_tqdm": True,
     }
-    return EnhancementArguments(**{**defaults, **options})
+    return EnhancementConfig(**{**defaults, **options})
 
 
 def plain(folder, callbacks=None, model=None, **options) -> EnhancementTrainer:
@@ -106,6 +108,10 @@ def distilling(
         data_collator=SegmentCollator(0.2),
         train_dataset=pairs(6),
     )
+
+
+def without_times(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if "per_second" not in name and "runtime" not in name}
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -244,6 +250,92 @@ def test_a_loss_that_is_no_number_stops_the_run_at_once(tmp_path):
         trainer.train()
 
 
+def test_a_service_that_is_not_installed_is_named_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("mvat_hf.training.callbacks.find_spec", lambda name: None)
+    monkeypatch.setattr("mvat_hf.utils.errors.find_spec", lambda name: None)
+    monkeypatch.setattr("mvat_hf.training.trainer.check_metrics", lambda names: None)
+    with pytest.raises(MissingExtraError, match=r"tensorboard is not installed: pip install 'mvat_hf\[tensorboard\]'"):
+        plain(tmp_path, report_to="tensorboard")
+    with pytest.raises(ValueError, match="report_to: wandb is not installed: pip install wandb"):
+        plain(tmp_path, report_to=["wandb"])
+
+
+def test_pairs_of_unlike_lengths_are_refused_wherever_they_come_from(tmp_path):
+    items = [{"id": "a", "clean": np.ones(4000, np.float32), "noisy": np.ones(3999, np.float32)}]
+    with pytest.raises(DataError, match="pair a: clean has 4000 samples, noisy 3999"):
+        SegmentCollator(0.2)(items)
+    with pytest.raises(DataError, match="pair a: clean has 4000 samples, noisy 3999"):
+        plain(tmp_path).score(items)
+
+
+def test_items_may_be_decoded_audio_without_names():
+    """As `datasets` gives it: the batch is the same as of plain arrays."""
+    plain_items = [{"id": str(n), "clean": item["clean"], "noisy": item["noisy"]} for n, item in enumerate(pairs(2))]
+    nameless = [
+        {side: {"array": item[side].tolist(), "sampling_rate": 16000} for side in ("clean", "noisy")}
+        for item in plain_items
+    ]
+    collate = SegmentCollator(SECONDS)  # as long as they are: there is one crop
+    for name, batch in collate(plain_items).items():
+        assert torch.equal(batch, collate(nameless)[name])
+    assert torch.equal(*(SegmentCollator(0.1)(nameless)["labels"] for _ in range(2)))
+    nameless[0]["clean"]["sampling_rate"] = 8000
+    with pytest.raises(DataError, match="clean is at 8000 Hz, expected 16000"):
+        collate(nameless)
+    with pytest.raises(DataError, match="an item has no noisy, expected clean and noisy, got clean"):
+        collate([{"clean": np.ones(4)}])
+    with pytest.raises(DataError, match=r"shape \(2, 4\), expected samples of one channel"):
+        collate([{"clean": np.ones((2, 4)), "noisy": np.ones((2, 4))}])
+
+
+def test_a_trainer_of_few_arguments_and_sets_to_validate_by_name(tmp_path):
+    """Plain arguments, no collator, items of one's own, `model_init`."""
+    items = [
+        {side: {"array": item[side], "sampling_rate": 16000} for side in ("clean", "noisy")} for item in pairs(2, 1.5)
+    ]
+    args = TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to="none", save_strategy="no", seed=3)
+    trainer = EnhancementTrainer(
+        model_init=lambda: small_model(), args=args, train_dataset=items, eval_dataset={"one": items[:1], "both": items}
+    )
+    assert isinstance(trainer.args, EnhancementConfig) and trainer.args.seed == 3
+    trainer.train()
+    metrics = trainer.evaluate()
+    mean = (metrics["eval_one_si_sdr"] + metrics["eval_both_si_sdr"]) / 2
+    assert metrics["eval_si_sdr"] == pytest.approx(mean) and {"eval_loss", "eval_one_loss"} <= metrics.keys()
+    assert "eval_runtime" in metrics
+    assert trainer.processing_class.sampling_rate == 16000
+
+
+def test_own_metrics_and_an_own_loss_are_honoured(tmp_path):
+    trainer = EnhancementTrainer(
+        small_model(),
+        arguments(tmp_path),
+        train_dataset=pairs(2),
+        eval_dataset=pairs(2, 1.5),
+        compute_metrics=lambda found: {"longest": max(map(len, found.predictions)), "pairs": len(found.label_ids)},
+        compute_loss_func=lambda outputs, labels, num_items_in_batch=None: (outputs["audio_values"] * 0).sum() + 7,
+    )
+    metrics = trainer.evaluate()
+    assert (metrics["eval_longest"], metrics["eval_pairs"]) == (24000, 2)
+    trainer.train()
+    assert trainer.state.log_history[-2]["loss"] == pytest.approx(7)
+
+
+def test_a_validation_that_cannot_be_scored_does_not_end_a_run(tmp_path):
+    silence = {"id": "silence", "clean": np.zeros(16000, np.float32), "noisy": np.zeros(16000, np.float32)}
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    trainer = EnhancementTrainer(
+        small_model(),
+        arguments(tmp_path, **options, load_best_model_at_end=True),
+        SegmentCollator(0.2),
+        train_dataset=pairs(2),
+        eval_dataset=[silence],
+    )
+    with pytest.warns(UserWarning, match="none of 1 validation files can be scored: silence"):
+        trainer.train()
+    assert trainer.state.global_step == 2 and trainer.state.log_history[1]["eval_unscorable"] == 1
+
+
 def test_no_shared_level_is_an_error_before_training(tmp_path):
     with pytest.raises(ValueError, match="share no level"):
         distilling(tmp_path, "mvat", 1.0, small_model(1, depth=3, attention_levels=[2]))
@@ -353,8 +445,8 @@ def test_validation_changes_nothing_and_what_it_measured_is_saved(tmp_path):
     trainer.train()
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     generator = torch.random.get_rng_state()
-    first, again = trainer.evaluate(), trainer.evaluate()
-    assert first == again
+    first, again = (without_times(trainer.evaluate()) for _ in range(2))
+    assert first == again and first["eval_loss"] > 0
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), generator)
     trainer.save_model()
@@ -466,7 +558,7 @@ def validated_with_other_statistics(folder) -> None:
     for norm in trainer.model.modules():
         if isinstance(norm, torch.nn.BatchNorm1d):
             norm.running_var += trainer.args.process_index
-    metrics = trainer.evaluate(pairs(2, seconds=1.5))
+    metrics = without_times(trainer.evaluate(pairs(2, seconds=1.5)))
     torch.save(metrics, folder / f"{trainer.args.process_index}.pt")
 
 

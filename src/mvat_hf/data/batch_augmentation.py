@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .augment import fast_length, option
-from .collator import SegmentCollator
+from .collator import SegmentCollator, as_item
 
 LOWEST = 40.0  # Hz, lower end of the range that Band-Mask draws from
 
@@ -53,6 +53,7 @@ class AugmentingCollator(SegmentCollator):
     augmentation: BatchAugmentation = field(default_factory=BatchAugmentation)
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
+        items = [as_item(item, self.sampling_rate) for item in items]
         batch, options = super().__call__(items), self.augmentation
         noisy, clean = batch["input_values"].numpy(), batch["labels"].numpy()
         rng = self.generator("remix", *(item["id"] for item in items))

@@ -1,10 +1,14 @@
 """Batches for training: one seeded crop of every item, as `input_values` and `labels`."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+
+from .matching import SIDES, DataError, check_lengths
 
 
 @dataclass
@@ -28,8 +32,8 @@ class SegmentCollator:
     epoch: int = 0
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
-        """Items {"id", "clean", "noisy"} of (time,) to {"input_values", "labels"}, each (B, T) float32."""
-        crops = [self.crop(item) for item in items]
+        """Items as `as_item` takes them to {"input_values", "labels"}, each (B, T) float32."""
+        crops = [self.crop(as_item(item, self.sampling_rate)) for item in items]
         return {
             "input_values": torch.from_numpy(np.stack([noisy for noisy, _ in crops])),
             "labels": torch.from_numpy(np.stack([clean for _, clean in crops])),
@@ -44,3 +48,38 @@ class SegmentCollator:
         parts = (np.asarray(item[name], dtype=np.float32)[start : start + length] for name in ("noisy", "clean"))
         noisy, clean = (np.pad(part, (0, length - len(part))) for part in parts)
         return noisy, clean
+
+
+def as_item(item: Mapping[str, Any], sampling_rate: int) -> dict[str, Any]:
+    """
+    {"id", "clean", "noisy"}: a name and arrays (time,) float32 at `sampling_rate` Hz.
+
+    Args:
+        item: these, or in the place of arrays {"array", "sampling_rate"}, as `datasets` gives decoded audio, or its
+            `AudioDecoder`. Without an id, the samples of the clean side tell items apart.
+
+    Raises:
+        DataError: a side is missing, of another rate, not of one channel, or longer than the other.
+    """
+    if missing := [side for side in SIDES if side not in item]:
+        raise DataError(f"an item has no {' and no '.join(missing)}, expected clean and noisy, got {', '.join(item)}")
+    sides = [samples_of(item[side], side, sampling_rate) for side in SIDES]
+    name = item.get("id")
+    named = f"{zlib.crc32(sides[0].tobytes()):08x}" if name is None else str(name)
+    check_lengths(named, *map(len, sides))
+    return {**item, "id": named, **dict(zip(SIDES, sides, strict=True))}
+
+
+def samples_of(value: Any, side: str, sampling_rate: int) -> np.ndarray:
+    """(time,) float32 of one side of an item, see `as_item`."""
+    if hasattr(value, "get_all_samples"):  # datasets' AudioDecoder
+        decoded = value.get_all_samples()
+        value = {"array": decoded.data.mean(dim=0), "sampling_rate": decoded.sample_rate}
+    if isinstance(value, Mapping):
+        if value.get("sampling_rate", sampling_rate) != sampling_rate:
+            raise DataError(f"{side} is at {value['sampling_rate']} Hz, expected {sampling_rate}: resample it")
+        value = value.get("array")
+    audio = np.asarray(value if value is not None else [[]], dtype=np.float32)
+    if audio.ndim != 1:
+        raise DataError(f"{side} has the shape {audio.shape}, expected samples of one channel, (time,)")
+    return audio

@@ -4,7 +4,7 @@ As unpacked folders, or in the form of the Hub's `JacobLinCool/VoiceBank-DEMAND-
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +51,8 @@ def load_valentini(
             whenever an item is asked for. The samples are the same.
 
     Raises:
-        DataError: unknown split, missing folder, a data set that the Hub does not give, no file left, or `speakers` or
-            `cache_dir` beside parquet files.
+        DataError: unknown split or validation speaker, missing folder, a data set that the Hub does not give, no file
+            left, or `speakers` or `cache_dir` beside parquet files.
     """
     need("data", "datasets", "filelock")
     from .formatting import decoded
@@ -69,6 +69,13 @@ def load_valentini(
         return split == "test" or (speaker_of(name) in validation_speakers) == (split == "validation")
 
     parquet = parquet_files(root, "test" if split == "test" else "train")
+
+    def check(names: Iterable[str]) -> None:
+        known = sorted({speaker_of(name) for name in names})
+        unknown = [speaker for speaker in validation_speakers if speaker not in known]
+        if split != "test" and unknown and tuple(validation_speakers) != VALIDATION_SPEAKERS:
+            raise DataError(f"{root} has no speaker {few(unknown)} to validate on, there are: {', '.join(known)}")
+
     if parquet:
         if cache_dir is not None:
             raise DataError(f"cache_dir keeps copies of wav and flac files, {root} has parquet files: expected None")
@@ -76,11 +83,13 @@ def load_valentini(
             raise DataError(f"{root} has the training set of 28 speakers, got speakers={speakers}")
         rows = load_parquet(parquet)
         warn_if_partial(root, part, len(rows), [])
+        check(rows["id"])
         rows = rows.select([index for index, name in enumerate(rows["id"]) if belongs(name)])
         dataset = decoded(rows, sampling_rate)
     else:
         pairs, alone = match_files(Path(root) / f"clean_{part}", Path(root) / f"noisy_{part}", lambda path: path.stem)
         warn_if_partial(root, part, len(pairs), alone)
+        check(pair.id for pair in pairs)
         pairs = [pair for pair in pairs if belongs(pair.id)]
         pairs = pairs if cache_dir is None else cached_pairs(pairs, sampling_rate, cache_dir)
         dataset = pairs_dataset(pairs, sampling_rate)

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
@@ -150,6 +150,17 @@ def checked_weights(weights: Any) -> dict[str, float]:
         if not 0 <= checked[name] < math.inf:
             raise ValueError(f"loss_weights: {name} must be at least 0, got {weight}")
     return checked
+
+
+def as_config(args: TrainingArguments | None) -> EnhancementConfig:
+    """`args` itself, or what plain `TrainingArguments` say as an `EnhancementConfig`: they stay as they are, but for
+    columns, which our collators need all of."""
+    if args is None:
+        return EnhancementConfig()
+    if isinstance(args, EnhancementConfig):
+        return args
+    given = {option.name: getattr(args, option.name) for option in fields(args) if option.init}
+    return EnhancementConfig(**{**given, "remove_unused_columns": False})
 
 
 EnhancementArguments = EnhancementConfig

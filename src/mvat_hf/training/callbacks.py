@@ -1,10 +1,15 @@
 """What the trainers do between steps: other crops every epoch, and going on where a run, or its folder, stands."""
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback
 
 from ..data.collator import SegmentCollator
+from ..utils.errors import need
+
+REPORTERS = ("wandb", "mlflow", "trackio", "comet_ml", "swanlab")  # services whose packages have their names
 
 
 class CropAnew(TrainerCallback):
@@ -36,3 +41,13 @@ class FollowStream(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         state.epoch = state.global_step / state.max_steps  # transformers counts from where it resumed
+
+
+def check_reporters(names: Any) -> None:
+    """MissingExtraError, or ValueError, where a service that is to be reported to is not installed; transformers has a
+    traceback for it."""
+    for name in names or ():
+        if name == "tensorboard" and find_spec("tensorboardX") is None:
+            need("tensorboard", "tensorboard")
+        elif name in REPORTERS and find_spec(name) is None:
+            raise ValueError(f"report_to: {name} is not installed: pip install {name}")

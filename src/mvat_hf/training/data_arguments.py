@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 
 from ..data.augment import Augmentation
 from ..data.batch_augmentation import AugmentingCollator, BatchAugmentation
-from ..data.dns import load_dns, source_of
-from ..data.mixing import MixingOptions
-from ..data.pairs import load_pairs
-from ..data.reverb import Rooms
+from ..data.dns import files_below, hold_out, load_dns, source_of, speaker_chances
+from ..data.dns import mixtures as mixed
+from ..data.mixing import Mixer, MixingOptions
+from ..data.pairs import load_columns, load_pairs
+from ..data.reverb import Rooms, simulate_rooms
 from ..data.segments import hop_segments
+from ..data.streaming import MixtureStream
 from ..data.valentini import VALIDATION_SPEAKERS, load_valentini
 from .model_arguments import RecipeError
 
@@ -23,8 +25,10 @@ from .model_arguments import RecipeError
 class SourceArguments:
     """Which data, and what all kinds of it have."""
 
-    dataset: str = field(default="dns", metadata={"help": "dns, valentini, or pairs (recordings of your own)."})
-    data_root: str = field(default="", metadata={"help": "Folder (or Hub id) of dns or valentini."})
+    dataset: str = field(
+        default="dns", metadata={"help": "dns, valentini; of your own: pairs, mixed (speech and noise), hub."}
+    )
+    data_root: str = field(default="", metadata={"help": "Folder (or Hub id) of dns, valentini, hub."})
     segment_seconds: float = field(default=4.0, metadata={"help": "Length of a training crop."})
     validation_files: int | None = field(
         default=None, metadata={"help": "Validate on so many files only, spread over all."}
@@ -33,15 +37,41 @@ class SourceArguments:
 
 @dataclass
 class PairsArguments:
-    """Two folders with recordings of the same names, and what of them validates."""
+    """Two folders with recordings of the same names, and others to validate on."""
 
     clean: str = field(default="", metadata={"help": "pairs: folder of clean recordings."})
     noisy: str = field(default="", metadata={"help": "pairs: folder of noisy recordings of the same names."})
     validation_clean: str = field(default="", metadata={"help": "pairs: folder of clean recordings to validate on."})
     validation_noisy: str = field(default="", metadata={"help": "pairs: folder of their noisy versions."})
+
+
+@dataclass
+class ShareArguments:
+    """What of recorded pairs validates."""
+
     validation_share: float = field(
-        default=0.1, metadata={"help": "pairs: share of the pairs that validates where no folders are given."}
+        default=0.1, metadata={"help": "pairs, hub: share of the pairs that validates where nothing else is given."}
     )
+
+
+@dataclass
+class HubArguments:
+    """Which columns and splits of a data set of the Hub, or of a folder of one."""
+
+    clean_column: str = field(default="clean", metadata={"help": "hub: column of clean audio."})
+    noisy_column: str = field(default="noisy", metadata={"help": "hub: column of noisy audio."})
+    train_split: str = field(default="train", metadata={"help": "hub: split to train on."})
+    validation_split: str | None = field(
+        default=None, metadata={"help": "hub: split to validate on; by default a share of the training split."}
+    )
+
+
+@dataclass
+class FolderArguments:
+    """Speech and noise of one's own, mixed on the fly as those of DNS."""
+
+    speech: str = field(default="", metadata={"help": "mixed: folder of clean speech, a sub-folder a speaker."})
+    noise: str = field(default="", metadata={"help": "mixed: folder of noise, a sub-folder a kind."})
 
 
 @dataclass
@@ -51,11 +81,11 @@ class SegmentArguments:
     segments: str = field(
         default="random",
         metadata={
-            "help": "pairs, valentini: random (one crop of every file, another each epoch) or hop (all of a grid)."
+            "help": "pairs, hub, valentini: random (a crop of every file, another each epoch) or hop (all of a grid)."
         },
     )
     hop_seconds: float = field(
-        default=1.0, metadata={"help": "pairs, valentini: between the starts of two hop segments."}
+        default=1.0, metadata={"help": "pairs, hub, valentini: between the starts of two hop segments."}
     )
 
 
@@ -76,23 +106,32 @@ class ValentiniArguments:
 class MixingArguments:
     """How speech and noise are mixed on the fly."""
 
-    snr_low: float = field(default=0.0, metadata={"help": "dns: lowest SNR of a training mixture, dB."})
-    snr_high: float = field(default=40.0, metadata={"help": "dns: highest SNR of a training mixture, dB."})
-    level_low: float = field(default=-35.0, metadata={"help": "dns: lowest level of a training mixture, dBFS."})
-    level_high: float = field(default=-15.0, metadata={"help": "dns: highest level of a training mixture, dBFS."})
-    silence_seconds: float = field(
-        default=0.0, metadata={"help": "dns: silence between recordings that are joined (the challenge: 0.2)."}
+    snr_low: float = field(default=0.0, metadata={"help": "dns, mixed: lowest SNR of a training mixture, dB."})
+    snr_high: float = field(default=40.0, metadata={"help": "dns, mixed: highest SNR of a training mixture, dB."})
+    level_low: float = field(default=-35.0, metadata={"help": "dns, mixed: lowest level of a training mixture, dBFS."})
+    level_high: float = field(
+        default=-15.0, metadata={"help": "dns, mixed: highest level of a training mixture, dBFS."}
     )
-    active_snr: bool = field(default=False, metadata={"help": "dns: measure the SNR where the noise is active."})
+    silence_seconds: float = field(
+        default=0.0, metadata={"help": "dns, mixed: silence between recordings that are joined (the challenge: 0.2)."}
+    )
+    active_snr: bool = field(default=False, metadata={"help": "dns, mixed: measure the SNR where the noise is active."})
     speaker_power: float = field(
         default=1.0,
-        metadata={"help": "dns: speakers are heard by this power of their number of files (0: all alike)."},
-    )
-    dns_source: str | None = field(
-        default=None, metadata={"help": "dns: mixed (on the fly) or synthesised; by default what the folder holds."}
+        metadata={"help": "dns, mixed: speakers are heard by this power of their number of files (0: all alike)."},
     )
     streaming: bool = field(
-        default=False, metadata={"help": "dns: endless mixtures in order; training then resumes without skipping."}
+        default=False,
+        metadata={"help": "dns, mixed: endless mixtures in order; training then resumes without skipping."},
+    )
+
+
+@dataclass
+class DnsArguments:
+    """Which part of the corpus."""
+
+    dns_source: str | None = field(
+        default=None, metadata={"help": "dns: mixed (on the fly) or synthesised; by default what the folder holds."}
     )
 
 
@@ -102,8 +141,12 @@ class DataArguments:
 
     source: SourceArguments = field(default_factory=SourceArguments)
     pairs: PairsArguments = field(default_factory=PairsArguments)
+    share: ShareArguments = field(default_factory=ShareArguments)
+    hub: HubArguments = field(default_factory=HubArguments)
+    folders: FolderArguments = field(default_factory=FolderArguments)
     segmenting: SegmentArguments = field(default_factory=SegmentArguments)
     valentini: ValentiniArguments = field(default_factory=ValentiniArguments)
+    dns: DnsArguments = field(default_factory=DnsArguments)
     mixing: MixingArguments = field(default_factory=MixingArguments)
     augmentation: Augmentation = field(default_factory=Augmentation)
     rooms: Rooms = field(default_factory=Rooms)
@@ -132,7 +175,7 @@ class DataArguments:
                 continue
             for option in dataclasses.fields(getattr(self, part)):
                 if option.name in given:
-                    owners = " and ".join(users)
+                    owners = ", ".join(users)
                     raise RecipeError(f"{option.name} is an option of {owners}, the data set is {self.source.dataset}")
 
     def load(self, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
@@ -176,23 +219,61 @@ def root_of(data: DataArguments) -> str:
     return root
 
 
-def load_mixed(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
-    """DNS: mixtures made on the fly, or pairs that are synthesised already."""
-    root, mixing = root_of(data), data.mixing
-    options: dict[str, Any] = {"source": mixing.dns_source, "sampling_rate": sampling_rate}
-    options["mixing"] = MixingOptions(
+def mixing_of(data: DataArguments, sampling_rate: int) -> MixingOptions:
+    """How training mixtures are made."""
+    mixing = data.mixing
+    return MixingOptions(
         data.source.segment_seconds,
         (mixing.snr_low, mixing.snr_high),
         (mixing.level_low, mixing.level_high),
+        sampling_rate,
         silence_seconds=mixing.silence_seconds,
         active_snr=mixing.active_snr,
         speaker_power=mixing.speaker_power,
         augmentation=data.augmentation,
     )
-    mixed = source_of(root, mixing.dns_source) == "mixed"
-    size = None if mixing.streaming or not mixed else mixtures
-    train = load_dns(root, "train", seed=seed, size=size, streaming=mixing.streaming, rooms=data.rooms, **options)
+
+
+def load_challenge(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
+    """DNS: mixtures made on the fly, or pairs that are synthesised already."""
+    root, streaming, source = root_of(data), data.mixing.streaming, data.dns.dns_source
+    mixing = replace(mixing_of(data, sampling_rate), sampling_rate=MixingOptions.sampling_rate)
+    options: dict[str, Any] = {"source": source, "sampling_rate": sampling_rate, "mixing": mixing}
+    size = None if streaming or source_of(root, source) != "mixed" else mixtures
+    train = load_dns(root, "train", seed=seed, size=size, streaming=streaming, rooms=data.rooms, **options)
     return train, load_dns(root, "validation", **options)
+
+
+def load_mixed(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
+    """Folders of speech and noise, a tenth of whose speakers and kinds are held out, mixed as for DNS."""
+    parts = {}
+    for name in ("speech", "noise"):
+        folder = getattr(data.folders, name)
+        if not folder:
+            raise RecipeError(f"{name} is not set, expected a folder (--speech DIR --noise DIR)")
+        parts[name] = hold_out(files_below(Path(folder)), Path(folder))
+    (speech, held_speech), (noise, held_noise) = parts["speech"], parts["noise"]
+    options = mixing_of(data, sampling_rate)
+    reverberates = data.augmentation.reverb_probability > 0
+    responses = simulate_rooms(data.rooms, sampling_rate, seed) if reverberates else ()
+    chances = speaker_chances(speech, Path(data.folders.speech), options.speaker_power)
+    mixer = Mixer(speech, noise, options, seed, responses, chances)
+    whole = Mixer(held_speech, held_noise, replace(options, seconds=None, augmentation=Augmentation()))
+    train = MixtureStream(mixer) if data.mixing.streaming else mixed(mixer, mixtures or 10 * len(speech))
+    return train, mixed(whole, len(held_speech))
+
+
+def load_hub(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
+    """A data set of the Hub, or a folder that `datasets.load_dataset` takes."""
+    root, hub = data.source.data_root, data.hub
+    if not root:
+        raise RecipeError("data_root is not set, expected the id of a data set on the Hub, or a folder of one")
+    every = load_columns(root, hub.train_split, hub.clean_column, hub.noisy_column, sampling_rate)
+    if hub.validation_split is None:
+        train, validation = held_out(every, data.share.validation_share, root)
+        return data.segmented(train), validation
+    validation = load_columns(root, hub.validation_split, hub.clean_column, hub.noisy_column, sampling_rate)
+    return data.segmented(every), validation
 
 
 def load_corpus(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
@@ -224,7 +305,7 @@ def load_own(data: DataArguments, seed: int, mixtures: int | None, sampling_rate
         return data.segmented(every), load_pairs(
             own.validation_clean, own.validation_noisy, sampling_rate=sampling_rate
         )
-    train, validation = held_out(every, own.validation_share, own.clean)
+    train, validation = held_out(every, data.share.validation_share, own.clean)
     return data.segmented(train), validation
 
 
@@ -240,16 +321,22 @@ def held_out(rows: Any, share: float, place: str) -> tuple[Any, Any]:
 
 
 LOADERS: dict[str, Callable[[DataArguments, int, int | None, int], tuple[Any, Any]]] = {
-    "dns": load_mixed,
+    "dns": load_challenge,
     "valentini": load_corpus,
     "pairs": load_own,
+    "mixed": load_mixed,
+    "hub": load_hub,
 }
 # the data sets that have the options of a part; the others refuse them
 USERS = {
     "pairs": ("pairs",),
-    "segmenting": ("pairs", "valentini"),
+    "share": ("pairs", "hub"),
+    "hub": ("hub",),
+    "folders": ("mixed",),
+    "segmenting": ("pairs", "hub", "valentini"),
     "valentini": ("valentini",),
-    "mixing": ("dns",),
-    "augmentation": ("dns",),
-    "rooms": ("dns",),
+    "dns": ("dns",),
+    "mixing": ("dns", "mixed"),
+    "augmentation": ("dns", "mixed"),
+    "rooms": ("dns", "mixed"),
 }

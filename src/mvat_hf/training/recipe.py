@@ -28,7 +28,10 @@ OF_THE_TRAINING = {
     "save_steps", "save_strategy", "seed", "teacher_model_name_or_path", "warmup_ratio", "warmup_steps",
     "weight_decay",
 }  # fmt: skip
-PLACES = {"data_root", "cache_dir", "clean", "noisy", "validation_clean", "validation_noisy"}  # the same data elsewhere
+# the same data elsewhere
+PLACES = {
+    "data_root", "cache_dir", "clean", "noisy", "validation_clean", "validation_noisy", "speech", "noise",
+}  # fmt: skip
 BEARING = (
     OF_THE_TRAINING
     | {option.name for kind in (ModelArguments, *DataArguments.kinds().values()) for option in dataclasses.fields(kind)}

@@ -4,9 +4,11 @@
 """
 
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,19 @@ def prepare(model: ModelArguments, args: EnhancementConfig, data: DataArguments)
     }
 
 
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """OSError that names `folder` in place of what torch and safetensors say where the disk is full."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError, OSError) as error:
+        words = " ".join(str(error).split())
+        if "No space left" not in words and "file write failed" not in words and "unexpected pos" not in words:
+            raise
+        free = shutil.disk_usage(folder).free / 2**20
+        raise OSError(f"{folder} cannot be written: the disk is full, {free:.0f} MiB are free") from error
+
+
 def threads_of(args: EnhancementConfig) -> int:
     """CPU threads of a process: those that are asked for, OMP_NUM_THREADS where it is set (`accelerate launch` sets it
     to 1 where it is not), else all cores of a single process on the CPU."""
@@ -125,8 +140,10 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     if trainer.args.max_steps == 0:
         trainer.evaluate()
     elif not trained:
-        trainer.train(resume_from_checkpoint=last)
-    trainer.save_model()
+        with disk_errors(folder):
+            trainer.train(resume_from_checkpoint=last)
+    with disk_errors(folder):
+        trainer.save_model()
     if trainer.is_world_process_zero():
         training_curve(trainer.state.log_history, folder / "training_curve.png")
         write_json(folder / "results.json", training_record(trainer, recipe.described(), start))
@@ -182,10 +199,9 @@ def fault_of(checkpoint: Path) -> str | None:
         TrainerState.load_from_json(str(state))
     except (ValueError, TypeError) as error:
         return f"trainer_state.json ({state.stat().st_size} bytes) cannot be read: {error}"
-    weights = [*checkpoint.glob("*.safetensors")]
-    if not weights:
+    if not any(checkpoint.glob("model*.safetensors")):
         return "it has no weights"
-    for path in weights:
+    for path in checkpoint.glob("*.safetensors"):
         try:
             with safe_open(path, "pt"):
                 pass

@@ -4,7 +4,10 @@ The losses themselves are in `losses`; distilling is in `distillation_trainer`.
 """
 
 import copy
-from collections.abc import Iterator
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,26 +18,24 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
-from transformers import Trainer
+from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers.trainer_utils import speed_metrics
 
 from ..acceleration.convolutions import use_training_convolutions
 from ..data.collator import SegmentCollator
 from ..data.formatting import decoded
 from ..data.streaming import MixtureStream
 from ..losses import compressed_spectral_loss, pesq_loss, snr_loss
-from ..metrics.scoring import QUICK, FileScore, ScoringPool, check_metrics, mean_scores
-from ..models.manner import MannerModel, MannerOutput
-from ..models.manner.chunking_manner import evaluating
-from ..utils.cores import processes_here, usable_cores
+from ..metrics.scoring import QUICK, FileScore, check_metrics, mean_scores
+from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
 from ..utils.errors import extra
 from ..utils.records import weights_hash, write_text
-from .arguments import LOSS_TERMS, EnhancementConfig
-from .callbacks import CropAnew, FollowFolder, FollowStream
+from .arguments import LOSS_TERMS, EnhancementConfig, as_config
+from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters
 from .muon import Muon
+from .validation import ValidatedFile, enhance_and_score
 
 with extra("training"):
-    from accelerate.utils import gather_object
     from datasets import Dataset
 
 
@@ -47,31 +48,56 @@ class EnhancementTrainer(Trainer):
     losses and scores compare with is told by `MannerModel.heard`.
 
     Args:
-        model: the model to train.
-        args: `EnhancementConfig`.
-        train_dataset, eval_dataset: items {"id", "clean", "noisy"}, as `load_valentini` and `load_dns` give; to train,
-            a `MixtureStream` too, which needs `max_steps`.
-        data_collator: a `SegmentCollator`.
-        kwargs: as of transformers' Trainer.
+        model: the model to train; None where `model_init` makes it.
+        args: `EnhancementConfig`, its defaults by default. Plain `TrainingArguments` are taken over into one.
+        train_dataset, eval_dataset: items {"clean", "noisy"} as `data.collator.as_item` takes them, as `load_valentini`
+            and `load_dns` give them, or a data set of `datasets`; to train, a `MixtureStream` too, which needs
+            `max_steps`. To validate, a mapping of names to data sets too: each is scored, and their mean.
+        data_collator: makes {"input_values", "labels"} of items; a `SegmentCollator` by default.
+        kwargs: as of transformers' Trainer. `compute_loss_func` takes the place of L_SE; `compute_metrics` has lists of
+            arrays (time,), the enhanced and the clean recordings.
     """
 
     args: EnhancementConfig
 
-    def __init__(self, model: MannerModel, args: EnhancementConfig, data_collator: SegmentCollator, **kwargs):
-        for name in ("train_dataset", "eval_dataset"):
-            kwargs[name] = as_items(kwargs.get(name), model.config.sampling_rate)
+    def __init__(
+        self,
+        model: MannerModel | None = None,
+        args: TrainingArguments | None = None,
+        data_collator: Any = None,
+        **kwargs,
+    ):
+        args = as_config(args)
+        if model is None and kwargs.get("model_init") is None:
+            raise ValueError("expected a model or model_init, got neither")
         if args.eval_strategy != "no":
             check_metrics(QUICK)  # now, not when the first steps are done
-        super().__init__(model=use_training_convolutions(model), args=args, data_collator=data_collator, **kwargs)
-        self.add_callback(CropAnew(data_collator))
+        check_reporters(args.report_to)
+        rate = rate_of(model, kwargs.get("model_init"))
+        for name in ("train_dataset", "eval_dataset"):
+            kwargs[name] = as_items(kwargs.get(name), rate)
+        if kwargs.get("processing_class") is None:
+            kwargs["processing_class"] = MannerFeatureExtractor(sampling_rate=rate)
+        if data_collator is None:
+            data_collator = SegmentCollator(sampling_rate=rate, seed=args.seed)
+        super().__init__(
+            model=model and use_training_convolutions(model), args=args, data_collator=data_collator, **kwargs
+        )
+        if isinstance(data_collator, SegmentCollator):
+            self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())
         if isinstance(self.train_dataset, MixtureStream):
             args.ignore_data_skip = True
             self.add_callback(FollowStream())
+        self.items_in_batch: Any = None
         self.logged_terms: dict[str, torch.Tensor] = {}
         self.logged_batches = 0
         self.statistics: dict[str, torch.Tensor] = {}  # as `recalibrate` left them, and of which weights
         self.statistics_of: str | None = None
+
+    def call_model_init(self, trial=None):
+        """As in transformers, with the convolutions for training."""
+        return use_training_convolutions(super().call_model_init(trial))
 
     def get_train_dataloader(self) -> DataLoader:
         """transformers' own, but for a stream: it splits itself, where accelerate would let one process make it all."""
@@ -130,6 +156,7 @@ class EnhancementTrainer(Trainer):
             for module in model.modules():
                 if isinstance(module, nn.BatchNorm1d):
                     module.eval()
+        self.items_in_batch = num_items_in_batch
         outputs: MannerOutput = model(**inputs)
         loss = self.total_loss(model, inputs, outputs)
         return (loss, outputs) if return_outputs else loss
@@ -143,6 +170,9 @@ class EnhancementTrainer(Trainer):
     def enhancement_loss(self, inputs: dict, outputs: MannerOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """L_SE, with the weights of the arguments the terms beside it; and the terms to log."""
         loss, terms = outputs["loss"], dict(outputs["loss_components"])
+        if self.compute_loss_func is not None:
+            loss = self.compute_loss_func(outputs, inputs["labels"], num_items_in_batch=self.items_in_batch)
+            terms = {"loss_func": loss}
         enhanced, clean = outputs["audio_values"], self.accelerator.unwrap_model(self.model).heard(inputs["labels"])
         weights: Any = self.args.loss_weights
         for name in LOSS_TERMS:  # in their order, whatever that of the weights
@@ -193,21 +223,54 @@ class EnhancementTrainer(Trainer):
             write_text(folder / "README.md", card)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Mean PESQ, STOI and SI-SDR over whole files, in float32; unscorable files are counted. It changes nothing."""
+        """
+        Mean PESQ, STOI and SI-SDR over whole files, in float32, L_SE as the loss, and how long it took. It changes
+        nothing. Unscorable files are counted; where all are, the scores are NaN, with a warning.
+
+        Of a mapping of data sets, these for every one, EVAL_NAME_pesq, and their means, EVAL_pesq.
+        """
         rate = self.accelerator.unwrap_model(self.model).config.sampling_rate
-        dataset = self.eval_dataset if eval_dataset is None else as_items(eval_dataset, rate)
+        own: Any = self.eval_dataset
+        dataset = own if eval_dataset is None else as_items(eval_dataset, rate)
+        if isinstance(dataset, str):  # one of those that the trainer has
+            dataset = {dataset: own[dataset]}
+        if dataset is None:
+            raise ValueError("evaluate needs an eval_dataset, of the trainer or as its argument")
+        start = time.time()
         with self.recalibrated():
-            scores = self.score(dataset)
-        means = mean_scores(scores)
-        if not means:
-            raise ValueError(
-                f"none of {len(scores)} validation files can be scored: {scores[0].id}: {scores[0].failure}"
-            )
-        metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": mean for name, mean in means.items()}
-        metrics[f"{metric_key_prefix}_unscorable"] = sum(score.failure is not None for score in scores)
+            if isinstance(dataset, Mapping):
+                measured = {name: self.measured(one) for name, one in dataset.items()}
+                found = {f"{name}_{key}": value for name, one in measured.items() for key, value in one.items()}
+                shared = set.intersection(*(set(one) for one in measured.values()))
+                found |= {key: float(np.mean([one[key] for one in measured.values()])) for key in sorted(shared)}
+                found["unscorable"] = sum(one["unscorable"] for one in measured.values())
+            else:
+                found = self.measured(dataset)
+        metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        count = sum(map(len, dataset.values())) if isinstance(dataset, Mapping) else len(dataset)
+        metrics |= speed_metrics(metric_key_prefix, start, num_samples=count)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def measured(self, dataset: Any) -> dict[str, float]:
+        """The metrics of `evaluate` for one data set, by their names without prefix."""
+        files = self.validated(dataset)
+        scores = [file.score for file in files]
+        means = mean_scores(scores)
+        if not means:
+            reason = f"{scores[0].id}: {scores[0].failure}" if scores else "there are none"
+            warnings.warn(f"none of {len(scores)} validation files can be scored: {reason}", stacklevel=2)
+            means = dict.fromkeys(QUICK, math.nan)
+        found: dict[str, float] = {
+            **means,
+            "loss": float(np.mean([file.loss for file in files])) if files else math.nan,
+        }
+        found["unscorable"] = sum(score.failure is not None for score in scores)
+        if self.compute_metrics is not None:
+            sides: Any = ([file.enhanced for file in files], [file.clean for file in files])
+            found |= self.compute_metrics(EvalPrediction(*sides))
+        return found
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """As in transformers; where batch norms are recalibrated for validation, as they were then."""
@@ -248,7 +311,7 @@ class EnhancementTrainer(Trainer):
             return
         items = training_items(dataset, wanted, self.args.seed)
         collator: Any = copy.copy(self.data_collator)
-        collator.epoch = 0
+        collator.epoch = 0  # of one that crops anew every epoch
         batches = (collator(items[start : start + size]) for start in range(0, len(items), size))
         inputs = (batch["input_values"] for batch in batches)
         with self.compute_loss_context_manager():
@@ -256,28 +319,23 @@ class EnhancementTrainer(Trainer):
         self.statistics_of = state
         self.statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
 
-    @torch.no_grad()
     def score(self, dataset) -> list[FileScore]:
         """Scores of every file of `dataset` in its order, on every rank; each rank enhances and scores its share."""
-        model: MannerModel = self.accelerator.unwrap_model(self.model)
-        rate = model.config.sampling_rate
-        rank, world = self.args.process_index, self.args.world_size
-        mine = range(rank, len(dataset), world)
-        if world > 1:
-            for buffer in model.buffers():  # each rank's statistics are of its own last batch; rank 0's are saved
-                torch.distributed.broadcast(buffer, 0)
-        processes = self.args.scoring_processes or max(usable_cores() // processes_here(), 1)
-        with ScoringPool(processes) as pool, evaluating(model), without_autocast(model):
-            pending = []
-            for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
-                item = dataset[index]
-                noisy = torch.as_tensor(item["noisy"])[None].to(self.args.device)
-                enhanced = model(noisy).audio_values[0].cpu().numpy()
-                pending.append((index, pool.submit(item["id"], item["clean"], enhanced, rate)))
-            scored = [(index, future.result()) for index, future in pending]
-        if world > 1:
-            scored = gather_object(scored)
-        return [score for _, score in sorted(scored, key=lambda pair: pair[0])]
+        return [file.score for file in self.validated(dataset)]
+
+    def validated(self, dataset: Any) -> list[ValidatedFile]:
+        """`enhance_and_score` of this trainer's model."""
+        model = self.accelerator.unwrap_model(self.model)
+        return enhance_and_score(model, dataset, self.args, keep=self.compute_metrics is not None)
+
+
+def rate_of(model: MannerModel | None, model_init: Any) -> int:
+    """Sampling rate (Hz) of the model, or of what `model_init` makes; random numbers stay as they are."""
+    if model is None:
+        with torch.random.fork_rng():
+            model = model_init()
+    made: Any = model
+    return made.config.sampling_rate
 
 
 def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:
@@ -288,22 +346,11 @@ def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:
     return [dataset[int(index)] for index in order[:wanted]]
 
 
-@contextmanager
-def without_autocast(model: nn.Module) -> Iterator[None]:
-    """The model's own forward for the time of the context: accelerate puts one with autocast in its place."""
-    wrapped = vars(model).get("forward")
-    if "_original_forward" not in vars(model):
-        yield
-        return
-    model.forward = vars(model)["_original_forward"]
-    try:
-        yield
-    finally:
-        model.forward = wrapped  # type: ignore[assignment]
-
-
 def as_items(dataset: Any, sampling_rate: int) -> Any:
-    """A data set of `datasets` with its audio decoded, see `data.formatting.decoded`; anything else as it is."""
+    """A data set of `datasets` with its audio decoded, see `data.formatting.decoded`, or each of a mapping of them;
+    anything else as it is."""
+    if isinstance(dataset, Mapping):
+        return {name: as_items(one, sampling_rate) for name, one in dataset.items()}
     return decoded(dataset, sampling_rate) if isinstance(dataset, Dataset) else dataset
 
 

@@ -1,0 +1,76 @@
+"""Validation: whole files through the model's own forward without autocast, scored by processes beside."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from ..data.collator import as_item
+from ..metrics.scoring import FileScore, ScoringPool
+from ..models.manner import MannerModel
+from ..models.manner.chunking_manner import evaluating
+from ..utils.cores import processes_here, usable_cores
+from ..utils.errors import extra
+from .arguments import EnhancementConfig
+
+with extra("training"):
+    from accelerate.utils import gather_object
+
+
+@dataclass
+class ValidatedFile:
+    """What a validation has of one file: its scores, L_SE, and maybe (time,) enhanced and clean."""
+
+    score: FileScore
+    loss: float
+    enhanced: np.ndarray | None = None
+    clean: np.ndarray | None = None
+
+
+@torch.no_grad()
+def enhance_and_score(model: MannerModel, dataset: Any, args: EnhancementConfig, keep: bool) -> list[ValidatedFile]:
+    """Every file of `dataset` in its order, on every rank; each rank enhances and scores its share.
+
+    Args:
+        keep: the recordings too.
+    """
+    rate = model.config.sampling_rate
+    rank, world = args.process_index, args.world_size
+    mine = range(rank, len(dataset), world)
+    if world > 1:
+        for buffer in model.buffers():  # each rank's statistics are of its own last batch; rank 0's are saved
+            torch.distributed.broadcast(buffer, 0)
+    processes = args.scoring_processes or max(usable_cores() // processes_here(), 1)
+    with ScoringPool(processes) as pool, evaluating(model), without_autocast(model):
+        pending = []
+        for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
+            item = as_item(dataset[index], rate)
+            noisy, clean = (torch.as_tensor(item[side])[None].to(args.device) for side in ("noisy", "clean"))
+            output = model(noisy, labels=clean)
+            enhanced = output.audio_values[0].cpu().numpy()
+            kept = (enhanced, item["clean"]) if keep else (None, None)
+            scoring = pool.submit(item["id"], item["clean"], enhanced, rate)
+            pending.append((index, scoring, float(output.loss), *kept))
+        done = [(index, ValidatedFile(scoring.result(), *rest)) for index, scoring, *rest in pending]
+    if world > 1:
+        done = gather_object(done)
+    return [file for _, file in sorted(done, key=lambda pair: pair[0])]
+
+
+@contextmanager
+def without_autocast(model: nn.Module) -> Iterator[None]:
+    """The model's own forward for the time of the context: accelerate puts one with autocast in its place."""
+    wrapped = vars(model).get("forward")
+    if "_original_forward" not in vars(model):
+        yield
+        return
+    model.forward = vars(model)["_original_forward"]
+    try:
+        yield
+    finally:
+        model.forward = wrapped  # type: ignore[assignment]
