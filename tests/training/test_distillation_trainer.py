@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import yaml
 from torch import nn
 from transformers import TrainerCallback
 
+from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.distillation import METHODS, DistillationMethod, Stage, build_method, register
 from mvat_hf.models.manner import MannerConfig, MannerModel
@@ -14,6 +15,7 @@ from mvat_hf.training.distillation_trainer import METHOD_FILE, DistillationTrain
 from mvat_hf.training.trainer import EnhancementTrainer
 
 NAMES = [name for name in METHODS if name != "none"]
+RECIPES = sorted((REPOSITORY / "scripts/recipes/methods").glob("*.yaml"))
 
 
 def pairs(count: int, samples: int = 3000) -> list[dict]:
@@ -127,21 +129,48 @@ def test_parameters_of_a_method_learn_and_their_gradients_do_not_pile_up(tmp_pat
     assert first["loss"] == pytest.approx(first["enhancement"] + first["scaled"], rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", [Scaled, InTwoStages])
+@pytest.mark.parametrize("kind", [Scaled, InTwoStages, "two-step", "latent-augmentation", "peers"])
 @pytest.mark.parametrize("step", [2, 4])  # the second lies in the second stage
 def test_a_killed_run_resumes_to_the_bit_with_its_method(kind, step, tmp_path):
     options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 6}
-    whole = distilling(tmp_path / "whole", kind(), **options)
+
+    def method():
+        return build_method(kind) if isinstance(kind, str) else kind()
+
+    whole = distilling(tmp_path / "whole", method(), **options)
     whole.train()
     with pytest.raises(KeyboardInterrupt):
-        distilling(tmp_path / "cut", kind(), callbacks=[Dies(step)], **options).train()
-    saved = load_file(tmp_path / "cut" / f"checkpoint-{step}" / METHOD_FILE)
-    assert saved["scale"] != 0.5
-    resumed = distilling(tmp_path / "cut", kind(), **options)
+        distilling(tmp_path / "cut", method(), callbacks=[Dies(step)], **options).train()
+    saved = tmp_path / "cut" / f"checkpoint-{step}" / METHOD_FILE
+    assert saved.is_file() == bool(whole.method.state_dict())
+    resumed = distilling(tmp_path / "cut", method(), **options)
     resumed.train(resume_from_checkpoint=True)
     assert same_weights(whole.model, resumed.model) and same_weights(whole.method, resumed.method)
     logged = [[entry.get("loss") for entry in trainer.state.log_history[:6]] for trainer in (whole, resumed)]
     assert logged[0] == logged[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_changes_the_student_trains_its_own_and_not_the_teacher(name, tmp_path):
+    teacher = small_model(1, hidden_size=9, depth=3, attention_levels="all")
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    trainer = distilling(tmp_path, name, teacher=teacher, max_steps=2)
+    own = {key: value.clone() for key, value in trainer.method.named_parameters()}
+    baseline = distilling(tmp_path, name, 0.0, teacher=teacher, max_steps=2)
+    for run in (trainer, baseline):
+        run.train()
+    assert not same_weights(baseline.model, trainer.model)
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+    still = [key for key, value in trainer.method.named_parameters() if torch.equal(value, own[key])]
+    assert not still, f"not trained: {still}"
+    assert trainer.state.log_history[0]["distillation"] > 0
+
+
+def test_parameters_of_a_method_train_with_muon_and_one_cycle(tmp_path):
+    trainer = distilling(tmp_path, "latent-augmentation", muon_learning_rate=1e-2, one_cycle=True)
+    own = {key: value.clone() for key, value in trainer.method.named_parameters()}
+    trainer.train()
+    assert own and not any(torch.equal(value, own[key]) for key, value in trainer.method.named_parameters())
 
 
 def test_stages_weigh_the_loss(tmp_path):
@@ -200,3 +229,15 @@ def test_a_checkpoint_without_what_the_method_learnt_is_refused(tmp_path):
     distilling(tmp_path, "output", **options).train()
     with pytest.raises(ValueError, match=f"holds no {METHOD_FILE}"):
         distilling(tmp_path, Scaled(), **{**options, "max_steps": 4}).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in RECIPES])
+def test_every_method_has_a_recipe_that_runs(name, tmp_path):
+    recipe = yaml.safe_load((RECIPES[0].parent / f"{name}.yaml").read_text())
+    trainer = distilling(tmp_path, recipe["method"], recipe["beta"], max_steps=recipe["max_steps"])
+    trainer.train()
+    assert trainer.state.global_step == recipe["max_steps"]
+
+
+def test_no_method_is_without_a_recipe():
+    assert {yaml.safe_load(path.read_text())["method"] for path in RECIPES} == set(METHODS)
