@@ -35,7 +35,7 @@ def with_package(folder: Path) -> None:
     model = MannerModel.from_pretrained(MODEL)
     np.save(folder / "enhance.npy", enhance(model, SAMPLE)["audio"])
     make: Any = pipeline  # transformers types it by the tasks that are its own
-    np.save(folder / "pipeline.npy", make("audio-to-audio", model=MODEL)(str(SAMPLE))["audio"])
+    np.save(folder / "pipeline.npy", make("audio-to-audio", model=model)(str(SAMPLE))["audio"])
     model.save_pretrained(folder / "saved")
 
 

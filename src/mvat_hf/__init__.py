@@ -105,12 +105,13 @@ def _register_pipeline() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from .models.manner.pipeline_manner import AudioToAudioPipeline
+    from .models.manner.snapshot_manner import find_snapshot
 
     PIPELINE_REGISTRY.register_pipeline(
         "audio-to-audio",
         AudioToAudioPipeline,
         pt_model=AutoModel,
-        default={"model": (DEFAULT_MODEL, "main")},
+        default={"model": (str(find_snapshot(DEFAULT_MODEL)), "main")},  # whatever the Hub says
         type="audio",
     )
 

@@ -1,6 +1,7 @@
 """transformers' Auto classes load folders and repos: with the package by its classes, without it by the code inside."""
 
 import json
+import pickle
 import subprocess
 import sysconfig
 import venv
@@ -75,6 +76,25 @@ def test_auto_classes_give_the_packages_own(folder, model):
     assert type(extractor) is MannerFeatureExtractor and extractor.sampling_rate == 8000
     loaded = AutoModel.from_pretrained(folder)
     assert type(loaded) is MannerModel
+    audio = torch.randn(1, 700)
+    assert torch.equal(loaded(audio).audio_values, model(audio).audio_values)
+
+
+def test_transformers_own_classes_are_as_they_were():
+    """They are told of MANNER by `register`; nothing of theirs is replaced, and other models never meet our code."""
+    for auto in (AutoConfig, AutoModel, AutoFeatureExtractor):
+        loading = auto.from_pretrained
+        assert (
+            loading.__module__.startswith("transformers.")
+            and loading.__func__.__globals__["__name__"][:8] != "mvat_hf."
+        )
+        assert pickle.loads(pickle.dumps(loading)) == loading
+        assert type("Mine", (auto,), {}).from_pretrained.__func__ is loading.__func__
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_an_attention_that_a_caller_names_is_accepted(attention, folder, model):
+    loaded = AutoModel.from_pretrained(folder, attn_implementation=attention)
     audio = torch.randn(1, 700)
     assert torch.equal(loaded(audio).audio_values, model(audio).audio_values)
 

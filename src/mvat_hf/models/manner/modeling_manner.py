@@ -255,6 +255,7 @@ class MannerPreTrainedModel(SnapshotFallback, PreTrainedModel):
     base_model_prefix = "manner"
     main_input_name = "input_values"
     hub_file = "model.safetensors"
+    _supports_sdpa = True  # the one way the global view is computed
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer averages it over accumulation steps
 
     @classmethod
