@@ -5,7 +5,7 @@ import sys
 from datetime import timedelta
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -65,7 +65,7 @@ def enhance(
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Live audio, from - to -: see mvat stream.")] = False,
     rate: Annotated[int, typer.Option(hidden=True)] = 16000,
-    pcm: Annotated[str, typer.Option(hidden=True)] = "s16le",
+    pcm: Annotated[Literal["s16le", "f32le"], typer.Option(hidden=True)] = "s16le",
     context_seconds: Annotated[float, typer.Option(hidden=True)] = 2.0,
     hop_seconds: Annotated[float, typer.Option(hidden=True)] = 0.25,
     lookahead_seconds: Annotated[float, typer.Option(hidden=True)] = 0.25,
