@@ -52,8 +52,8 @@ def main() -> None:
                     runs[name].append(taken)
     rows = []
     base = statistics.median(cpu for cpu, _ in runs[REFERENCE])
-    for name, taken in runs.items():
-        cpu, clock = (statistics.median(column) for column in zip(*taken, strict=True))
+    for name, times in runs.items():
+        cpu, clock = (statistics.median(column) for column in zip(*times, strict=True))
         rows.append({"program": name, "cpu_seconds": cpu, "seconds": clock, "ratio": cpu / base})
         print(f"{name:<42} {cpu:6.2f} s of CPU {clock:6.2f} s {cpu / base:6.2f}")
     about = {"reference": REFERENCE, "rounds": options.rounds, "threads": 1}
