@@ -227,7 +227,7 @@ def test_a_batch_that_is_none_is_refused(size, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["enhance", "in", "out", f"--batch-size={size}"])
     assert caught.value.code == 2
-    assert f"--batch-size: expected a number of at least 1, got {size}" in capsys.readouterr().err
+    assert f"'--batch-size': expected a number of at least 1, got {size}" in capsys.readouterr().err
 
 
 def test_the_version_is_told(capsys):
@@ -402,7 +402,7 @@ def test_whatever_goes_wrong_is_one_line(error, told, monkeypatch, capsys):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(sys.modules["mvat_hf.cli.main"], "run_env", fail)
+    monkeypatch.setattr("mvat_hf.utils.records.environment", fail)
     assert main(["env"]) == 1
     assert error_of(capsys) == told
 

@@ -192,11 +192,11 @@ def test_what_the_command_refuses(command, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def command(model, tmp_path_factory) -> list[str]:
+@pytest.fixture(scope="module", params=[["stream"], ["enhance", "--stream", "-", "-"]], ids=" ".join)
+def command(request, model, tmp_path_factory) -> list[str]:
     folder = save_checkpoint(model, tmp_path_factory.mktemp("live") / "checkpoint")
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
-    return [sys.executable, "-m", "mvat_hf", "enhance", "--stream", "-", "-", "--model", str(folder), *options]
+    return [sys.executable, "-m", "mvat_hf", *request.param, "--model", str(folder), *options]
 
 
 def pipe(command) -> subprocess.Popen:

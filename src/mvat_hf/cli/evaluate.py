@@ -1,0 +1,144 @@
+"""`mvat evaluate`: models, peers and enhanced files, scored on noisy and clean pairs."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ..utils.errors import need
+from .options import Device, parse_name, parse_path, parse_positive
+
+
+def evaluate(
+    systems: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL|FOLDER]...",
+            help="Model folders, Hub ids, folders of enhanced files; ROW=... names the row; differences are to the "
+            "first.",
+        ),
+    ] = None,
+    *,
+    data: Annotated[Literal["valentini", "dns", "pairs"], typer.Option(help="How --root is laid out.")],
+    root: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse_name,
+            metavar="ROOT",
+            help="Folder of the data set, or of Valentini its Hub id (valentini, dns).",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    clean: Annotated[
+        Path | None, typer.Option(parser=parse_path, metavar="DIR", help="Folder of clean files (pairs).")
+    ] = None,
+    noisy: Annotated[
+        Path | None,
+        typer.Option(parser=parse_path, metavar="DIR", help="Folder of noisy files of the same names (pairs)."),
+    ] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="Enhancement of another package; once for each.")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="For example pesq,stoi,dnsmos_ovrl.", show_default="all but DNSMOS"),
+    ] = None,
+    processes: Annotated[
+        Any, typer.Option(parser=parse_positive, metavar="N", help="Processes that score.", show_default="one per core")
+    ] = None,
+    device: Device = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            parser=parse_path,
+            metavar="DIR",
+            help="Folder of the record, the table and the pictures.",
+            show_default="results/ and the name of the data set",
+        ),
+    ] = None,
+) -> int:
+    """Score models, peers and enhanced files on noisy and clean pairs."""
+    from ..evaluation.evaluating import evaluate as score_systems
+    from ..evaluation.evaluating import examples_of, names_of
+    from ..evaluation.journal import UNREADABLE
+    from ..evaluation.report import draw_report, render_differences, render_table, write_report
+    from ..evaluation.systems import PeerSystem, build_system
+    from ..metrics.scoring import FULL, check_metrics
+
+    need("evaluation", "scipy", "matplotlib")  # of the intervals and pictures, which come last
+    scored = check_metrics(parse_names(metrics) if metrics else FULL)
+    dataset, name = load_dataset(data, root, split, clean, noisy)
+    entries = name_rows(systems or [], taken=("noisy", *(peer or [])))
+    rows = {row: build_system(entry, device) for row, entry in entries.items()}
+    rows |= {name: PeerSystem(name) for name in peer or []}
+    output = output or Path("results") / re.sub(r"[^\w-]+", "_", name)
+    refuse_other_record(output / "results.json", name, set(names_of(dataset)))
+    output.mkdir(parents=True, exist_ok=True)
+    journal = output / "scores.jsonl"
+    record = score_systems(
+        rows, dataset, name=name, metrics=scored, processes=processes, journal=journal, progress=True
+    )
+    write_report(output, record)
+    first = next(iter(rows.values()), None)
+    draw_report(output, record, {} if first is None else examples_of(record, first, dataset))
+    journal.unlink(missing_ok=True)
+    print(render_table(record))
+    if len(rows) > 0:
+        print(f"\n{render_differences(record)}")
+    lost = False
+    scorable = record["systems"][0]["scores"]  # the noisy input's: silence has no score by its nature, and is not lost
+    for system in record["systems"]:
+        for failure in system["failures"]:
+            lost |= failure["id"] in scorable or failure["reason"].startswith(UNREADABLE)
+            print(f"not scored: {system['name']}: {failure['id']}: {failure['reason']}", file=sys.stderr)
+        if "not_timed" in system:
+            print(f"not timed: {system['name']}: {system['not_timed']}", file=sys.stderr)
+    return 1 if lost else 0
+
+
+def parse_names(text: str) -> list[str]:
+    """ "A, B" as a list, each name once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def refuse_other_record(path: Path, name: str, ids: set[str]) -> None:
+    """ValueError if `path` is the record of another data set than `name`, or of other files than those of `ids`."""
+    there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if there and there.get("dataset", {}).get("name") != name:
+        raise ValueError(f"{path} is no record of {name}, which would replace it: choose another --output")
+    if there and ids != {*there["systems"][0]["scores"], *(lost["id"] for lost in there["systems"][0]["failures"])}:
+        raise ValueError(f"{path} is of other files of {name}, which would replace it: choose another --output")
+
+
+def name_rows(entries: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+    """What to evaluate by the name of its row, from entries X or ROW=X; ValueError for one given twice or `taken`."""
+    named: dict[str, str] = {}
+    for entry in entries:
+        row, separator, system = entry.partition("=")
+        if Path(entry).exists() or not separator:
+            row = system = entry
+        if row in named or row in taken:
+            raise ValueError(
+                f'every row needs a name of its own, other than "noisy" and the peers\'; got "{row}" again'
+            )
+        named[row] = system
+    return named
+
+
+def load_dataset(data: str, root: str | None, split: str, clean: Path | None, noisy: Path | None):
+    """(data set, its name in the record) of the options of `evaluate`."""
+    from ..data.dns import load_dns
+    from ..data.pairs import load_pairs
+    from ..data.valentini import load_valentini
+
+    if data == "pairs":
+        if clean is None or noisy is None:
+            raise ValueError("--data pairs needs --clean and --noisy, two folders with files of the same names")
+        sides = [Path(*side.resolve().parts[-2:]) for side in (noisy, clean)]
+        return load_pairs(clean, noisy), f"pairs of {sides[0].as_posix()} and {sides[1].as_posix()}"
+    if root is None:
+        raise ValueError(f"--data {data} needs --root, the folder of the data set")
+    load = load_valentini if data == "valentini" else load_dns
+    return load(root, split), f"{data} {split}"

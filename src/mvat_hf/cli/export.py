@@ -1,0 +1,36 @@
+"""`mvat export`: models as ONNX files."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .options import parse_path
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder or Hub id.")],
+    target: Annotated[Path, typer.Argument(parser=parse_path, metavar="OUT.onnx", help="File to write.")],
+    chunk_seconds: Annotated[
+        float | None, typer.Option(help="The one length the file takes.", show_default="any length")
+    ] = None,
+    precision: Annotated[Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="Of the weights.")] = "fp32",
+) -> int:
+    """Write a model as an ONNX file, checked against PyTorch."""
+    from ..acceleration.export import export_onnx
+    from ..inference.enhancer import load_model
+    from ..models.manner import MannerModel
+
+    if target.suffix != ".onnx":
+        raise ValueError(f"OUT.onnx must end in .onnx, got {target}")
+    loaded = None if model.endswith(".onnx") else load_model(model)
+    if not isinstance(loaded, MannerModel):
+        raise ValueError(f"MODEL is exported already, expected a folder or Hub id, got {model}")
+    error = export_onnx(
+        loaded,
+        target,
+        precision=precision,
+        chunk_seconds=chunk_seconds,
+    )
+    print(f"{target}: differs from PyTorch by at most {error:.1e} of the output's peak")
+    return 0

@@ -1,0 +1,40 @@
+"""`mvat info`: what models cost."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+A_DAY = 86400  # seconds
+
+
+def info(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL-OR-PRESET", help="Folder, Hub id or preset.")] = None,
+    seconds: Annotated[float, typer.Option(help="Length of the input.")] = 4.0,
+) -> int:
+    """Parameters and FLOPs of a model or preset, or of all presets."""
+    from ..models.complexity import complexity
+    from ..models.manner import PRESETS, MannerConfig
+
+    if not 0 < seconds <= A_DAY:
+        raise ValueError(f"--seconds must be above 0 and at most {A_DAY}, got {seconds:g}")
+    costs = {}
+    for name in [model] if model else list(PRESETS):
+        preset = not Path(name).exists() and (name in PRESETS or "/" not in name)  # a bare word is meant as a preset
+        config = MannerConfig.from_preset(name) if preset else MannerConfig.from_pretrained(name)
+        costs[name] = complexity(config, seconds)
+    print(f"{'model':<18} {'parameters':>11} {'GFLOPs (thop)':>14} {'GFLOPs (true)':>14}  {seconds:g} s audio")
+    for name, cost in costs.items():
+        print(f"{name:<18} {cost.parameters:>11,} {cost.flops_thop / 1e9:>14.2f} {cost.flops / 1e9:>14.2f}")
+    print(
+        "thop, the papers' counter, takes a transposed convolution at its output length without dividing by the stride "
+        "(4x too many), counts batch norms, and misses the products of attention; the true count does none of these."
+    )
+    if not model:
+        baseline, student = costs["manner-s"], costs["manner-s-8.1gf"]
+        print(
+            f"manner-s to manner-s-8.1gf: {baseline.parameters / student.parameters:.1f}x fewer parameters, "
+            f"{baseline.flops_thop / student.flops_thop:.1f}x fewer FLOPs by thop, "
+            f"{baseline.flops / student.flops:.1f}x truly"
+        )
+    return 0

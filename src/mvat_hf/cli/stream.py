@@ -1,0 +1,64 @@
+"""`mvat stream`: live audio through a pipe."""
+
+import os
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from ..models import DEFAULT_MODEL
+from .options import Device, Dry, Dtype, Limit, Model, Revision, Runtime, Token, load_runtime
+
+Rate = Annotated[int, typer.Option(help="Sampling rate of the PCM in Hz.")]
+Pcm = Annotated[Literal["s16le", "f32le"], typer.Option(help="Format of the PCM.")]
+Context = Annotated[float, typer.Option(help="Seen by a pass, in seconds.")]
+Hop = Annotated[float, typer.Option(help="Seconds between passes.")]
+Lookahead = Annotated[
+    float, typer.Option(help="Seen after what a pass gives out, in seconds; the latency is this and the hop.")
+]
+
+
+def stream(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Only -, standard input; may be left out.")] = "-",
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Only -, standard output; may be left out.")] = "-",
+    model: Model = DEFAULT_MODEL,
+    runtime: Runtime = "torch",
+    rate: Rate = 16000,
+    pcm: Pcm = "s16le",
+    context_seconds: Context = 2.0,
+    hop_seconds: Hop = 0.25,
+    lookahead_seconds: Lookahead = 0.25,
+    dry: Dry = 0.0,
+    attenuation_limit: Limit = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    token: Token = None,
+) -> int:
+    """Clean live audio in a pipe.
+
+    Raw mono PCM goes from standard input to standard output as it comes, in no chunks.
+
+    For example: arecord -t raw -f S16_LE -r 16000 | mvat stream | aplay -t raw -f S16_LE -r 16000
+    """
+    if (source, target) != ("-", "-"):
+        raise ValueError(f"live audio goes from - to -, got {source} and {target}: mvat enhance takes files")
+    from ..inference.live import StreamingEnhancer, enhance_pcm
+
+    enhancer = StreamingEnhancer(
+        load_runtime(model, runtime, device, dtype=dtype, revision=revision, token=token),
+        context_seconds,
+        hop_seconds,
+        lookahead_seconds,
+        dry=dry,
+        attenuation_limit=attenuation_limit,
+    )
+    if rate != enhancer.rate:
+        raise ValueError(f"live, the model takes {enhancer.rate} Hz, got --rate {rate}: resample in the pipe")
+    print(f"latency {enhancer.latency:g} s and the time of a pass; the model is not causal", file=sys.stderr)
+    try:
+        enhance_pcm(enhancer, sys.stdin.buffer, sys.stdout.buffer, pcm)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail when Python ends
+        return 141  # what a shell says of a program that SIGPIPE ended
+    return 0
