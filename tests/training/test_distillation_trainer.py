@@ -1,8 +1,12 @@
 """The trainer's side of the seam: any teacher, parameters of a method, stages, and resuming to the bit."""
 
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 import yaml
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
 from torch import nn
 from transformers import TrainerCallback
 
@@ -222,6 +226,62 @@ def test_any_module_can_teach(method, tmp_path):
 def test_what_cannot_be_read_is_an_error_before_training(method, teacher, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         distilling(tmp_path, method, teacher=teacher)
+
+
+def test_a_teacher_whose_audio_is_of_another_length_is_refused(tmp_path):
+    class Short(Filtering):
+        def forward(self, audio):
+            return super().forward(audio)[:, 1:]
+
+    with pytest.raises(ValueError, match=r"must have the shape of the student's \(2, 1600\), got \(2, 1599\)"):
+        distilling(tmp_path, "output", teacher=Short()).train()
+
+
+@dataclass
+class WithMethod(EnhancementArguments):
+    """Arguments that say what is transferred, as those of the command line do."""
+
+    method: str = "mvat"
+    method_kwargs: dict = field(default_factory=dict)
+    beta: float = 0.3
+    enhancement_weight: float = 0.5
+
+
+def test_what_is_not_given_is_taken_from_the_arguments(tmp_path):
+    options = {"use_cpu": True, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    args = WithMethod(str(tmp_path), method="at", method_kwargs={"p": 1}, **options)
+    data = {"args": args, "data_collator": SegmentCollator(0.1), "train_dataset": ITEMS}
+    teacher = small_model(1)
+    trainer = DistillationTrainer(small_model(), teacher=teacher, **data)
+    assert isinstance(trainer.method, METHODS["at"]) and trainer.method.p == 1
+    assert (trainer.beta, trainer.enhancement_weight) == (0.3, 0.5)
+    other = DistillationTrainer(small_model(), teacher=teacher, method="output", beta=2.0, **data)
+    assert isinstance(other.method, METHODS["output"]) and other.beta == 2
+    assert DistillationTrainer(small_model(), method=None, **data).method is None
+
+
+def three_steps(folder, batch_size: int) -> None:
+    """Steps of a method with a parameter, with batch norms that keep their statistics; losses and weights to a file."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # what was forked knows of one process
+    method = Scaled()
+    trainer = distilling(
+        folder, method, per_device_train_batch_size=batch_size, optim="sgd", learning_rate=0.05, frozen_statistics=True
+    )
+    trainer.train_dataset = pairs(6, samples=1600)  # as long as a crop
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    saved = {"processes": trainer.args.world_size, "losses": losses, "scale": method.scale.detach()}
+    torch.save(saved, folder / f"{trainer.args.process_index}.pt")
+
+
+def test_two_processes_train_a_method_as_one_with_twice_the_batch(tmp_path):
+    for folder, processes in (("two", 2), ("one", 1)):
+        (tmp_path / folder).mkdir()
+        debug_launcher(three_steps, (tmp_path / folder, 2 // processes), num_processes=processes)
+    one, *two = (torch.load(tmp_path / name) for name in ("one/0.pt", "two/0.pt", "two/1.pt"))
+    assert two[0]["processes"] == 2 and one["scale"] != 0.5
+    assert two[0]["scale"] == two[1]["scale"] == pytest.approx(float(one["scale"]), rel=1e-5)
+    assert two[0]["losses"] == pytest.approx(one["losses"], rel=1e-5)
 
 
 def test_a_checkpoint_without_what_the_method_learnt_is_refused(tmp_path):

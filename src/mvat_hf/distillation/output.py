@@ -14,4 +14,10 @@ class OutputDistillation(DistillationMethod):
     """output = mean |student - teacher| of the waveforms."""
 
     def forward(self, student: Activations, teacher: Activations, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"output": F.l1_loss(student["audio_values"], teacher["audio_values"].detach())}
+        mine, theirs = student["audio_values"], teacher["audio_values"].detach()
+        if mine.shape != theirs.shape:
+            raise ValueError(
+                f"the teacher's audio must have the shape of the student's {tuple(mine.shape)}, got "
+                f"{tuple(theirs.shape)}"
+            )
+        return {"output": F.l1_loss(mine, theirs)}

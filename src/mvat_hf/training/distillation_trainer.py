@@ -17,6 +17,8 @@ from ..utils.files import replaced_at_end
 from .teacher_cache import TargetCache
 from .trainer import EnhancementTrainer
 
+AS_IN_ARGS: Any = object()
+DEFAULTS: dict[str, Any] = {"method": "mvat", "beta": 0.1, "enhancement_weight": 1.0}  # where `args` have none
 METHOD_FILE = "method.safetensors"  # in a checkpoint: parameters and buffers of the method, if it has any
 
 
@@ -31,12 +33,13 @@ class DistillationTrainer(EnhancementTrainer):
     Args:
         model: the student.
         teacher: any module that takes noisy audio (B, T), or a folder or Hub id of a `MannerModel`; it is frozen, and
-            never saved or optimised. None for a method that needs none.
+            never saved or optimised. A method that needs none is given none.
         method: what to transfer, a method or its name (see `mvat_hf.distillation`); None, or a `beta` of 0, is plain
             training to the bit.
         beta: weight of the method's terms.
-        enhancement_weight: weight of L_SE.
+        enhancement_weight: weight of L_SE and what stands beside it.
         teacher_cache: folder to keep what the method reads of the teacher, see `TargetCache`; None keeps nothing.
+        kwargs: as of `EnhancementTrainer`. What is not given above is taken from `args`, where they have it.
 
     Raises:
         ValueError: the method cannot work between this teacher and student, or a weight is negative.
@@ -44,35 +47,52 @@ class DistillationTrainer(EnhancementTrainer):
 
     def __init__(
         self,
-        model: MannerModel,
+        model: MannerModel | None = None,
         teacher: nn.Module | str | Path | None = None,
-        method: DistillationMethod | str | None = "mvat",
-        beta: float = 0.1,
-        enhancement_weight: float = 1.0,
+        method: DistillationMethod | str | None = AS_IN_ARGS,
+        beta: float | None = None,
+        enhancement_weight: float | None = None,
         teacher_cache: str | Path | None = None,
         **kwargs,
     ):
-        for name, weight in (("beta", beta), ("enhancement_weight", enhancement_weight)):
+        args = kwargs.get("args")
+        given = {"beta": beta, "enhancement_weight": enhancement_weight}
+        weights = {
+            name: getattr(args, name, DEFAULTS[name]) if value is None else value for name, value in given.items()
+        }
+        for name, weight in weights.items():
             if weight < 0:
                 raise ValueError(f"{name} must be at least 0, got {weight}")
-        taught_by: Any = MannerModel.from_pretrained(teacher) if isinstance(teacher, (str, Path)) else teacher
-        if isinstance(method, str):
+        self.beta, self.enhancement_weight = weights["beta"], weights["enhancement_weight"]
+        if method is AS_IN_ARGS:
+            method = build_method(getattr(args, "method", DEFAULTS["method"]), **getattr(args, "method_kwargs", {}))
+        elif isinstance(method, str):
             method = build_method(method)
-        self.method = method if beta > 0 else None
-        self.beta, self.enhancement_weight = beta, enhancement_weight
-        if self.method is not None:
-            check(self.method, model, taught_by)
-        super().__init__(model=model, **kwargs)
+        self.method = method if self.beta > 0 else None
+        taught_by: Any = None
+        if self.method is not None and self.method.needs_teacher:
+            taught_by = getattr(args, "teacher_model_name_or_path", None) if teacher is None else teacher
+            if isinstance(taught_by, (str, Path)):
+                taught_by = MannerModel.from_pretrained(taught_by)
+        student: Any = model
+        super().__init__(model=student, **kwargs)
+        student = self.model
         self.teacher: nn.Module | None = None if taught_by is None else taught_by.requires_grad_(False).eval()
-        self.seen: dict[str, Tensor] = {}  # of the student's modules that the method reads, in this pass
         self.teacher_options: dict[str, Any] = {}
         self.cache: TargetCache | None = None
+        self.seen: dict[str, Tensor] = {}  # of the student's modules that the method reads, in this pass
         if self.method is not None:
+            check(self.method, student, taught_by)
             if self.method.needs_teacher:
-                self.prepare_teacher(model, teacher_cache)
-            self.method.prepare(model, taught_by)
+                folder = getattr(args, "teacher_cache", None) if teacher_cache is None else teacher_cache
+                self.prepare_teacher(student, folder)
+            self.method.prepare(student, taught_by)
             self.method.to(self.args.device)
-            self.add_callback(StepMethod(self))
+            if self.args.world_size > 1:
+                for value in self.method.state_dict().values():
+                    torch.distributed.broadcast(value, 0)
+            if any(parameter.requires_grad for parameter in self.method.parameters()):
+                self.add_callback(StepMethod(self))
 
     def prepare_teacher(self, student: MannerModel, teacher_cache: str | Path | None) -> None:
         """Put the teacher where it is run, with the options that record what is read of it, and its cache."""
@@ -173,8 +193,8 @@ class DistillationTrainer(EnhancementTrainer):
 
 
 class StepMethod(TrainerCallback):
-    """Gradients of the method's parameters: the same in all processes before a step, gone after it. Trainer and
-    DistributedDataParallel look after the student's alone."""
+    """Gradients of the method's parameters: before a step the same in all processes and clipped as the student's are,
+    after it gone. Trainer and DistributedDataParallel look after the student's alone."""
 
     def __init__(self, trainer: DistillationTrainer):
         self.accelerator, self.method = trainer.accelerator, trainer.method
@@ -184,6 +204,8 @@ class StepMethod(TrainerCallback):
             for parameter in self.method.parameters():
                 if parameter.grad is not None:
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        if args.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.method.parameters(), args.max_grad_norm)
 
     def on_optimizer_step(self, args, state, control, **kwargs):
         self.method.zero_grad()
