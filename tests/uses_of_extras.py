@@ -130,7 +130,7 @@ def dtln() -> None:
     peers("dtln")
 
 
-def training() -> None:
+def training(report_to: str = "none") -> None:
     from mvat_hf.data.collator import SegmentCollator
     from mvat_hf.data.pairs import load_pairs
     from mvat_hf.training.run import training_curve
@@ -139,6 +139,7 @@ def training() -> None:
     pairs = load_pairs("clean", "noisy")
     model = mvat_hf.MannerModel(mvat_hf.MannerConfig(hidden_size=6, depth=2, attention_levels="deepest"))
     options = {"max_steps": 1, "eval_steps": 1, "save_steps": 1, "dataloader_num_workers": 0, "scoring_processes": 1}
+    options["report_to"] = report_to
     trainer = mvat_hf.EnhancementTrainer(
         model, mvat_hf.EnhancementArguments("run", use_cpu=True, per_device_train_batch_size=2, **options),
         SegmentCollator(0.5), train_dataset=pairs, eval_dataset=pairs,
@@ -146,6 +147,11 @@ def training() -> None:
     trainer.train()
     assert trainer.state.log_history
     training_curve(trainer.state.log_history, "curve.png")
+
+
+def tensorboard() -> None:
+    training("tensorboard")
+    assert list(Path("run").rglob("events.out.tfevents.*"))
 
 
 def rooms() -> None:
@@ -174,7 +180,7 @@ def openvino() -> None:
 
 
 USES = {use.__name__: use for use in (
-    base, data, evaluation, dnsmos, peers, dtln, training, rooms, demo, export, openvino,
+    base, data, evaluation, dnsmos, peers, dtln, training, tensorboard, rooms, demo, export, openvino,
 )}  # fmt: skip
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ def test_the_bare_command_distils_what_the_repo_carries_and_says_what_is_next(tm
     recipe = scripts / "recipes" / "demo.yaml"
     recipe.write_text(yaml.safe_dump({**yaml.safe_load(recipe.read_text()), **SHORT}))
     monkeypatch.chdir(tmp_path)
-    done = call(str(scripts / "distill.py"))
+    done = finished(launch(str(scripts / "distill.py")))
     assert done.returncode == 0, done.stderr[-2000:]
     assert "To change next:" in done.stdout and "'distillation'" in done.stdout
     assert (tmp_path / "runs/first/student/model.safetensors").is_file()

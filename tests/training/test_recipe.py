@@ -23,6 +23,7 @@ from mvat_hf.data.reverb import Rooms
 from mvat_hf.training.arguments import DistillationConfig, EnhancementConfig
 from mvat_hf.training.recipe import DataArguments, ModelArguments, RecipeError, parse_recipe, read_recipe
 from mvat_hf.training.run import (
+    asked_checkpoint,
     check_same_folder,
     check_same_processes,
     check_same_recipe,
@@ -164,6 +165,21 @@ def test_a_teacher_that_is_not_there_is_named(tmp_path):
     for name in (str(tmp_path / "nowhere"), "./nowhere"):
         with pytest.raises(RecipeError, match="no such teacher: .*nowhere, expected a checkpoint folder or Hub id"):
             load_teacher(name)
+
+
+def test_a_checkpoint_that_is_asked_for_is_gone_on_from(tmp_path, tiny_model):
+    """As elsewhere: a folder, or "true" for the last one."""
+    folder = tmp_path / "checkpoint-3"
+    tiny_model().save_pretrained(folder)
+    with pytest.raises(RecipeError, match="checkpoint-3: trainer_state.json is missing"):
+        asked_checkpoint(str(folder), None, tmp_path)
+    TrainerState(global_step=3).save_to_json(str(folder / "trainer_state.json"))
+    assert asked_checkpoint(str(folder), None, tmp_path) == str(folder)
+    assert asked_checkpoint("True", "last", tmp_path) == "last"
+    with pytest.raises(RecipeError, match="holds no checkpoint to go on from"):
+        asked_checkpoint("true", None, tmp_path)
+    with pytest.raises(RecipeError, match="resume_from_checkpoint: .*nowhere: no such folder"):
+        asked_checkpoint(str(tmp_path / "nowhere"), None, tmp_path)
 
 
 @pytest.mark.parametrize(

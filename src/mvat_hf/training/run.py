@@ -122,7 +122,8 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     if trainer.args.world_size > 1:
         check_same_folder(folder, gather_object([last and Path(last).name]))
     if last is not None:
-        check_same_recipe(folder, recipe)
+        if Path(last).parent == folder or (folder / "recipe.yaml").is_file():  # not of a checkpoint from elsewhere
+            check_same_recipe(folder, recipe)
     elif (folder / "model.safetensors").is_file():
         raise RecipeError(f"{folder} holds a model, and no checkpoint to go on from: choose another output_dir")
     trained = last is not None and take_finished(trainer, Path(last))
