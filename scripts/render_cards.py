@@ -15,7 +15,16 @@ from typing import Any
 
 from mvat_hf.evaluation.figures import COSTS, gain_over_snr, quality_against_cost
 from mvat_hf.evaluation.report import markdown
-from mvat_hf.hub.cards import TEST_SETS, fill_block, read_records, render_card, render_results, share_of_set
+from mvat_hf.hub.cards import (
+    TEST_SETS,
+    fill_block,
+    read_records,
+    render_card,
+    render_history,
+    render_results,
+    render_trials,
+    share_of_set,
+)
 from mvat_hf.metrics.scoring import METRICS, QUICK
 from mvat_hf.models.complexity import complexity
 from mvat_hf.models.manner import MannerConfig
@@ -37,6 +46,10 @@ def rendered() -> dict[Path, str]:
     files = {SCRIPTS / "study" / "method.svg": draw_method()}
     for folder in sorted(path for path in (REPO / "model_cards").iterdir() if path.is_dir()):
         files[folder / "README.md"] = render_card(folder)
+        history = f"model_cards/{folder.name}/HISTORY.md"
+        if (REPO / history).is_file():
+            fill(files, history, "trials", render_trials(folder / "trials.json"))
+            fill(files, history, "releases", render_history(folder / "history.json"))
         if (SNAPSHOTS / folder.name).is_dir():
             files[SNAPSHOTS / folder.name / "README.md"] = files[folder / "README.md"]
     speed, study, longer = (load(name) for name in ("benchmarks/inference", "study/study", "study/study_longer"))

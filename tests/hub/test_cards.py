@@ -4,10 +4,23 @@ import json
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CardData
+from huggingface_hub import CardData, ModelCard
 
+from mvat_hf import DistillationTrainer, EnhancementArguments, MannerConfig
 from mvat_hf.data.audio import read_mono
-from mvat_hf.hub.cards import card_metadata, fill_block, read_records, render_results, render_validation
+from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.distillation import build_method
+from mvat_hf.hub.cards import (
+    CITATION,
+    about_sections,
+    base_model,
+    card_metadata,
+    fill_block,
+    read_records,
+    render_results,
+    render_validation,
+)
+from mvat_hf.hub.run_cards import render_run_card
 from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
@@ -83,3 +96,70 @@ def test_blocks_are_filled_or_missed():
     assert fill_block("a <!-- x -->old<!-- /x --> b", "x", "new") == "a <!-- x -->\nnew\n<!-- /x --> b"
     with pytest.raises(ValueError, match="no block"):
         fill_block("nothing", "x", "new")
+
+
+@pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
+def test_a_card_comes_to_use_and_results_before_the_rest(folder):
+    card = ModelCard.load(folder / "README.md")
+    titles = [line.removeprefix("## ") for line in card.text.splitlines() if line.startswith("## ")]
+    order = ["Use", "Results", "Limits", "Data", "Lineage", "Framework versions", "Citation"]
+    assert titles == order
+    lineage = card.text.split("## Lineage")[1].split("## ")[0]
+    stages = json.loads((folder / "lineage.json").read_text())["stages"]
+    assert lineage.count("\n| ") == len(stages) + 2  # the head and the line below it
+    assert len(card.data.datasets) == len(set(card.data.datasets)) > 1
+
+
+def test_about_lacks_no_part():
+    with pytest.raises(ValueError, match="must have a summary, ## Limits and ## Data, got summary, limits"):
+        about_sections("A model.\n\n## Limits\n\nMany.")
+
+
+def test_the_citation_of_cards_is_that_of_the_readme():
+    assert CITATION in (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("begun_at", "expected"),
+    [
+        ("owner/name", {"base_model": "owner/name"}),
+        ("owner/this", {}),  # an earlier release of itself
+        ("runs/teacher", {}),
+        ("/a/folder", {}),
+        (None, {}),
+    ],
+)
+def test_the_base_model_is_another_one_of_the_hub(begun_at, expected):
+    assert base_model("owner/this", begun_at) == expected
+
+
+@pytest.fixture
+def distillation(tmp_path) -> DistillationTrainer:
+    """A trainer that has not trained, of a student that is smaller than its teacher."""
+    student, teacher = (MannerModel(MannerConfig(hidden_size=size, depth=2)) for size in (8, 12))
+    teacher.config._name_or_path = teacher.name_or_path = "owner/teacher"
+    args = EnhancementArguments(
+        str(tmp_path / "run"), hub_model_id="owner/student", learning_rate=0.0123, eval_strategy="no",
+        save_strategy="no", load_best_model_at_end=False, use_cpu=True,
+    )  # fmt: skip
+    return DistillationTrainer(
+        student, args=args, data_collator=SegmentCollator(0.1), teacher=teacher, method=build_method("mvat"), beta=0.5
+    )
+
+
+def test_the_card_of_a_run_names_teacher_method_and_hyperparameters(distillation, tmp_path):
+    distillation.create_model_card(license="mit", tags="mine", dataset=["owner/speech", "owner/noise"])
+    card = ModelCard.load(tmp_path / "run" / "README.md")
+    assert card.data.license == "mit" and card.data.datasets == ["owner/speech", "owner/noise"]
+    assert {"mine", "knowledge-distillation"} <= set(card.data.tags)
+    for said in (
+        "owner/speech", "teacher: owner/teacher", "MultiViewAttentionTransfer, beta 0.5", "learning_rate 0.0123",
+        "**Not measured on a test set.**", "- torch ", "@inproceedings",
+    ):  # fmt: skip
+        assert said in card.text
+
+
+def test_the_card_of_an_unknown_run_says_so():
+    card = ModelCard(render_run_card("owner/name", MannerConfig.from_preset("manner-s-2.2gf")))
+    assert "Nothing is known of it" in card.text and card.data.get("datasets") is None
+    assert "knowledge-distillation" not in card.data.tags

@@ -1,11 +1,13 @@
 """Model cards and README tables, rendered from the records of `model_cards/NAME/`; no number in them is typed.
 
-A folder there holds `about.md` (licence, languages and data sets as metadata; data, licences and limits in prose),
-`training.json` (the run's record), one `eval_*.json` for every test set, and perhaps `trials.json` (records of short
-runs by which the recipe was chosen) and `history.json` (what earlier releases scored).
+A folder there holds `about.md` (licence, languages and data sets as metadata; a summary, `## Limits` and `## Data` in
+prose), `training.json` (the last run's record), one `eval_*.json` for every test set, and perhaps `lineage.json` (the
+stages of training), `HISTORY.md` with blocks for `trials.json` (records of short runs by which the recipe was chosen)
+and `history.json` (what every release scored). The cards are filled from `templates/`.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from ..evaluation.report import markdown, render_table
 from ..metrics.scoring import METRICS, TITLES
 from ..models.complexity import complexity
 from ..models.manner import MannerConfig
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 # data set of a record: its title, how many pairs it has in full, and its id on the Hub
 TEST_SETS = {
@@ -36,27 +40,78 @@ def render_card(folder: str | Path) -> str:
     folder = Path(folder)
     training, evaluations = read_records(folder)
     about = ModelCard.load(folder / "about.md")
-    sections = [
-        f"---\n{card_metadata(folder.name, about.data, training, evaluations).to_yaml()}\n---",
-        f"# {folder.name}",
-        about.text.strip(),
-        "## How it was trained",
-        render_training(training),
-        *render_trials(folder / "trials.json"),
-        "## What it scores",
-        render_results(evaluations),
-        *render_history(folder / "history.json"),
-        "## What it costs",
-        render_cost(folder.name),
-        "## How to use it",
-        USAGE.format(repo=f"mvat/{folder.name}"),
-    ]
-    return "\n\n".join(sections) + "\n"
+    card = ModelCard.from_template(
+        card_metadata(folder.name, about.data, training, evaluations),
+        template_path=str(TEMPLATES / "release.md"),
+        name=folder.name,
+        usage=USAGE.format(repo=f"mvat/{folder.name}"),
+        results=render_results(evaluations),
+        cost=render_cost(folder.name),
+        lineage=render_lineage(folder),
+        training=render_training(training),
+        versions=render_versions(training["environment"]["versions"]),
+        citation=CITATION,
+        **about_sections(about.text),
+    )
+    return f"{card.content.rstrip()}\n"
+
+
+def about_sections(text: str) -> dict[str, str]:
+    """The parts of `about.md`: "summary" before the first heading, "limits" and "data" below theirs.
+
+    Raises:
+        ValueError: one of them is not there.
+    """
+    summary, *parts = ("\n" + text.strip()).split("\n## ")
+    sections = {"summary": summary.strip()}
+    for part in parts:
+        title, _, body = part.partition("\n")
+        sections[title.strip().lower()] = body.strip()
+    if sections.keys() != {"summary", "limits", "data"}:
+        raise ValueError(f"about.md must have a summary, ## Limits and ## Data, got {', '.join(sections)}")
+    return sections
+
+
+def render_lineage(folder: Path) -> str:
+    """The stages of `lineage.json`, a row each, with how the releases among them validated in `history.json`."""
+    if not (folder / "lineage.json").is_file():
+        return "One run, see below."
+    stages = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))["stages"]
+    releases = json.loads((folder / "history.json").read_text(encoding="utf-8"))["releases"]
+    rows = [["stage", "data", "steps", "what changed", f"validation: {' / '.join(TITLES.values())}"]]
+    for number, stage in enumerate(stages, 1):
+        released = stage.get("release")
+        scores = releases[released - 1]["scores"]["validation"] if released else {}
+        shown = " / ".join(METRICS[key].format.format(scores[key]) for key in TITLES) if scores else "not recorded"
+        if scores and scores["files"] != releases[-1]["scores"]["validation"]["files"]:
+            shown += OTHER_FILES
+        title = f"{number}, release {released}" if released else str(number)
+        rows.append([title, stage["data"], f"{stage['steps']:,}", stage["change"], shown])
+    table = markdown(rows)
+    return f"{table}\n\n{OTHER_NOTE}" if OTHER_FILES in table else table
+
+
+def render_versions(versions: Mapping[str, str]) -> str:
+    """A line for every package of a run's environment."""
+    return "\n".join(f"- {name} {version}" for name, version in versions.items())
 
 
 # options that validation depends on too, see `load_dns` and `EnhancementTrainer`
 VALIDATION_OPTIONS = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr", "high_pass_hz")
 OTHER_FILES = "\\*"  # after a score that cannot be compared; Markdown shows the star alone
+OTHER_NOTE = f"{OTHER_FILES} on other files, or otherwise mixed, than those of the last release."
+CITATION = """```bibtex
+@inproceedings{shin2022mvat,
+  title = {Multi-View Attention Transfer for Efficient Speech Enhancement},
+  author = {Shin, Wooseok and Park, Hyun Joon and Kim, Jin Sob and Lee, Byung Hoon and Han, Sung Won},
+  booktitle = {Interspeech}, year = {2022}, note = {arXiv:2208.10367}
+}
+@inproceedings{park2022manner,
+  title = {{MANNER}: Multi-View Attention Network for Noise Erasure},
+  author = {Park, Hyun Joon and Kang, Byung Ha and Shin, Wooseok and Kim, Jin Sob and Han, Sung Won},
+  booktitle = {ICASSP}, year = {2022}, note = {arXiv:2203.02181}
+}
+```"""
 USAGE = """```python
 from transformers import pipeline
 
@@ -70,34 +125,13 @@ That needs transformers, soundfile and soxr. With `mvat_hf` installed, no code i
 from mvat_hf import MannerModel, enhance
 
 model = MannerModel.from_pretrained("{repo}")
-cleaned = enhance(model, "noisy.wav")  # {"audio": numpy, "sampling_rate": Hz}, as the file has it
+cleaned = enhance(model, "noisy.wav")  # {{"audio": numpy, "sampling_rate": Hz}}, as the file has it
 ```"""
 
 # of every card
 HUB_METADATA: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "audio-to-audio"}
 TAGS = ["speech-enhancement", "denoising", "manner"]
 DISTILLED_TAGS = ["knowledge-distillation"]
-
-
-def render_run_card(repo: str, config: MannerConfig, chosen: Mapping[str, Any] | None = None) -> str:
-    """
-    The card of weights that nobody has measured on a test set, which is what it says.
-
-    Args:
-        chosen: the validation by which a run chose its weights, of its log.
-    """
-    cost = complexity(config)
-    validated = "" if chosen is None else f" {render_validation(chosen)}"
-    sections = [
-        f"---\n{ModelCardData(tags=TAGS, **HUB_METADATA).to_yaml()}\n---",
-        f"# {repo.rpartition('/')[2]}",
-        f"MANNER for speech enhancement at {config.sampling_rate} Hz: hidden size {config.hidden_size}, depth "
-        f"{config.depth}, {cost.parameters:,} parameters.",
-        f"**Not measured on a test set.** How good it is, nothing here says.{validated}",
-        "## How to use it",
-        USAGE.format(repo=repo),
-    ]
-    return "\n\n".join(sections) + "\n"
 
 
 def publish_faults(card: Path, weights_sha256: str) -> list[str]:
@@ -157,9 +191,18 @@ def card_metadata(
         tags=[*TAGS, *(DISTILLED_TAGS if training["teacher"] else [])],
         metrics=list(TITLES),
         eval_results=results,
+        **({"teacher": training["teacher"]} if training["teacher"] else {}),
+        **base_model(f"mvat/{name}", training["recipe"].get("init_from")),
         weights_sha256=measured_weights(name, evaluations),
         **HUB_METADATA,
     )
+
+
+def base_model(repo: str, begun_at: str | None) -> dict[str, Any]:
+    """The Hub's model that a run began at, as metadata; nothing for none, a folder, or an earlier release of itself."""
+    named = begun_at is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", begun_at) is not None
+    local = str(begun_at).startswith("runs/") or Path(str(begun_at)).exists()
+    return {"base_model": str(begun_at)} if named and not local and begun_at != repo else {}
 
 
 def scored_pairs(system: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -186,24 +229,22 @@ def render_training(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def render_trials(path: Path) -> list[str]:
-    """What differed between short runs and how they validated, under a heading; nothing without a record.
+def render_trials(path: Path) -> str:
+    """What differed between short runs and how they validated.
 
     A table for every kind of run: of the same model, first weights, seed and validation mixtures.
     """
-    if not path.is_file():
-        return []
     kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for trial in json.loads(path.read_text(encoding="utf-8")):
         recipe = trial["recipe"]
         kind = (recipe["preset"], recipe.get("init_from"), trial["seed"], validated_on(trial))
         kinds.setdefault(kind, []).append(trial)
-    parts = ["### What was tried"]
+    parts = []
     for (preset, weights, _, (files, *_)), trials in kinds.items():
         begun = f"from {weights}" if weights else "from the first step on"
         runs = f"Short runs of {preset} {begun}, on the same mixtures" if trials[1:] else f"A run of {preset} {begun}"
         parts.append(f"{runs}, validated on {files} files:\n\n{trials_table(trials)}")
-    return parts
+    return "\n\n".join(parts)
 
 
 def validated_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -261,10 +302,8 @@ def share_of_set(record: Mapping[str, Any]) -> str:
     return f"all {full} pairs" if files == full else f"{files} of its {full} pairs"
 
 
-def render_history(path: Path) -> list[str]:
-    """What every release scored, the oldest first, under a heading; nothing without a record."""
-    if not path.is_file():
-        return []
+def render_history(path: Path) -> str:
+    """What every release scored, the oldest first."""
     releases = json.loads(path.read_text(encoding="utf-8"))["releases"]
     last = releases[-1]["scores"]
     rows = [["release", "date", *(f"{source} {title}" for source in last for title in TITLES.values())]]
@@ -275,8 +314,7 @@ def render_history(path: Path) -> list[str]:
             mark = "" if scores["files"] == last[source]["files"] else OTHER_FILES
             rows[-1] += [METRICS[key].format.format(scores[key]) + mark for key in TITLES]
     table = markdown(rows)
-    note = [f"{OTHER_FILES} on other files, or otherwise mixed, than those of the last release."]
-    return ["### What earlier releases scored", table, *(note if OTHER_FILES in table else [])]
+    return "\n\n".join([table, *([OTHER_NOTE] if OTHER_FILES in table else [])])
 
 
 def render_cost(name: str) -> str:

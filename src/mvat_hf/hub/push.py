@@ -51,7 +51,8 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
         OSError: the checkpoint does not load, or the Hub refuses it.
         ValueError: it is no checkpoint or not fit to publish, or a draft would be public.
     """
-    from .cards import publish_faults, render_run_card  # it brings what scores with it, which saving does not need
+    from .cards import publish_faults  # it brings what scores with it, which saving does not need
+    from .run_cards import render_run_card
 
     folder = Path(folder)
     missing = [name for name in CHECKPOINT_FILES if not (folder / name).is_file()]

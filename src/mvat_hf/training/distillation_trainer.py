@@ -108,6 +108,13 @@ class DistillationTrainer(EnhancementTrainer):
             teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
         self.teacher = self.accelerator.prepare_model(teacher, evaluation_mode=True)
 
+    def run_facts(self) -> dict[str, Any]:
+        """As of any run, with the teacher and the method."""
+        name = getattr(self.teacher, "name_or_path", "") or "a model without a name"
+        method = "none" if self.method is None else type(self.method).__name__
+        facts = {"teacher": None if self.teacher is None else name, "method": f"{method}, beta {self.beta}"}
+        return {**super().run_facts(), **facts}
+
     @property
     def stage(self) -> Stage:
         """The factors of the loss at this step."""

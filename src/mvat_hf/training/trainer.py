@@ -212,15 +212,43 @@ class EnhancementTrainer(Trainer):
         validations = (entry for entry in state.log_history if "eval_pesq" in entry)
         return next((entry for entry in validations if entry["step"] == step), None)
 
-    def create_model_card(self, *args, **options) -> None:
-        """Write the card that `push_to_hub` pushes: what the model is, how it validated, that it is not measured."""
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write the card that `push_to_hub` pushes: what the model is, its data, teacher and hyperparameters, how it
+        validated, that it is not measured. `tasks` and `dataset_args` are transformers': they say nothing here."""
         if self.is_world_process_zero():
-            from ..hub.cards import render_run_card
+            from ..hub.run_cards import render_run_card
 
             model: Any = self.accelerator.unwrap_model(self.model)
             folder = Path(str(self.args.output_dir))
-            card = render_run_card(self.hub_model_id or folder.name, model.config, self.chosen_validation())
+            repo = self.hub_model_id or model_name or folder.name
+            metadata = {"language": language, "license": license, "tags": tags, "dataset": dataset or dataset_tags}
+            begun_at = finetuned_from or model.name_or_path
+            card = render_run_card(
+                repo, model.config, self.chosen_validation(), self.run_facts(), begun_at=begun_at, **metadata
+            )
             write_text(folder / "README.md", card)
+
+    def run_facts(self) -> dict[str, Any]:
+        """What a card says of the run: data, teacher and hyperparameters, by name."""
+        from ..hub.run_cards import hyperparameters
+
+        sizes = {
+            name: len(data) if hasattr(data, "__len__") else "without end"
+            for name, data in (("items to train", self.train_dataset), ("files to validate", self.eval_dataset))
+            if data is not None
+        }
+        return {**sizes, "steps done": self.state.global_step, "teacher": None, **hyperparameters(vars(self.args))}
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
