@@ -70,7 +70,7 @@ That needs transformers, soundfile and soxr. With `mvat_hf` installed, no code i
 from mvat_hf import MannerModel, enhance
 
 model = MannerModel.from_pretrained("{repo}")
-cleaned = enhance(model, "noisy.wav")  # {"audio": numpy, "sampling_rate": Hz}, as the file has it
+cleaned = enhance(model, "noisy.wav")  # {{"audio": numpy, "sampling_rate": Hz}}, as the file has it
 ```"""
 
 # of every card
