@@ -80,6 +80,7 @@ def run_here(script: str, *arguments: object) -> SimpleNamespace:
     out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        patch.syspath_prepend(str((REPOSITORY / "scripts" / script).parent))
         patch.setattr(run, "usable_cores", lambda: 1)
         try:
             runpy.run_path(str(REPOSITORY / "scripts" / script), run_name="__main__")

@@ -148,6 +148,13 @@ def training() -> None:
     training_curve(trainer.state.log_history, "curve.png")
 
 
+def tensorboard() -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    SummaryWriter("curves").close()
+    assert list(Path("curves").iterdir())
+
+
 def rooms() -> None:
     from mvat_hf.data.reverb import Rooms, simulate_rooms
 
@@ -174,7 +181,7 @@ def openvino() -> None:
 
 
 USES = {use.__name__: use for use in (
-    base, data, evaluation, dnsmos, peers, dtln, training, rooms, demo, export, openvino,
+    base, data, evaluation, dnsmos, peers, dtln, training, tensorboard, rooms, demo, export, openvino,
 )}  # fmt: skip
 
 if __name__ == "__main__":
