@@ -24,8 +24,10 @@ from mvat_hf import MannerConfig, MannerModel
 REPOSITORY = Path(__file__).parents[1]
 # the files that take longest come first: of the workers that share the files, none is left with one at the end
 LONGEST = (
-    "scripts/test_scripts.py", "hub/test_hub.py", "test_wheel.py", "scripts/test_study.py", "cli/test_cli.py",
-    "training/test_trainer.py", "acceleration/test_export.py", "test_page_browser.py", "models/test_remote_code.py",
+    "scripts/test_scripts.py", "acceleration/test_export.py", "training/test_trainer.py", "hub/test_hub.py",
+    "scripts/test_study.py", "test_wheel.py", "evaluation/test_evaluation.py", "cli/test_cli.py",
+    "metrics/test_scoring.py", "inference/test_threads.py", "test_page_browser.py", "models/test_remote_code.py",
+    "test_readme.py", "cli/test_cold_start.py", "inference/test_live.py", "data/test_formatting.py",
 )  # fmt: skip
 
 
@@ -78,6 +80,7 @@ def run_here(script: str, *arguments: object) -> SimpleNamespace:
     out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        patch.syspath_prepend(str((REPOSITORY / "scripts" / script).parent))
         patch.setattr(run, "usable_cores", lambda: 1)
         try:
             runpy.run_path(str(REPOSITORY / "scripts" / script), run_name="__main__")
@@ -87,6 +90,21 @@ def run_here(script: str, *arguments: object) -> SimpleNamespace:
         finally:
             torch.set_num_threads(threads)
     return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Processes started within are on one core, where the system has such a thing: alone, they take it for one thread,
+    and compute to the bit what `run_here` does."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @pytest.fixture(scope="session")

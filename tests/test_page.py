@@ -44,7 +44,7 @@ def test_an_upload_is_what_enhance_gives(model, tmp_path, name, rate, channels):
     done = enhance_upload(model, tmp_path / name, tmp_path, max_seconds=60, **options)
     info = soundfile.info(done.audio)
     assert (info.format, info.samplerate, info.channels, info.frames) == ("WAV", rate, channels, len(audio))
-    expected = enhance(model, tmp_path / name, **options).reshape(channels, -1).T
+    expected = enhance(model, tmp_path / name, **options)["audio"].reshape(channels, -1).T
     np.testing.assert_allclose(soundfile.read(done.audio, always_2d=True)[0], expected.clip(-1, 1), atol=2**-15)
     assert done.seconds == len(audio) / rate
     before, after = (picture.read_bytes() for picture in done.pictures)

@@ -59,7 +59,7 @@ def base() -> None:
     everything: dict = {}
     exec("from mvat_hf import *", everything)
     assert "enhance" in everything and "EnhancementTrainer" not in everything
-    cleaned = mvat_hf.enhance(MODEL, NOISY)
+    cleaned = mvat_hf.enhance(MODEL, NOISY)["audio"]
     clean, noisy = (soundfile.read(SAMPLES / f"sample_{kind}.flac")[0] for kind in ("clean", "noisy"))
     assert mvat_hf.metrics.si_sdr(clean, cleaned, 16000) > mvat_hf.metrics.si_sdr(clean, noisy, 16000) + 3
     np.testing.assert_array_equal(pipeline("audio-to-audio")(str(NOISY))["audio"], cleaned)

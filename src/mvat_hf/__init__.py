@@ -83,6 +83,8 @@ __all__ = [
 ]
 if find_spec("accelerate") is None:  # of the extra `training`: `from mvat_hf import *` gives what works without it
     __all__ = [name for name in __all__ if not _LAZY.get(name, "").startswith("training.")]
+if find_spec("datasets") is None:  # of `evaluation`
+    __all__ = [name for name in __all__ if not _LAZY.get(name, "").startswith("evaluation.")]
 
 
 def __getattr__(name: str):

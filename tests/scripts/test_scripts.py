@@ -1,5 +1,6 @@
 """Every recipe for two steps: a teacher, a student of it, what is refused; one of each kind as users launch it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import soundfile
 import torch
 import yaml
 
-from conftest import run_here
+from conftest import one_core, run_here
 from mvat_hf.models.manner import MannerModel
 
 REPOSITORY = Path(__file__).parents[2]
@@ -49,14 +50,8 @@ def launch(script: str, *arguments: object, processes: int = 1, **options: objec
     environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     options = {"text": True, "env": environment, "start_new_session": True, **pipes}
-    if processes > 1 or not hasattr(os, "sched_setaffinity"):
+    with one_core() if processes == 1 else contextlib.nullcontext():
         return subprocess.Popen(command, **options)
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})  # a process by itself takes as many threads as cores
-    try:
-        return subprocess.Popen(command, **options)
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def finished(process: subprocess.Popen[str]) -> SimpleNamespace:

@@ -166,17 +166,20 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
+    def launch(*options: str) -> dict:
+        command = [sys.executable, REPOSITORY / "scripts" / "study" / "run.py", *arguments, *options]
+        return result(subprocess.run(command, capture_output=True, text=True, env=environment, check=False))
+
     def run(*options: str) -> dict:
-        done = run_here("study/run.py", *arguments, *options)
+        with monkeypatch.context() as patch:
+            patch.setattr("cells.subprocess", SimpleNamespace(run=train_here, STDOUT=subprocess.STDOUT))
+            return result(run_here("study/run.py", *arguments, *options))
+
+    def result(done) -> dict:
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads((tmp_path / "study.json").read_text())
 
-    command = [sys.executable, REPOSITORY / "scripts" / "study" / "run.py", *arguments, "--cells", "none"]
-    launched = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert launched.returncode == 0, launched.stderr[-2000:]
-    first = json.loads((tmp_path / "study.json").read_text())
-    stand_in = SimpleNamespace(run=train_here, STDOUT=subprocess.STDOUT)
-    monkeypatch.setattr("cells.subprocess", stand_in)
+    first = launch("--cells", "none")
     assert [cell["name"] for cell in first["cells"]] == ["none"] and first["planned"] == 3
     weights = (tmp_path / "runs" / "manner-s-2.2gf" / "none" / "seed0" / "model.safetensors").stat().st_mtime_ns
     record = run()
@@ -203,7 +206,7 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
 
     (tmp_path / "runs").rename(tmp_path / "lost")
     assert run() == record and not (tmp_path / "runs").exists()
-    assert run("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
+    assert launch("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
 
 
 def test_a_training_that_dies_is_told(tmp_path, monkeypatch):

@@ -23,7 +23,6 @@ from transformers.trainer_utils import speed_metrics
 
 from ..acceleration.convolutions import use_training_convolutions
 from ..data.collator import SegmentCollator
-from ..data.formatting import decoded
 from ..data.streaming import MixtureStream
 from ..losses import compressed_spectral_loss, pesq_loss, snr_loss
 from ..metrics.scoring import QUICK, FileScore, check_metrics, mean_scores
@@ -37,6 +36,8 @@ from .validation import ValidatedFile, enhance_and_score
 
 with extra("training"):
     from datasets import Dataset
+
+    from ..data.formatting import decoded
 
 
 NEGATIVE = {"snr": snr_loss, "pesq": pesq_loss}  # terms whose quantity is to rise; it is logged as it is
