@@ -278,6 +278,24 @@ def render_training_step(record: Mapping[str, Any]) -> str:
 
 
 # what renders the records below `scripts/`, each into the README.md beside it
+def render_twins(record: Mapping[str, Any]) -> str:
+    """Runs of one recipe with and without a teacher, by seed: what each validated, and the difference."""
+    runs = {(run["seed"], run["recipe"]["method"]): run["chosen"] for run in record["runs"]}
+    names = [f"eval_{key}" for key in QUICK]
+    rows = [["seed", "validation: PESQ / STOI / SI-SDR, plain", "MV-AT", "difference"]]
+    for seed in sorted({seed for seed, _ in runs}):
+        plain, distilled = ([runs[seed, method][name] for name in names] for method in (PLAIN, "mvat"))
+        differences = [after - before for before, after in zip(plain, distilled, strict=True)]
+        shown = [
+            " / ".join(METRICS[key].format.replace("{:", "{:+" if signed else "{:").format(value)
+                       for key, value in zip(QUICK, values, strict=True))
+            for values, signed in ((plain, False), (distilled, False), (differences, True))
+        ]  # fmt: skip
+        rows.append([str(seed), *shown])
+    first = record["runs"][0]
+    return f"{markdown(rows)}\n\n{first['steps']} steps; {first['validation_files']} mixtures to validate on."
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "benchmarks/inference": render_speed,
     "benchmarks/inference_avx2": render_speed,
@@ -285,6 +303,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "benchmarks/long_file": render_long_file,
     "benchmarks/chunking": render_chunking,
     "benchmarks/training_step": render_training_step,
+    "recipes/small_student": render_twins,
     "study/study": render_study,
     "study/study_longer": render_study,
 }
