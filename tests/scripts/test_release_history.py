@@ -61,9 +61,8 @@ def test_a_release_is_a_set_of_weights_with_its_last_records(script, folder):
 
 
 def test_the_card_tells_what_was_measured_on_other_files(script, folder):
-    assert render_history(folder / "history.json") == []
     (folder / "history.json").write_text(json.dumps(script.read_history(folder)))
-    _, table, note = render_history(folder / "history.json")
+    table, note = render_history(folder / "history.json").split("\n\n")
     _, _, first, second, third = table.splitlines()
     assert first.count("\\*") == len(TITLES)  # in validation
     assert "| 1.00\\* |" in first and "| 1.00 |" in first

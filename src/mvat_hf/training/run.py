@@ -270,7 +270,12 @@ def training_record(
         "teacher": None if teacher is None else describe_model(teacher),
         "training_data": train.describe() if isinstance(train, MixtureStream) else describe(train),
         "validation_files": len(validation),
-        "chosen": trainer.chosen_validation(),
-        "validations": [entry for entry in state.log_history if "eval_pesq" in entry],
+        "chosen": untimed(trainer.chosen_validation()),
+        "validations": [untimed(entry) for entry in state.log_history if "eval_pesq" in entry],
         "environment": environment,
     }
+
+
+def untimed(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An entry of the log without how long it took, which another run of the same would not give."""
+    return entry and {name: value for name, value in entry.items() if not name.endswith(("_runtime", "_per_second"))}
