@@ -64,13 +64,18 @@ def normalised(path: Path, key: Callable[[Path], str]) -> str:
     """The key of a file in the one form (NFC) of those that "é" has in names: each system writes another.
 
     Raises:
-        DataError: the file's path is no UTF-8, which a data set cannot hold.
+        DataError: see `check_name`.
     """
+    check_name(path)
+    return unicodedata.normalize("NFC", key(path))
+
+
+def check_name(path: Path) -> None:
+    """DataError if a file's path is no UTF-8: `datasets` holds text only."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError as error:
         raise DataError(f"the name of {shown(path)} is no UTF-8, which a data set cannot hold: rename it") from error
-    return unicodedata.normalize("NFC", key(path))
 
 
 def match_files(clean: Path, noisy: Path, key: Callable[[Path], str] | None = None) -> tuple[list[Pair], list[str]]:

@@ -1,12 +1,11 @@
 """Pairs of clean and noisy recordings as a `datasets.Dataset` that decodes on access."""
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..utils.errors import need
-from .matching import SIDES, DataError, Pair, match_pairs
+from .matching import SIDES, DataError, Pair, check_name, match_pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,19 +20,12 @@ def pairs_dataset(pairs: Sequence[Pair], sampling_rate: int) -> "Dataset":
 
     from .formatting import audio_rows, decoded, encoded_paths
 
-    check_names([path for pair in pairs for path in (pair.clean, pair.noisy)])
+    for pair in pairs:
+        check_name(pair.clean)
+        check_name(pair.noisy)
     sides = {side: pyarrow.array([str(getattr(pair, side).absolute()) for pair in pairs]) for side in SIDES}
     ids = pyarrow.array([pair.id for pair in pairs])
     return decoded(audio_rows(ids, {side: encoded_paths(paths) for side, paths in sides.items()}, sampling_rate))
-
-
-def check_names(paths: Iterable[Path]) -> None:
-    """DataError if the name of a file is no UTF-8: `datasets` holds text only."""
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"the name of {os.fsencode(path)!r} is not UTF-8, expected one: rename the file") from error
 
 
 def load_pairs(clean: str | Path, noisy: str | Path, *, sampling_rate: int = 16000) -> "Dataset":

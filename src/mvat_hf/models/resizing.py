@@ -15,9 +15,8 @@ from torch.optim.swa_utils import update_bn
 from .manner import MannerConfig, MannerModel
 
 Groups = tuple[str, ...]  # names of the groups of channels that a layer reads or gives, one after the other
-Layer = tuple[
-    str, Groups, Groups
-]  # name of a module with weights, what it reads and what it gives; () is left as it is
+# name of a module with weights, the groups it reads and those it gives; what is () stays as it is
+Layer = tuple[str, Groups, Groups]
 KEPT_OPTIONS = ("depth", "kernel_size", "stride", "growth", "num_heads", "segment_len", "sampling_rate", "high_pass_hz")
 UNEVEN = (0.5, 1.5)  # range of the shares of copies, before they are made to sum to one
 AJAR = 1e-6  # what the gate of an added attention gives: next to nothing, and its ReLU still has a gradient there
