@@ -20,6 +20,13 @@ def spectrum(audio: Tensor, fft_size: int, hop: int, window_length: int) -> Tens
     return torch.stft(audio.float(), fft_size, hop, window_length, window, return_complex=True)
 
 
+def power(spectra: Tensor) -> Tensor:
+    """|spectra|^2 of complex spectra; on CPUs in a fourth of the time of their `abs`."""
+    parts = torch.view_as_real(spectra)
+    real, imaginary = parts[..., 0], parts[..., 1]
+    return torch.addcmul(real * real, imaginary, imaginary)
+
+
 class SpectralTerms(torch.autograd.Function):
     """
     Spectral convergence ||M_t - M_e||_F / ||M_t||_F and log magnitude distance mean |log M_t - log M_e|, each per item
@@ -30,7 +37,7 @@ class SpectralTerms(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        magnitude, wanted = (spectra.abs().clamp_min(EPS**0.5) for spectra in (estimate, target))
+        magnitude, wanted = (power(spectra).clamp_min(EPS).sqrt() for spectra in (estimate, target))
         difference, log_ratio = magnitude - wanted, (magnitude / wanted).log()
         distance, norm = (torch.linalg.vector_norm(values, dim=(1, 2)) for values in (difference, wanted))
         ctx.save_for_backward(estimate, magnitude, difference, log_ratio, distance * norm)
@@ -43,7 +50,8 @@ class SpectralTerms(torch.autograd.Function):
         of_logarithm = (gradients[1] / log_ratio[0].numel())[:, None, None]
         # d M / d spectrum = spectrum / M, and 0 where M is at its bound
         factor = (of_distance * difference + of_logarithm * log_ratio.sign() / magnitude) / magnitude
-        return estimate * torch.where(magnitude > EPS**0.5, factor, 0.0), None
+        factor = torch.where(magnitude > EPS**0.5, factor, 0.0)[..., None]
+        return torch.view_as_complex(torch.view_as_real(estimate) * factor), None
 
 
 def enhancement_loss(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
