@@ -54,7 +54,7 @@ def rendered() -> dict[Path, str]:
             files[SNAPSHOTS / folder.name / "README.md"] = files[folder / "README.md"]
     speed, study, longer = (load(name) for name in ("benchmarks/inference", "study/study", "study/study_longer"))
     _, evaluations = read_records(RELEASE)
-    fill(files, "README.md", "overview", render_overview(evaluations, speed))
+    fill(files, "README.md", "overview", render_overview(family_records(), speed))
     fill(files, "README.md", "added", render_added(study, longer))
     fill(files, "model_cards/README.md", "results", render_results(evaluations, QUICK))
     for name, render in TABLES.items():
@@ -72,6 +72,25 @@ def fill(files: dict[Path, str], name: str, block: str, content: str) -> None:
     """Fill a block of a file of the repository, among `files` already or not."""
     path = REPO / name
     files[path] = fill_block(files.get(path) or path.read_text(encoding="utf-8"), block, content)
+
+
+def family_records() -> list[dict[str, Any]]:
+    """The release's evaluations, with what the other models of the family scored on the same files."""
+    _, records = read_records(RELEASE)
+    for folder in sorted(path.parent for path in RELEASE.parent.glob("*/about.md") if path.parent != RELEASE):
+        for record in read_records(folder)[1]:
+            own = [system for system in record["systems"] if system["name"] == folder.name]
+            for shared in records:
+                if shared["dataset"] == record["dataset"]:
+                    shared["systems"] += own
+    for record in records:
+        record["systems"].sort(key=lambda system: place_in_family(system["name"]))
+    return records
+
+
+def place_in_family(name: str) -> int:
+    """Order of the rows of a table: the noisy input, the family, then the peers."""
+    return FAMILY.index(name) if name in FAMILY else len(FAMILY) if name != "noisy" else -1
 
 
 def render_overview(evaluations: Sequence[Mapping[str, Any]], speed: Mapping[str, Any]) -> str:
@@ -143,12 +162,12 @@ def gains(record: Mapping[str, Any], method: str, key: str) -> list[float]:
 
 def draw_pictures() -> None:
     """Draw the pictures of the release's evaluations beside their records."""
-    _, evaluations = read_records(RELEASE)
     times = seconds_for_ten(load("benchmarks/inference"))
-    for record in evaluations:
+    for record in read_records(RELEASE)[1]:
         name = record["dataset"]["name"].split()[0]
         gain_over_snr(record, RELEASE / f"eval_{name}.png")
-        if name == "dns":
+    for record in family_records():
+        if record["dataset"]["name"] == "dns test":
             systems = [{key: value for key, value in row.items() if key not in COSTS} for row in record["systems"]]
             for row in systems:
                 row |= {"real_time_factor": times[row["name"]] / 10} if row["name"] in times else {}

@@ -353,6 +353,16 @@ def test_info_prints_the_paper_s_ratios(capsys):
     assert "15.4x fewer parameters, 4.7x fewer FLOPs by thop, 4.4x truly" in printed
 
 
+def test_info_tells_what_the_family_scores(capsys):
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    for folder in (path.parent for path in (REPOSITORY / "model_cards").glob("*/eval_dns.json")):
+        systems = json.loads((folder / "eval_dns.json").read_text(encoding="utf-8"))["systems"]
+        means = next(system["means"] for system in systems if system["name"] == folder.name)
+        assert f"mvat/{folder.name} on DNS Challenge 2020" in printed
+        assert f"PESQ-WB {means['pesq']:.2f}, STOI {100 * means['stoi']:.1f}%" in printed
+
+
 def test_info_of_a_checkpoint_named_like_a_preset(checkpoint, monkeypatch, capsys):
     monkeypatch.chdir(Path(checkpoint).parent)
     Path(checkpoint).rename("manner-b")

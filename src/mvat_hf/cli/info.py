@@ -12,7 +12,7 @@ def info(
     model: Annotated[str | None, typer.Argument(metavar="MODEL-OR-PRESET", help="Folder, Hub id or preset.")] = None,
     seconds: Annotated[float, typer.Option(help="Length of the input.")] = 4.0,
 ) -> int:
-    """Parameters and FLOPs of a model or preset, or of all presets."""
+    """Parameters and FLOPs of a model or preset; or of all presets, with what those that have weights score."""
     from ..models.complexity import complexity
     from ..models.manner import PRESETS, MannerConfig
 
@@ -37,4 +37,24 @@ def info(
             f"{baseline.flops_thop / student.flops_thop:.1f}x fewer FLOPs by thop, "
             f"{baseline.flops / student.flops:.1f}x truly"
         )
+        for name in costs:
+            for line in released_scores(name):
+                print(line)
     return 0
+
+
+def released_scores(preset: str) -> list[str]:
+    """What the weights that the package holds of a preset score, a line for every test set; none without weights."""
+    from huggingface_hub import ModelCard
+
+    from ..metrics.scoring import METRICS
+    from ..models.manner.snapshot_manner import HUB_OWNER, find_snapshot
+
+    folder = find_snapshot(f"{HUB_OWNER}/{preset}")
+    if folder is None:
+        return []
+    scores: dict[str, list[str]] = {}
+    for result in ModelCard.load(folder / "README.md").data.eval_results:
+        metric = METRICS[result.metric_type]
+        scores.setdefault(result.dataset_name, []).append(f"{metric.title} {metric.format.format(result.metric_value)}")
+    return [f"{HUB_OWNER}/{preset} on {name}: {', '.join(shown)}" for name, shown in scores.items()]
