@@ -19,7 +19,8 @@ from hub_server import Answer, failing
 from mvat_hf.acceleration.export import onnx_graph
 from mvat_hf.cli import main
 from mvat_hf.hub.push import save_checkpoint
-from mvat_hf.models.manner import MannerModel, snapshot_manner
+from mvat_hf.models import snapshots
+from mvat_hf.models.manner import MannerModel
 from mvat_hf.utils.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
@@ -147,7 +148,7 @@ def load_auto(repo) -> str:
 
 def load_and_listen(repo) -> tuple[str, str]:
     """The hash of the weights, and what was said; a Hub must answer soon."""
-    snapshot_manner.PROBE_SECONDS = 0.2
+    snapshots.PROBE_SECONDS = 0.2
     with contextlib.redirect_stderr(io.StringIO()) as said:
         return load_hash(repo), said.getvalue()
 
@@ -426,7 +427,7 @@ def test_a_download_does_not_follow_a_path_outside_its_folder(hub, hub_user, che
 
 
 def embedded_hash() -> str:
-    return load_hash(snapshot_manner.SNAPSHOTS / "manner-s-8.1gf")
+    return load_hash(snapshots.SNAPSHOTS / "manner-s-8.1gf")
 
 
 def silent(answer: Answer) -> None:
