@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load
 
 from hub_server import Answer, failing
 from mvat_hf.acceleration.export import onnx_graph
@@ -24,7 +25,7 @@ from mvat_hf.models.manner import MannerModel
 from mvat_hf.utils.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
-    "chunking", "configuration", "feature_extraction", "high_pass", "loss", "modeling", "pipeline", "snapshot",
+    "attention", "chunking", "configuration", "feature_extraction", "loss", "modeling", "pipeline",
 )}  # fmt: skip
 CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 HF = Path(sys.executable).with_name("hf")
@@ -147,7 +148,10 @@ def load_auto(repo) -> str:
 
 
 def load_and_listen(repo) -> tuple[str, str]:
-    """The hash of the weights, and what was said; a Hub must answer soon."""
+    """The hash of the weights, and what was said beside progress bars; a Hub must answer soon."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     snapshots.PROBE_SECONDS = 0.2
     with contextlib.redirect_stderr(io.StringIO()) as said:
         return load_hash(repo), said.getvalue()
@@ -402,6 +406,37 @@ def test_no_file_is_written_outside_the_cache(hub, hub_user, at_home, checkpoint
     way_out = "../" * 4 + "escaped"  # from the folder of blobs to that of HF_HOME
     hub.misbehave("GET|HEAD", "config.json", lambda answer: answer.headers.update({header: f'"{way_out}"'}))
     assert "which is none" in at_home(load_or_error, repo)
+    assert not list(Path(hub_user["HF_HOME"]).parent.rglob("escaped*"))
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [
+        ("index", "the index names"),
+        ("weights", "model.safetensors has the SHA-256"),
+        ("shape", "weights have another shape"),
+        ("pickle", "tester/auto-pickle"),
+    ],
+)
+def test_auto_classes_refuse_what_our_classes_do(hub, hub_user, at_home, checkpoint, spoiled, said):
+    """They ask our model for its weights. The configuration they read themselves, and the names that the Hub gives it."""
+    files = content_of(checkpoint)
+    weights = files["model.safetensors"]
+    if spoiled == "index":
+        files.pop("model.safetensors")
+        names = dict.fromkeys(load(weights), "../../../../../escaped.safetensors")
+        files["model.safetensors.index.json"] = json.dumps({"metadata": {}, "weight_map": names}).encode()
+        files["../../../../../escaped.safetensors"] = weights
+    elif spoiled == "shape":
+        files["config.json"] = files["config.json"].replace(b'"growth": 2', b'"growth": 3')
+        assert files["config.json"] != (checkpoint / "config.json").read_bytes()
+    elif spoiled == "pickle":
+        files["pytorch_model.bin"] = files.pop("model.safetensors")
+    repo = f"tester/auto-{spoiled}"
+    hub.add(repo, files)
+    if spoiled == "weights":
+        hub.misbehave("GET", "^/lfs/", lambda answer: setattr(answer, "body", answer.body[:-1] + b"?"))
+    assert said in at_home(load_auto, repo)
     assert not list(Path(hub_user["HF_HOME"]).parent.rglob("escaped*"))
 
 
