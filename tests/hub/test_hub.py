@@ -412,14 +412,14 @@ def test_no_file_is_written_outside_the_cache(hub, hub_user, at_home, checkpoint
 @pytest.mark.parametrize(
     ("spoiled", "said"),
     [
-        ("index", "the index names"),
+        ("index", "model.safetensors.index.json is no index of files"),  # huggingface_hub takes no ".." in a name
         ("weights", "model.safetensors has the SHA-256"),
         ("shape", "weights have another shape"),
         ("pickle", "tester/auto-pickle"),
     ],
 )
 def test_auto_classes_refuse_what_our_classes_do(hub, hub_user, at_home, checkpoint, spoiled, said):
-    """They ask our model for its weights. The configuration they read themselves, and the names that the Hub gives it."""
+    """They ask our model for its weights; the configuration they read themselves, and believe the Hub on its hash."""
     files = content_of(checkpoint)
     weights = files["model.safetensors"]
     if spoiled == "index":
