@@ -28,7 +28,7 @@ from mvat_hf.hub.cards import (
 from mvat_hf.metrics.scoring import METRICS, QUICK
 from mvat_hf.models.complexity import complexity
 from mvat_hf.models.manner import MannerConfig
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 
 sys.path.append(str(Path(__file__).parent / "study"))  # which is no package
 from method_figure import draw_method

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from torch import nn
+from transformers.utils import logging
 
 from hub_server import Hub
 from mvat_hf import MannerConfig, MannerModel
@@ -49,6 +50,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_progress_bars():
+    """Of transformers, when tests load and save: what commands and warnings say is read to the letter."""
+    logging.disable_progress_bar()
 
 
 @pytest.fixture(scope="session")

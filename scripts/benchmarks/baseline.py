@@ -14,16 +14,8 @@ from torch import Tensor, nn
 
 from mvat_hf import MannerModel
 from mvat_hf.distillation.attention_transfer import VIEWS
-from mvat_hf.models.manner.modeling_manner import (
-    ChannelView,
-    DecoderLevel,
-    EncoderLevel,
-    Gate,
-    GlobalView,
-    LocalView,
-    MultiViewAttention,
-    ResidualConv,
-)
+from mvat_hf.models.manner.attention_manner import ChannelView, Gate, GlobalView, LocalView, MultiViewAttention
+from mvat_hf.models.manner.modeling_manner import DecoderLevel, EncoderLevel, ResidualConv
 
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 Views = dict[str, Tensor]

@@ -19,7 +19,7 @@ import torch
 
 from mvat_hf import MannerModel, StreamingEnhancer, enhance, load_dns
 from mvat_hf.metrics import pesq, si_sdr
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 from mvat_hf.utils.records import environment, weights_hash, write_json
 

@@ -35,7 +35,7 @@ from mvat_hf.acceleration.export import export_onnx
 from mvat_hf.acceleration.folded_layers import packs
 from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.evaluation.peers import PEERS, load_peer
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import environment, weights_hash, write_json
 
 EXPORTED = {  # systems that run an exported file: its precision, and the runtime

@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import environment, write_json
 
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"

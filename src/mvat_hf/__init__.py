@@ -107,7 +107,7 @@ def _register_pipeline() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from .models.manner.pipeline_manner import AudioToAudioPipeline
-    from .models.manner.snapshot_manner import find_snapshot
+    from .models.snapshots import find_snapshot
 
     PIPELINE_REGISTRY.register_pipeline(
         "audio-to-audio",

@@ -15,7 +15,7 @@ from mvat_hf.acceleration import export
 from mvat_hf.acceleration import runtime as runtime_module
 from mvat_hf.cli import main
 from mvat_hf.hub.push import save_checkpoint
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import weights_hash
 
 pytest.importorskip("onnx")

@@ -23,7 +23,7 @@ from mvat_hf.acceleration.folding import FoldedEnhancer, folded_copy, unknown_pa
 from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner.chunking_manner import ChunkedEnhancer
 from mvat_hf.models.manner.pipeline_manner import best_enhancer
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 
 
 def assert_close(output, expected, tolerance=1e-5):

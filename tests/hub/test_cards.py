@@ -23,7 +23,7 @@ from mvat_hf.hub.cards import (
 from mvat_hf.hub.run_cards import render_run_card
 from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner import MannerModel
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import weights_hash
 
 REPOSITORY = Path(__file__).parents[2]

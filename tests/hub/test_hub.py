@@ -14,16 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load
 
 from hub_server import Answer, failing
 from mvat_hf.acceleration.export import onnx_graph
 from mvat_hf.cli import main
 from mvat_hf.hub.push import save_checkpoint
-from mvat_hf.models.manner import MannerModel, snapshot_manner
+from mvat_hf.models import snapshots
+from mvat_hf.models.manner import MannerModel
 from mvat_hf.utils.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
-    "chunking", "configuration", "feature_extraction", "high_pass", "loss", "modeling", "pipeline", "snapshot",
+    "attention", "chunking", "configuration", "feature_extraction", "loss", "modeling", "pipeline",
 )}  # fmt: skip
 CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 HF = Path(sys.executable).with_name("hf")
@@ -146,8 +148,11 @@ def load_auto(repo) -> str:
 
 
 def load_and_listen(repo) -> tuple[str, str]:
-    """The hash of the weights, and what was said; a Hub must answer soon."""
-    snapshot_manner.PROBE_SECONDS = 0.2
+    """The hash of the weights, and what was said beside progress bars; a Hub must answer soon."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    snapshots.PROBE_SECONDS = 0.2
     with contextlib.redirect_stderr(io.StringIO()) as said:
         return load_hash(repo), said.getvalue()
 
@@ -404,6 +409,37 @@ def test_no_file_is_written_outside_the_cache(hub, hub_user, at_home, checkpoint
     assert not list(Path(hub_user["HF_HOME"]).parent.rglob("escaped*"))
 
 
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [
+        ("index", "model.safetensors.index.json is no index of files"),  # huggingface_hub takes no ".." in a name
+        ("weights", "model.safetensors has the SHA-256"),
+        ("shape", "weights have another shape"),
+        ("pickle", "tester/auto-pickle"),
+    ],
+)
+def test_auto_classes_refuse_what_our_classes_do(hub, hub_user, at_home, checkpoint, spoiled, said):
+    """They ask our model for its weights; the configuration they read themselves, and believe the Hub on its hash."""
+    files = content_of(checkpoint)
+    weights = files["model.safetensors"]
+    if spoiled == "index":
+        files.pop("model.safetensors")
+        names = dict.fromkeys(load(weights), "../../../../../escaped.safetensors")
+        files["model.safetensors.index.json"] = json.dumps({"metadata": {}, "weight_map": names}).encode()
+        files["../../../../../escaped.safetensors"] = weights
+    elif spoiled == "shape":
+        files["config.json"] = files["config.json"].replace(b'"growth": 2', b'"growth": 3')
+        assert files["config.json"] != (checkpoint / "config.json").read_bytes()
+    elif spoiled == "pickle":
+        files["pytorch_model.bin"] = files.pop("model.safetensors")
+    repo = f"tester/auto-{spoiled}"
+    hub.add(repo, files)
+    if spoiled == "weights":
+        hub.misbehave("GET", "^/lfs/", lambda answer: setattr(answer, "body", answer.body[:-1] + b"?"))
+    assert said in at_home(load_auto, repo)
+    assert not list(Path(hub_user["HF_HOME"]).parent.rglob("escaped*"))
+
+
 def test_auto_classes_load_other_models_as_before(hub, at_home, tmp_path):
     from transformers import BertConfig, BertModel
 
@@ -426,7 +462,7 @@ def test_a_download_does_not_follow_a_path_outside_its_folder(hub, hub_user, che
 
 
 def embedded_hash() -> str:
-    return load_hash(snapshot_manner.SNAPSHOTS / "manner-s-8.1gf")
+    return load_hash(snapshots.SNAPSHOTS / "manner-s-8.1gf")
 
 
 def silent(answer: Answer) -> None:

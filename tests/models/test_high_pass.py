@@ -7,7 +7,7 @@ from scipy.signal import butter, sosfiltfilt
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mvat_hf.models.manner.high_pass_manner import high_pass
+from mvat_hf.models.manner.modeling_manner import high_pass
 
 RATE = 16000
 

@@ -13,8 +13,8 @@ from torch import nn
 from configurations import CONFIGS
 from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel
 from mvat_hf.losses import enhancement_loss
-from mvat_hf.models.manner import snapshot_manner
-from mvat_hf.models.manner.modeling_manner import (
+from mvat_hf.models import snapshots
+from mvat_hf.models.manner.attention_manner import (
     ChannelView,
     GlobalView,
     LocalView,
@@ -418,9 +418,9 @@ def snapshot(tiny_model, tmp_path, monkeypatch):
     model = tiny_model(seed=3)
     model.save_pretrained(tmp_path / "checkpoints" / "tiny")
     MannerFeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path / "checkpoints" / "tiny")
-    monkeypatch.setattr(snapshot_manner, "SNAPSHOTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(snapshot_manner, "hub_answers", lambda *_: False)
-    snapshot_manner.logger.warning_once.cache_clear()
+    monkeypatch.setattr(snapshots, "SNAPSHOTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(snapshots, "hub_answers", lambda *_: False)
+    snapshots.logger.warning_once.cache_clear()
     return model
 
 

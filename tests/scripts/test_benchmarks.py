@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mvat_hf import MannerModel
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from ..models.manner import MannerConfig, MannerModel
-from ..models.manner.high_pass_manner import ORDER, REACH_SECONDS, SIZE_STEP
-from ..models.manner.modeling_manner import SCALE_EPS
+from ..models.manner.modeling_manner import HIGH_PASS_ORDER, HIGH_PASS_SECONDS, HIGH_PASS_STEP, SCALE_EPS
 from ..utils.errors import extra
 from ..utils.files import replaced_at_end
 from ..utils.records import weights_hash
@@ -108,9 +107,9 @@ def processing_of(config: MannerConfig, samples: int | None) -> dict[str, Any]:
     rate = config.sampling_rate
     high_pass = {
         "hertz": config.high_pass_hz,
-        "order": ORDER,
-        "reach_samples": int(REACH_SECONDS * rate),
-        "size_step": SIZE_STEP,
+        "order": HIGH_PASS_ORDER,
+        "reach_samples": int(HIGH_PASS_SECONDS * rate),
+        "size_step": HIGH_PASS_STEP,
         "steps": [
             "x = x - mean(x)",
             "size = the smallest multiple of size_step that is at least len(x) + reach_samples",

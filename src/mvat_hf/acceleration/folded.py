@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.manner.snapshot_manner import weights_fault
+from ..models.weights import weights_fault
 from .folded_layers import (
     FoldedGate,
     FoldedLinear,

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from ..utils.errors import USER_ERRORS, one_line
+from ..utils.imports import when_imported
 
 
 class Finished(Exception):
@@ -32,6 +33,7 @@ def reporting(command: Callable[..., int], extra: str) -> Callable[..., None]:
 
 def run(command: Callable[..., int], extra: str, options: dict[str, Any]) -> int:
     """The exit status of a command. Whatever goes wrong is one line on standard error and status 1."""
+    when_imported("transformers.utils.logging", hide_progress)
     try:
         with warnings.catch_warnings(), printing_any_name():
             warnings.showwarning = show_warning
@@ -49,6 +51,13 @@ def run(command: Callable[..., int], extra: str, options: dict[str, Any]) -> int
         kind = f"{type(error).__name__}: " if str(error) else ""
         print(one_line(error).replace("error: ", f"error: {kind}", 1), file=sys.stderr)
         return 1
+
+
+def hide_progress() -> None:
+    """No progress bars of transformers in the process of a command: models load at once."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 @contextmanager

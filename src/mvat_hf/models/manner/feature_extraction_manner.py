@@ -6,10 +6,13 @@ import numpy as np
 import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 
-from .snapshot_manner import SnapshotFallback
+try:
+    from mvat_hf.models.services import FeatureExtractorServices
+except ImportError:  # the code came with a checkpoint and stands alone
+    FeatureExtractorServices = type("Alone", (), {})  # type: ignore[assignment,misc]
 
 
-class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
+class MannerFeatureExtractor(FeatureExtractorServices, SequenceFeatureExtractor):
     """
     Raw audio in, `input_values` (B, T) float32 out; MANNER normalises inside the model.
 
@@ -23,7 +26,6 @@ class MannerFeatureExtractor(SnapshotFallback, SequenceFeatureExtractor):
     """
 
     model_input_names: ClassVar[list[str]] = ["input_values"]
-    hub_file = "preprocessor_config.json"
 
     def __init__(self, feature_size: int = 1, sampling_rate: int = 16000, padding_value: float = 0.0, **kwargs):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)

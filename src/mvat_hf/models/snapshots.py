@@ -1,27 +1,20 @@
-"""The checkpoint that comes inside the package, for ids that neither the Hub nor the cache can give; and what a Hub
-gives, checked where huggingface_hub takes its word."""
+"""What a Hub gives, checked where huggingface_hub takes its word; and the checkpoint that comes inside the package, for
+ids that neither the Hub nor the cache can give."""
 
 import hashlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import safe_open
-from torch import Tensor, nn
 from transformers.utils import cached_file, logging
 
 logger = logging.get_logger(__name__)
 
-SNAPSHOTS = Path(__file__).parent / "checkpoints"
+SNAPSHOTS = Path(__file__).parent / "manner" / "checkpoints"
 HUB_OWNER = "mvat"
 PROBE_SECONDS = 5
-
-
-class CheckpointError(Exception):
-    """Weights that are not those of the Hub or the configuration; `from_pretrained` makes an OSError of it."""
 
 
 class SnapshotFallback:
@@ -101,70 +94,6 @@ def hash_fault(path: Path) -> str | None:
     if got == blob.name:
         return None
     return f"{path.name} has the {kind} {got}, but the Hub says {blob.name}: force_download=True?"
-
-
-def check_weights(model: Any, state: dict[str, Tensor] | None, paths: Iterable[str], sharded: Any) -> None:
-    """
-    Compare what is to be loaded with a model that has no memory yet, by the hash and the header of each file.
-
-    Args:
-        state, paths: the weights themselves, or the safetensors files that hold them.
-        sharded: of transformers, what the index of several files says.
-
-    Raises:
-        CheckpointError: a file of another hash or from another folder; weights that are missing, left over, of another
-            shape, or integers where numbers with a fraction are expected.
-    """
-    outside = [shard for shard in set((sharded or {}).get("weight_map", {}).values()) if Path(shard).name != shard]
-    if outside:
-        raise CheckpointError(f"the index names {min(outside)}, expected names of files beside it")
-    if state is not None:
-        found = {name: (tuple(tensor.shape), tensor.dtype.is_floating_point) for name, tensor in state.items()}
-    else:
-        found = {}
-        for path in map(Path, paths):
-            if fault := hash_fault(path):
-                raise CheckpointError(fault)
-            found |= read_header(path)
-    wanted = {name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in model.state_dict().items()}
-    if fault := header_fault(found, wanted):
-        raise CheckpointError(fault)
-
-
-def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Of each tensor in a safetensors file its shape, and whether its type is a floating one."""
-    with safe_open(path, framework="pt") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-        return {
-            name: (tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF"))) for name, part in slices.items()
-        }
-
-
-def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | None:
-    """What is wrong with weights of those shapes and types; None if nothing is."""
-    if missing := sorted(wanted.keys() - found.keys()):
-        return f"it lacks {len(missing)} weights that the configuration expects, {missing[0]} for example"
-    if unknown := sorted(found.keys() - wanted.keys()):
-        return f"it has {len(unknown)} weights that the configuration has no place for, {unknown[0]} for example"
-    if other := [name for name in sorted(wanted) if found[name][0] != wanted[name][0]]:
-        got, expected = (shapes[other[0]][0] for shapes in (found, wanted))
-        return (
-            f"{len(other)} weights have another shape than the configuration says: {other[0]} is {got}, "
-            f"expected {expected}"
-        )
-    if integers := [name for name in sorted(wanted) if wanted[name][1] and not found[name][1]]:
-        return f"{len(integers)} weights are integers or the like, {integers[0]} for example, expected floating point"
-    return None
-
-
-def weights_fault(model: nn.Module) -> str | None:
-    """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if not tensor.isfinite().all():
-            return f"the weights {name} hold NaN or infinity, expected finite numbers"
-        if name.endswith("running_var") and (tensor < 0).any():
-            return f"the weights {name} hold a negative variance"
-    return None
 
 
 def find_snapshot(name: str | Path) -> Path | None:
