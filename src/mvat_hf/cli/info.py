@@ -48,7 +48,7 @@ def released_scores(preset: str) -> list[str]:
     from huggingface_hub import ModelCard
 
     from ..metrics.scoring import METRICS
-    from ..models.manner.snapshot_manner import HUB_OWNER, find_snapshot
+    from ..models.snapshots import HUB_OWNER, find_snapshot
 
     folder = find_snapshot(f"{HUB_OWNER}/{preset}")
     if folder is None:
