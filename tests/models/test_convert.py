@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mvat_hf.models.manner.convert_manner import convert_checkpoint, infer_config, read_upstream
+from mvat_hf.models.convert import convert_checkpoint, infer_config, read_upstream
 
 REFERENCES = {
     "upstream_small_hidden12_depth3": (12, 3, (2,)),

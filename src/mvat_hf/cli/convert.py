@@ -15,7 +15,7 @@ def convert(
 ) -> int:
     """Turn an upstream MANNER checkpoint into one that from_pretrained loads."""
     from ..hub.push import save_checkpoint
-    from ..models.manner.convert_manner import convert_checkpoint
+    from ..models.convert import convert_checkpoint
 
     model = convert_checkpoint(checkpoint, stride)
     save_checkpoint(model, target)
