@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ class DistillationTrainer(EnhancementTrainer):
             heard = method.teacher_input(batch)
             taught = self.teach(heard) if self.cache is None else self.cache(heard, self.teach)
         student: Any = self.model
-        terms = method(activations(student, outputs, method.reads, self.seen), taught, batch)
+        with self.accelerator.autocast() if method.autocast else nullcontext():
+            terms = method(activations(student, outputs, method.reads, self.seen), taught, batch)
         if not terms:
             raise ValueError(f"{type(method).__name__} gave no terms, expected at least one scalar by name")
         return terms

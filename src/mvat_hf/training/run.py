@@ -16,10 +16,11 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import TrainerState
 
 from ..data.formatting import describe
-from ..data.streaming import MixtureStream
+from ..data.streaming import EndlessStream
 from ..models.manner import MannerFeatureExtractor, MannerModel
 from ..utils.cores import usable_cores
 from ..utils.errors import extra
@@ -28,9 +29,10 @@ from .arguments import EnhancementConfig
 from .callbacks import FollowFolder
 from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
+from .items import training_items
 from .model_arguments import ModelArguments, RecipeError
 from .recipe import BEARING, Recipe, read_recipe, today
-from .trainer import EnhancementTrainer, training_items
+from .trainer import EnhancementTrainer
 
 with extra("training"):
     from accelerate.utils import gather_object
@@ -45,6 +47,8 @@ def prepare(model: ModelArguments, args: EnhancementConfig, data: DataArguments)
 
     With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
     """
+    if data.stream.streaming and args.max_steps < 1:
+        raise RecipeError(f"streaming has no end: expected --max_steps, the steps to train for, got {args.max_steps}")
     torch.set_num_threads(threads_of(args))
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     mixtures = batch * args.max_steps if args.max_steps > 0 else None
@@ -246,9 +250,9 @@ def check_same_processes(checkpoint: Path, world: int) -> None:
         raise RecipeError(f"{checkpoint} was saved by {saved} processes, got {world}: go on with as many as it had")
 
 
-def describe_model(model: Any) -> dict[str, Any]:
+def describe_model(model: nn.Module) -> dict[str, Any]:
     """Parameters and hash of a model: what a record says of the teacher."""
-    return {"parameters": model.num_parameters(), "weights_sha256": weights_hash(model)}
+    return {"parameters": sum(map(torch.numel, model.parameters())), "weights_sha256": weights_hash(model)}
 
 
 def training_record(
@@ -268,7 +272,7 @@ def training_record(
         "processes": trainer.args.world_size,
         "parameters": model.num_parameters(),
         "teacher": None if teacher is None else describe_model(teacher),
-        "training_data": train.describe() if isinstance(train, MixtureStream) else describe(train),
+        "training_data": train.describe() if isinstance(train, EndlessStream) else describe(train),
         "validation_files": len(validation),
         "chosen": untimed(trainer.chosen_validation()),
         "validations": [untimed(entry) for entry in state.log_history if "eval_pesq" in entry],
