@@ -1,6 +1,6 @@
 """Rows of a stream come in the same order whatever reads them, decoded as those of a data set on disk."""
 
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import pytest
@@ -34,8 +34,8 @@ def stream(folder, shuffled: bool = True, **options) -> RowStream:
     return RowStream(rows.shuffle(seed=3, buffer_size=3) if shuffled else rows, **options)
 
 
-def ids(rows: RowStream, batches: int, workers: int = 0) -> list[list[str]]:
-    loader = DataLoader(rows, rows.batch_size, collate_fn=list, num_workers=workers)
+def ids(rows: RowStream, batches: int) -> list[list[str]]:
+    loader = DataLoader(rows, rows.batch_size, collate_fn=list)
     return [[item["id"] for item in batch] for batch in islice(loader, batches)]
 
 
@@ -51,9 +51,22 @@ def test_a_pass_has_the_rows_of_the_data_set_and_the_next_has_them_again(folder)
             np.testing.assert_array_equal(item[side], by_name[item["id"].removesuffix("#1")][side])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_do_not_depend_on_workers(workers, folder):
-    assert ids(stream(folder, batch_size=2), 8, workers) == ids(stream(folder, batch_size=2), 8)
+def test_workers_are_refused_and_errors_of_the_thread_are_told(folder, monkeypatch):
+    with pytest.raises(DataError, match="expected a DataLoader with num_workers=0"):
+        next(iter(DataLoader(stream(folder), num_workers=1)))
+    monkeypatch.setattr(RowStream, "item", lambda self, place, *_: {"id": 1 / (3 - place)})
+    items = iter(stream(folder))
+    assert len([next(items) for _ in range(3)]) == 3
+    with pytest.raises(ZeroDivisionError):
+        next(items)
+
+
+def test_a_state_counts_what_was_given_not_what_was_read_ahead(folder):
+    rows, other = stream(folder), stream(folder)
+    items = iter(rows)
+    seen = [next(items)["id"] for _ in range(5)]
+    other.load_state_dict(rows.state_dict())
+    assert [*seen, next(iter(other))["id"]] == [item["id"] for item in rows.first(6)]
 
 
 def test_steps_do_not_depend_on_processes(folder):
@@ -68,7 +81,7 @@ def test_a_state_goes_on_with_the_next_row_and_decodes_none_before(stop, folder,
     resumed.load_state_dict({"mixtures": stop, "taken": 0})
     decoded = []
     monkeypatch.setattr(RowStream, "item", lambda self, place, *_: decoded.append(place) or {"id": str(place)})
-    list(islice(iter(resumed), 4))
+    list(islice(resumed.read(map(resumed.index, count())), 4))
     assert decoded == list(range(stop, stop + 4))
     monkeypatch.undo()
     assert [item["id"] for item in islice(iter(resumed), 4)] == expected[stop:]

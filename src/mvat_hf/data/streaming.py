@@ -7,6 +7,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, Self
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -37,6 +38,8 @@ class EndlessStream(IterableDataset):
         ValueError: a batch size, rank or position that cannot be.
     """
 
+    by_workers = True  # whether the workers of a `DataLoader` may make its items
+
     def __init__(self, batch_size: int = 1, rank: int = 0, world: int = 1):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -61,19 +64,15 @@ class EndlessStream(IterableDataset):
         EndlessStream.__init__(share, batch_size, rank, world)
         return share
 
-    def first(self, count: int) -> list[dict]:
-        """Items 0 to `count` - 1."""
-        return list(self.items(iter(range(count))))
+    def first(self, wanted: int) -> list[dict]:
+        """Items 0, 1, … of that many."""
+        return list(self.items(iter(range(wanted))))
 
     def __iter__(self) -> Iterator[dict]:
-        return self.items(self.indices())
-
-    def indices(self) -> Iterator[int]:
-        """Which items are those of this process and worker, from where the stream stands."""
         self.taken = self.skip
-        while True:
+        for item in self.items(map(self.index, count(self.skip))):
             self.taken += 1
-            yield self.index(self.taken - 1)
+            yield item
 
     def index(self, number: int) -> int:
         """Which item the one after `number` items of this worker is."""

@@ -98,12 +98,13 @@ class EnhancementTrainer(Trainer):
         if not isinstance(self.train_dataset, EndlessStream):
             return super().get_train_dataloader()
         args, batch_size = self.args, self._train_batch_size
+        workers = args.dataloader_num_workers if self.train_dataset.by_workers else 0
         return DataLoader(
             self.train_dataset.split(batch_size, args.process_index, args.world_size),
             batch_size=batch_size,
             collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
+            num_workers=workers,
+            prefetch_factor=args.dataloader_prefetch_factor if workers else None,
             pin_memory=args.dataloader_pin_memory,
         )
 
