@@ -13,7 +13,6 @@ from torch.utils.data import get_worker_info
 from .matching import SIDES, DataError, decode_pair
 from .streaming import EndlessStream
 
-
 AHEAD = 32  # rows that are read before they are asked for
 
 
@@ -101,4 +100,3 @@ def ahead(items: Generator[dict, None, None], number: int) -> Iterator[dict]:
     finally:
         pool.shutdown(cancel_futures=True)
         items.close()
-

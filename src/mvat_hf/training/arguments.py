@@ -67,7 +67,7 @@ class EnhancementConfig(TrainingArguments):
     )
     threads: int | None = field(
         default=None,
-        metadata={"help": "CPU threads of a process; by default OMP_NUM_THREADS where it is set, else all cores."},
+        metadata={"help": "CPU threads of a process; by default OMP_NUM_THREADS where you set it, else all cores."},
     )
     scoring_processes: int | None = field(
         default=None, metadata={"help": "Processes of each rank that compute PESQ and STOI; by default one per core."}

@@ -22,7 +22,7 @@ from transformers import TrainerState
 from ..data.formatting import describe
 from ..data.streaming import EndlessStream
 from ..models.manner import MannerFeatureExtractor, MannerModel
-from ..utils.cores import usable_cores
+from ..utils.cores import threads_of_launcher, usable_cores
 from ..utils.errors import extra
 from ..utils.records import environment, weights_hash, write_json, write_text
 from .arguments import EnhancementConfig
@@ -90,14 +90,18 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def threads_of(args: EnhancementConfig) -> int:
-    """CPU threads of a process: those that are asked for, OMP_NUM_THREADS where it is set (`accelerate launch` sets it
-    to 1 where it is not), else all cores of a single process on the CPU."""
+    """CPU threads of a process: those that are asked for, OMP_NUM_THREADS where the user set it, else all cores of a
+    single process on the CPU. Fewer than these are told."""
     if args.threads is not None:
         return args.threads
-    alone = args.device.type == "cpu" and args.world_size == 1
-    if os.environ.get("OMP_NUM_THREADS") or not alone:
-        return torch.get_num_threads()
-    return usable_cores()
+    threads, cores = torch.get_num_threads(), usable_cores()
+    if args.device.type != "cpu" or args.world_size > 1:
+        return threads
+    if not os.environ.get("OMP_NUM_THREADS") or threads_of_launcher():
+        return cores
+    if threads < cores:
+        print(f"computing on {threads} of {cores} cores, as OMP_NUM_THREADS says: --threads N for others")
+    return threads
 
 
 def load_teacher(name: str | None) -> MannerModel:
