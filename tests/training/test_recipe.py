@@ -168,26 +168,28 @@ def test_threads_are_those_that_are_asked_for(tmp_path, asked, environment, expe
 
 
 @pytest.mark.parametrize(
-    ("of_the_user", "option", "sets", "expected"),
+    ("of_the_user", "command", "sets", "expected"),
     [
-        (None, "", "1", True),
-        ("1", "", "1", False),
-        (None, "--num_cpu_threads_per_process=1", "1", False),
-        (None, "", "4", False),
+        (None, "bin/accelerate launch", "1", True),
+        (None, "-m accelerate.commands.launch", "1", True),
+        ("1", "bin/accelerate launch", "1", False),
+        (None, "bin/accelerate launch --num_cpu_threads_per_process=1", "1", False),
+        (None, "bin/accelerate launch", "4", False),
+        (None, "a shell", "1", False),
     ],
 )
-def test_what_the_launcher_sets_is_told_from_what_its_user_sets(of_the_user, option, sets, expected):
+def test_what_the_launcher_sets_is_told_from_what_its_user_sets(of_the_user, command, sets, expected):
     """A process that starts another, with the environment that `accelerate launch` gives it."""
-    started = "from mvat_hf.utils.cores import threads_of_launcher\nprint(threads_of_launcher())"
+    asks = "from mvat_hf.utils.cores import threads_of_launcher\nprint(threads_of_launcher())"
     launcher = (
         "import os, subprocess, sys\n"
-        f"environment = {{**os.environ, 'OMP_NUM_THREADS': '{sets}', 'ACCELERATE_MIXED_PRECISION': 'no'}}\n"
-        f"subprocess.run([sys.executable, '-c', {started!r}], env=environment, check=True)"
+        f"environment = {{**os.environ, 'OMP_NUM_THREADS': '{sets}'}}\n"
+        f"subprocess.run([sys.executable, '-c', {asks!r}], env=environment, check=True)"
     )
     others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     variables = others | ({"OMP_NUM_THREADS": of_the_user} if of_the_user else {})
-    command = [sys.executable, "-c", launcher, *([option] if option else [])]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    started = [sys.executable, "-c", launcher, *command.split()]
+    done = subprocess.run(started, env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(expected)]
 
 

@@ -68,8 +68,9 @@ def load_valentini(
     if files and speakers != 28:
         raise DataError(f"{root} has the training set of 28 speakers, got speakers={speakers}")
     rows: Any = load_parquet(files) if files else None
+    alone: list[str] = []
     if files:
-        names, alone = list(rows["id"]), []
+        names = list(rows["id"])
     else:
         pairs, alone = match_files(Path(root) / f"clean_{part}", Path(root) / f"noisy_{part}", lambda path: path.stem)
         names = [pair.id for pair in pairs]
