@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from mvat_hf.data.audio import read_mono
+from mvat_hf.distillation import METHODS
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -49,6 +50,16 @@ def test_its_python_runs_without_a_network(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(read_mono(tmp_path / "clean.wav", 16000)) == len(noisy)
     assert (tmp_path / "runs" / "student" / "model.safetensors").is_file()
+
+
+def test_the_page_of_recipes_names_every_method_and_its_source():
+    page = (REPOSITORY / "scripts" / "recipes" / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| .+ \| (.+) \|$", page, re.MULTILINE))
+    assert rows.keys() == METHODS.keys()
+    for name, source in rows.items():
+        if years := re.findall(r"\b(?:19|20)\d\d\b", source):  # said in the file of the method too
+            module = sys.modules[METHODS[name].__module__].__doc__
+            assert years[0] in module and source.split()[0].rstrip(",") in module, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

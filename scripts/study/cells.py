@@ -13,7 +13,9 @@ from typing import Any
 
 import yaml
 
+from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.metrics.scoring import QUICK
+from mvat_hf.training.arguments import DistillationConfig
 from mvat_hf.training.recipe import BEARING, RecipeError, read_recipe, today
 from mvat_hf.utils.records import environment, write_json, write_text
 
@@ -63,10 +65,12 @@ def typed(value: Any) -> Any:
 
 def read_study(path: str | Path) -> list[Cell]:
     """
-    The cells of a study: for every seed all sizes by all methods, then those of the ablation if it has one.
+    The cells of a study: for every seed all sizes by all methods, then those of the ablation if it has one. What is
+    named like a method is that method, unless it says another; its options are `method_kwargs`.
 
     Raises:
         RecipeError: a key that is missing or unknown, or no method "none" to compare with.
+        ValueError: a method or an option of it that there is not.
     """
     study = read_recipe(path)
     if differing := (study.keys() - OPTIONAL_KEYS) ^ KEYS:
@@ -75,7 +79,11 @@ def read_study(path: str | Path) -> list[Cell]:
     if PLAIN not in study["methods"]:
         raise RecipeError(f'{path} needs the method "{PLAIN}", which the others are compared with')
 
-    def cell(preset: str, name: str, seed: int, own: Mapping[str, Any], ablation: bool) -> Cell:
+    def cell(preset: str, name: str, seed: int, own: Mapping[str, Any] | None, ablation: bool) -> Cell:
+        own = {**({"method": name} if not ablation and name in METHODS else {}), **(own or {})}
+        method = own.get("method", study["recipe"].get("method", DistillationConfig.method))
+        options = {**(study["recipe"].get("method_kwargs") or {}), **(own.get("method_kwargs") or {})}
+        build_method(method, **options)  # now, not when the cells before it have run for hours
         return Cell(preset, name, seed, {**study["recipe"], "preset": preset, "seed": seed, **own}, ablation)
 
     cells = []

@@ -65,7 +65,8 @@ def render_study(record: Mapping[str, Any]) -> str:
     """The record as Markdown: what every method and every part of MV-AT adds, and folded away, by test set and size."""
     done, planned = len(record["cells"]), record["planned"]
     methods, parts_of_mvat = rows_of(record, ablation=False), rows_of(record, ablation=True)
-    parts = [record["title"].strip(), f"{done} of {planned} cells are measured; what is missing is not shown."]
+    parts = [render_seeds(methods, parts_of_mvat), record["title"].strip()]
+    parts.append(f"{done} of {planned} cells are measured; what is missing is not shown.")
     parts.append("Difference to plain training over all sizes and test sets (range over runs; how many runs gain):")
     parts.append(render_answer(methods, methods))
     if parts_of_mvat:
@@ -86,6 +87,43 @@ def render_study(record: Mapping[str, Any]) -> str:
             parts.append(f"MV-AT taken apart, {name}:")
             parts.append(render_rows(record, name, ablation=True))
     return "\n\n".join([*parts, "</details>"])
+
+
+def seed_range(cells: Sequence[dict[str, Any]], key: str) -> float:
+    """How far the best and the worst of several seeds of one recipe are apart, mean over test sets."""
+    tests = set.intersection(*(set(cell["tests"]) for cell in cells))
+    values = [[cell["tests"][test]["means"][key] for cell in cells] for test in sorted(tests)]
+    return mean(max(of_test) - min(of_test) for of_test in values) if values else 0.0
+
+
+def render_seeds(methods: Rows, parts_of_mvat: Rows) -> str:
+    """How much seeds matter beside methods and variants, in a sentence, and the table that it is from."""
+    sizes = {preset: cells for (preset, name), cells in methods.items() if name == PLAIN}
+    rows = [["plain training", "seeds", *(f"{METRICS[key].title} from seed to seed" for key in QUICK)]]
+    for preset, cells in sizes.items():
+        shown = [METRICS[key].format.format(seed_range(cells, key)) for key in QUICK]
+        rows.append([preset, str(len({cell["seed"] for cell in cells})), *shown])
+    within, variants = [], 0
+    for key in QUICK:
+        found = [
+            (abs(mean(gains)), seed_range(sizes[preset], key))
+            for (preset, name), cells in [*methods.items(), *parts_of_mvat.items()]
+            if name != PLAIN and preset in sizes
+            for gains in [
+                [mean(seed) for test in cells[0]["tests"] for seed in differences(cells, sizes[preset], test, key)]
+            ]
+            if gains
+        ]
+        variants = max(variants, len(found))
+        within.append(sum(of_variant <= of_seeds for of_variant, of_seeds in found))
+    counts = ", ".join(f"{count} by {METRICS[key].title}" for key, count in zip(QUICK, within, strict=True))
+    most = 2 * sum(within) > variants * len(QUICK)
+    told = "Two or three seeds differ by as much as most variants do"
+    told = told if most else "Some variants differ by more than two or three seeds do"
+    return (
+        f"{told}: of {variants} students by a method or variant, those no further from plain training than its seeds "
+        f"are from one another are {counts}.\n\n{markdown(rows)}"
+    )
 
 
 def render_answer(rows: Rows, methods: Rows) -> str:

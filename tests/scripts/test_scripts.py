@@ -15,13 +15,18 @@ import pytest
 import soundfile
 import torch
 import yaml
+from transformers import TrainerState
 
 from conftest import one_core, run_here
+from mvat_hf.data.pairs import load_pairs
 from mvat_hf.models.manner import MannerModel
+from mvat_hf.training.distillation_trainer import DistillationTrainer
+from mvat_hf.training.trainer import EnhancementTrainer
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = {path: yaml.safe_load(path.read_text()) for path in (REPOSITORY / "scripts" / "recipes").glob("*.yaml")}
 DISTILLING = sorted(path for path, recipe in RECIPES.items() if "method" in recipe)
+METHODS = sorted((REPOSITORY / "scripts" / "recipes" / "methods").glob("*.yaml"))
 TRAINING = sorted(RECIPES.keys() - set(DISTILLING))
 # small enough for a test; levels as in the recipe's preset
 SHORT = {
@@ -138,6 +143,69 @@ def test_every_distillation_recipe_runs(path, corpora, teacher, tmp_path):
     assert "'distillation'" in done.stdout
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert record["steps"] == 2
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_every_method_has_a_recipe_that_runs(path, data, teacher, tmp_path):
+    options = {name: SHORT[name] for name in ("hidden_size", "segment_seconds", "dataloader_num_workers")}
+    options |= {"max_steps": 2, "data_root": data, "output_dir": tmp_path / "run", "teacher": teacher}
+    done = call("distill.py", "--config", path, **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert record["steps"] == 2 and record["recipe"]["method"] == path.stem
+    assert (record["teacher"] is None) == (path.stem in ("none", "peers"))
+    assert ("'distillation'" in done.stdout) == (path.stem != "none")
+
+
+def test_a_run_killed_in_its_second_stage_goes_on_to_the_bit(data, teacher, tmp_path, monkeypatch):
+    """Of two-step distillation: the teacher's part is over when it is killed."""
+    config = ("--config", REPOSITORY / "scripts/recipes/methods/two-step.yaml")
+    options = {**SHORT, "max_steps": 4, "data_root": data, "teacher": teacher, "streaming": True}
+    options |= {"save_strategy": "steps", "method_kwargs": '{"first": 0.5, "bins": 8}'}
+    step = DistillationTrainer.training_step
+
+    def killed(self, *inputs):
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, *inputs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(DistillationTrainer, "training_step", killed)
+        call("distill.py", *config, **options, output_dir=tmp_path / "killed")
+    assert (tmp_path / "killed/checkpoint-3").is_dir() and not (tmp_path / "killed/results.json").exists()
+    for name in ("killed", "whole"):
+        done = call("distill.py", *config, **options, output_dir=tmp_path / name)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert ("continuing from" in done.stdout) == (name == "killed")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "whole")]
+    assert weights[0] == weights[1]
+    log = TrainerState.load_from_json(str(tmp_path / "killed/checkpoint-4/trainer_state.json")).log_history
+    assert ["gram" in entry for entry in log if "loss" in entry] == [True, True, False, False]
+
+
+def test_a_stream_of_the_hub_goes_on_to_the_bit(valentini, teacher, tmp_path, monkeypatch):
+    sides = [valentini / f"{side}_trainset_28spk_wav" for side in ("clean", "noisy")]
+    (tmp_path / "hub").mkdir()
+    load_pairs(*sides).to_parquet(tmp_path / "hub" / "train.parquet")
+    options = {**SHORT, "dataset": "hub", "data_root": tmp_path / "hub", "streaming": True, "max_steps": 4}
+    options |= {"shuffle_buffer": 2, "save_total_limit": 9}
+    step = EnhancementTrainer.training_step
+
+    def killed(self, *inputs):
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, *inputs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EnhancementTrainer, "training_step", killed)
+        call("train.py", **options, output_dir=tmp_path / "killed")
+    for name in ("killed", "whole"):
+        done = call("train.py", **options, output_dir=tmp_path / name)
+        assert done.returncode == 0, done.stderr[-2000:]
+    weights = [(tmp_path / name / "checkpoint-4" / "model.safetensors").read_bytes() for name in ("killed", "whole")]
+    assert weights[0] == weights[1]
+    record = json.loads((tmp_path / "whole/results.json").read_text())
+    assert record["training_data"] == {"pairs": {"rows": "not counted"}} and record["validation_files"] == 1
 
 
 def test_two_processes_share_a_run(data, tmp_path):

@@ -48,6 +48,20 @@ def test_cells_are_sizes_by_methods_by_seeds_then_the_ablation(tmp_path):
     assert cells[1].recipe == {"max_steps": 2, "beta": 0.1, "preset": "manner-s-2.2gf", "seed": 3, "method": "mvat"}
 
 
+def test_a_method_is_meant_by_its_name_and_has_options(tmp_path):
+    methods = {"none": {}, "two-step": None, "early": {"method": "two-step", "method_kwargs": {"first": 0.1}}}
+    path = written(
+        tmp_path / "study.yaml", methods=methods, ablation={"preset": "manner-s-2.2gf", "cells": {"p 1": {}}}
+    )
+    none, by_name, early, *_ = read_study(path)
+    assert (none.recipe["method"], by_name.recipe["method"], early.recipe["method"]) == ("none", "two-step", "two-step")
+    assert early.recipe["method_kwargs"] == {"first": 0.1} and early.changed({**early.recipe}) == []
+    assert early.changed({**early.recipe, "method_kwargs": {"first": 0.2}}) == ["method_kwargs"]
+    methods["early"]["method_kwargs"] = {"last": 1}
+    with pytest.raises(ValueError, match='"two-step" has no option last, expected first, bins, modules'):
+        read_study(written(tmp_path / "study.yaml", methods=methods))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"sizes": []}, "missing or unknown: sizes"), ({"methods": {"mvat": {}}}, 'needs the method "none"')],

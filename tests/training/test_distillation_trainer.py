@@ -7,6 +7,7 @@ import torch
 import yaml
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
+from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback
 
@@ -14,8 +15,9 @@ from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.distillation import METHODS, DistillationMethod, Stage, build_method, register
 from mvat_hf.models.manner import MannerConfig, MannerModel
-from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.training.arguments import DistillationConfig, EnhancementArguments
 from mvat_hf.training.distillation_trainer import METHOD_FILE, DistillationTrainer
+from mvat_hf.training.run import training_record
 from mvat_hf.training.trainer import EnhancementTrainer
 
 NAMES = [name for name in METHODS if name != "none"]
@@ -291,12 +293,69 @@ def test_a_checkpoint_without_what_the_method_learnt_is_refused(tmp_path):
         distilling(tmp_path, Scaled(), **{**options, "max_steps": 4}).train(resume_from_checkpoint=True)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in RECIPES])
-def test_every_method_has_a_recipe_that_runs(name, tmp_path):
-    recipe = yaml.safe_load((RECIPES[0].parent / f"{name}.yaml").read_text())
-    trainer = distilling(tmp_path, recipe["method"], recipe["beta"], max_steps=recipe["max_steps"])
+def test_a_teacher_of_another_kind_is_in_the_record_and_the_card(tmp_path):
+    trainer = distilling(tmp_path, "output", teacher=Filtering(), max_steps=1, loss_weights={"snr": 0.5})
     trainer.train()
-    assert trainer.state.global_step == recipe["max_steps"]
+    trainer.eval_dataset = ITEMS
+    trainer.train_dataset = Dataset.from_list(ITEMS)
+    record = training_record(trainer, {}, {})
+    assert record["teacher"]["parameters"] == sum(value.numel() for value in Filtering().parameters())
+    assert len(record["teacher"]["weights_sha256"]) == 64
+    trainer.create_model_card()
+    card = (tmp_path / "README.md").read_text()
+    assert "teacher: a Filtering without a name" in card and "snr 0.5 in the loss" in card
+
+
+def test_options_of_the_method_are_in_the_card(tmp_path):
+    options = {"use_cpu": True, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    args = DistillationConfig(str(tmp_path), method="at", method_kwargs={"p": 1}, **options)
+    trainer = DistillationTrainer(small_model(), teacher=small_model(1), args=args, train_dataset=ITEMS)
+    assert trainer.run_facts()["method"] == "AttentionTransfer, beta 0.1, {'p': 1}"
+
+
+def test_what_is_no_module_cannot_teach(tmp_path):
+    with pytest.raises(ValueError, match="teacher must be a module, a folder or a Hub id, got an object of class dict"):
+        distilling(tmp_path, "output", teacher={})
+
+
+class Silent(nn.Module):
+    """A teacher without parameters, with a module to read."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.AvgPool1d(4)
+
+    def forward(self, audio):
+        self.inner(audio[:, None])
+        return audio
+
+
+def test_a_teacher_without_parameters_has_latents(tmp_path):
+    method = build_method("latent-augmentation", modules={"encoder.0": "inner"})
+    trainer = distilling(tmp_path, method, teacher=Silent(), max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["latent"] > 0
+
+
+def test_peers_compute_in_the_precision_of_the_student(tmp_path):
+    trainer = distilling(tmp_path, "peers", bf16=True, max_steps=1)
+    seen = []
+    for model in (trainer.model, *trainer.method.peers):
+        model.input.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trainer.train()
+    assert seen == [torch.bfloat16] * (1 + len(trainer.method.targets))
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.method.parameters())
+
+
+@pytest.mark.parametrize(("method", "filtered"), [("output", 3), ("peers", 7)])
+def test_what_losses_compare_with_is_filtered_once(method, filtered, tmp_path, monkeypatch):
+    """By every network its input; the labels and the input once for the student, and once for all peers."""
+    heard = MannerModel.heard
+    calls = []
+    monkeypatch.setattr(MannerModel, "heard", lambda self, audio: calls.append(1) or heard(self, audio))
+    teacher = Filtering() if method == "output" else None
+    distilling(tmp_path, method, teacher=teacher, max_steps=1, loss_weights={"snr": 0.1, "compressed": 1}).train()
+    assert len(calls) == filtered
 
 
 def test_no_method_is_without_a_recipe():

@@ -30,6 +30,7 @@ from mvat_hf.training.run import (
     disk_errors,
     last_checkpoint,
     load_teacher,
+    prepare,
 )
 from mvat_hf.utils.cores import usable_cores
 
@@ -158,6 +159,37 @@ def test_threads_are_those_that_are_asked_for(tmp_path, asked, environment, expe
     others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     variables = others | ({"OMP_NUM_THREADS": environment} if environment else {})
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    *told, threads = done.stdout.splitlines()
+    assert threads == str(expected)
+    fewer = asked is None and environment == "1" and usable_cores() > 1
+    assert (
+        told == [f"computing on 1 of {usable_cores()} cores, as OMP_NUM_THREADS says: --threads N for others"] * fewer
+    )
+
+
+@pytest.mark.parametrize(
+    ("of_the_user", "command", "sets", "expected"),
+    [
+        (None, "bin/accelerate launch", "1", True),
+        (None, "-m accelerate.commands.launch", "1", True),
+        ("1", "bin/accelerate launch", "1", False),
+        (None, "bin/accelerate launch --num_cpu_threads_per_process=1", "1", False),
+        (None, "bin/accelerate launch", "4", False),
+        (None, "a shell", "1", False),
+    ],
+)
+def test_what_the_launcher_sets_is_told_from_what_its_user_sets(of_the_user, command, sets, expected):
+    """A process that starts another, with the environment that `accelerate launch` gives it."""
+    asks = "from mvat_hf.utils.cores import threads_of_launcher\nprint(threads_of_launcher())"
+    launcher = (
+        "import os, subprocess, sys\n"
+        f"environment = {{**os.environ, 'OMP_NUM_THREADS': '{sets}'}}\n"
+        f"subprocess.run([sys.executable, '-c', {asks!r}], env=environment, check=True)"
+    )
+    others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    variables = others | ({"OMP_NUM_THREADS": of_the_user} if of_the_user else {})
+    started = [sys.executable, "-c", launcher, *command.split()]
+    done = subprocess.run(started, env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(expected)]
 
 
@@ -332,6 +364,43 @@ def test_columns_of_a_data_set_as_the_hub_has_it(own, tmp_path):
     np.testing.assert_array_equal(item["clean"], files[int(item["id"])]["clean"])
     with pytest.raises(DataError, match="has no column clean of audio, those it has: reference, recording"):
         DataArguments.of(**options).load(0, None, 16000)
+
+
+def test_a_data_set_of_the_hub_is_streamed(own, tmp_path):
+    (tmp_path / "hub").mkdir()
+    load_pairs(own["clean"], own["noisy"]).to_parquet(tmp_path / "hub" / "train.parquet")
+    options = {"dataset": "hub", "data_root": str(tmp_path / "hub"), "streaming": True}
+    train, validation = DataArguments.of(**options, validation_files=3).load(0, None, 16000)
+    assert list(validation["id"]) == ["0", "1", "10"] and len(validation[0]["clean"]) == 1600
+    assert not {item["id"] for item in train.first(8)} & set(validation["id"])
+    in_order, _ = DataArguments.of(**options, validation_files=3, shuffle_buffer=0).load(0, None, 16000)
+    names = [item["id"] for item in in_order.first(9)]
+    assert names == [*sorted(names[:8]), "2#1"]
+    split, validation = DataArguments.of(**options, validation_files=99, validation_split="train").load(0, None, 16000)
+    assert len(validation) == len({item["id"] for item in split.first(11)}) == 11
+    with pytest.raises(RecipeError, match="no length to validate on a share of: expected --validation_files N"):
+        DataArguments.of(**options).load(0, None, 16000)
+    with pytest.raises(RecipeError, match="shuffle_buffer must be at least 0, got -1"):
+        DataArguments.of(**options, validation_files=3, shuffle_buffer=-1).load(0, None, 16000)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--streaming=true", "--validation_share=0.2"], "validation_share cannot be with streaming"),
+        (["--streaming=true", "--segments=hop"], "segments cannot be with streaming: segments of a grid need all"),
+        (["--shuffle_buffer=9"], "shuffle_buffer is of a stream: expected --streaming true beside it"),
+    ],
+)
+def test_what_a_stream_of_rows_cannot_have_is_refused(options, message):
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(KINDS, ["--dataset=hub", *options])
+
+
+def test_a_stream_needs_a_number_of_steps(tmp_path):
+    args, model, data = parse_recipe(KINDS, ["--streaming=true", f"--output_dir={tmp_path}", "--use_cpu"])
+    with pytest.raises(RecipeError, match="streaming has no end: expected --max_steps, the steps to train for, got -1"):
+        prepare(model, args, data)
 
 
 @pytest.mark.parametrize("dataset", ["dns", "valentini"])

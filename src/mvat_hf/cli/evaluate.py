@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,7 +62,6 @@ def evaluate(
     """Score models, peers and enhanced files on noisy and clean pairs."""
     from ..evaluation.evaluating import evaluate as score_systems
     from ..evaluation.evaluating import examples_of, names_of
-    from ..evaluation.journal import UNREADABLE
     from ..evaluation.report import draw_report, render_differences, render_table, write_report
     from ..evaluation.systems import PeerSystem, build_system
     from ..metrics.scoring import FULL, check_metrics
@@ -87,6 +86,13 @@ def evaluate(
     print(render_table(record))
     if len(rows) > 0:
         print(f"\n{render_differences(record)}")
+    return 1 if tell_failures(record) else 0
+
+
+def tell_failures(record: Mapping[str, Any]) -> bool:
+    """Print what was not scored or timed; whether a file was lost that should have been scored."""
+    from ..evaluation.journal import UNREADABLE
+
     lost = False
     scorable = record["systems"][0]["scores"]  # the noisy input's: silence has no score by its nature, and is not lost
     for system in record["systems"]:
@@ -95,7 +101,7 @@ def evaluate(
             print(f"not scored: {system['name']}: {failure['id']}: {failure['reason']}", file=sys.stderr)
         if "not_timed" in system:
             print(f"not timed: {system['name']}: {system['not_timed']}", file=sys.stderr)
-    return 1 if lost else 0
+    return lost
 
 
 def parse_names(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..utils.errors import need
 from .matching import SIDES, DataError, Pair, check_name, match_pairs
@@ -46,20 +46,53 @@ def load_columns(root: str, split: str, clean: str, noisy: str, sampling_rate: i
     Raises:
         DataError: it cannot be had, or has no such column of audio.
     """
-    need("data", "datasets", "filelock")
-    from datasets import Audio, Value, load_dataset
-    from datasets.exceptions import DatasetsError
+    from datasets import Value
 
     from .formatting import decoded
 
+    rows = read_columns(root, split, clean, noisy)
+    ids = [str(name) for name in (rows["id"] if "id" in rows.column_names else range(len(rows)))]
+    rows = rows.select_columns([*SIDES]).add_column("id", ids).cast_column("id", Value("string"))
+    return decoded(rows, sampling_rate)
+
+
+def read_columns(root: str, split: str, clean: str, noisy: str, streaming: bool = False) -> Any:
+    """The rows of `load_columns` with the columns clean, noisy and, where there is one, id; nothing is decoded.
+
+    Args:
+        streaming: an `IterableDataset`, which is read as it is asked for, in place of a `Dataset`.
+    """
+    need("data", "datasets", "filelock")
+    from datasets import Audio, load_dataset
+    from datasets.exceptions import DatasetsError
+
     try:
-        rows = load_dataset(root, split=split)
+        rows = load_dataset(root, split=split, streaming=streaming)
     except (OSError, ValueError, DatasetsError) as error:
         raise DataError(f"the split {split} of {root} cannot be had: {' '.join(str(error).split())}") from error
+    features = rows.features or {}
     for name in (clean, noisy):
-        if not isinstance(rows.features.get(name), Audio):
-            audio = [column for column, kind in rows.features.items() if isinstance(kind, Audio)]
+        if not isinstance(features.get(name), Audio):
+            audio = [column for column, kind in features.items() if isinstance(kind, Audio)]
             raise DataError(f"{root} has no column {name} of audio, those it has: {', '.join(audio) or 'none'}")
-    ids = [str(name) for name in (rows["id"] if "id" in rows.column_names else range(len(rows)))]
-    rows = rows.select_columns([clean, noisy]).rename_columns({clean: "clean", noisy: "noisy"})
-    return decoded(rows.add_column("id", ids).cast_column("id", Value("string")), sampling_rate)
+    rows = rows.select_columns([clean, noisy, *(["id"] if "id" in features else [])])
+    names = {old: new for old, new in ((clean, "clean"), (noisy, "noisy")) if old != new}
+    rows = rows.rename_columns(names) if names else rows
+    for side in SIDES:
+        rows = rows.cast_column(side, Audio(decode=False))
+    return rows
+
+
+def first_rows(rows: Any, count: int, sampling_rate: int) -> "Dataset":
+    """The first `count` rows of an `IterableDataset` of pairs as a data set that is held in memory."""
+    from datasets import Dataset, Features, Value
+
+    from .formatting import decoded
+
+    taken = [dict(row) for row in rows.take(count)]
+    if not taken:
+        raise DataError("the data set has no rows, expected at least one pair")
+    for number, row in enumerate(taken):
+        row["id"] = str(row.get("id", number))
+    features = {side: rows.features[side] for side in SIDES}
+    return decoded(Dataset.from_list(taken, Features({"id": Value("string"), **features})), sampling_rate)

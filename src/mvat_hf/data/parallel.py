@@ -1,10 +1,9 @@
 """Work on many files at once, in threads: reading, resampling and writing audio let other Python threads run."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tqdm.auto import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from ..utils.cores import usable_cores
 
@@ -17,6 +16,5 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], ti
 
     The first error, in their order, ends it.
     """
-    with ThreadPoolExecutor(usable_cores()) as executor:
-        results = executor.map(function, items)
-        return list(tqdm(results, title, total=len(items), unit="file", disable=None, delay=1))
+    shown = {"desc": title, "unit": "file", "disable": None, "delay": 1}
+    return thread_map(function, items, max_workers=usable_cores(), **shown)

@@ -1,33 +1,35 @@
-"""An endless stream of mixtures that knows its place: resumable, and split by process and worker.
+"""Endless streams of pairs that know their place: resumable, and split by process and worker.
 
-It is torch's `IterableDataset`, not that of `datasets`: the latter splits by shards, so that the order of what is seen
-would depend on the number of workers.
+`MixtureStream` makes its items, `row_stream.RowStream` reads them. They are torch's `IterableDataset`, not that of
+`datasets`: the latter splits by shards, so that the order of what is seen would depend on the number of workers.
 """
 
+import copy
+from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from itertools import count
+from typing import Any, Self
 
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .mixing import Mixer
 
 
-class MixtureStream(IterableDataset):
+class EndlessStream(IterableDataset):
     """
-    Mixtures 0, 1, 2, … of a mixer, {"id", "clean", "noisy"}, without end.
+    Items 0, 1, 2, … {"id", "clean", "noisy"}, without end.
 
-    Every `world x batch_size` successive mixtures are one step: the first `batch_size` of them are the batch of process
-    0, the next that of process 1, and so on. The workers of a `DataLoader` make its batches in turn. So the mixtures of
+    Every `world x batch_size` successive items are one step: the first `batch_size` of them are the batch of process
+    0, the next that of process 1, and so on. The workers of a `DataLoader` make its batches in turn. So the items of
     a step depend neither on the number of workers nor, at an equal `world x batch_size`, on that of processes.
 
-    Iterating begins at the state last loaded. `state_dict` after n items, loaded into another stream of the same mixer,
+    Iterating begins at the state last loaded. `state_dict` after n items, loaded into another stream of the same,
     makes that one go on with item n, whatever its workers and processes. The workers of a `DataLoader` hold copies, and
     only these advance: there, load {"mixtures": steps done x world x batch_size, "taken": 0}, as `EnhancementTrainer`
     does, or use the `StatefulDataLoader` of torchdata, with the same number of workers.
 
     Args:
-        mixer: makes a mixture of its index.
-        batch_size: that of the `DataLoader`; with another one the mixtures are the same, but how workers batch them is
+        batch_size: that of the `DataLoader`; with another one the items are the same, but how workers batch them is
             not.
         rank, world: of which process, among how many, this is the share. Leave them where something else splits the
             stream by process, as accelerate does with a prepared `DataLoader`.
@@ -36,28 +38,44 @@ class MixtureStream(IterableDataset):
         ValueError: a batch size, rank or position that cannot be.
     """
 
-    def __init__(self, mixer: Mixer, batch_size: int = 1, rank: int = 0, world: int = 1):
+    by_workers = True  # whether the workers of a `DataLoader` may make its items
+
+    def __init__(self, batch_size: int = 1, rank: int = 0, world: int = 1):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= rank < world:
             raise ValueError(f"rank must be from 0 to {world - 1}, got {rank}")
-        self.mixer, self.batch_size, self.rank, self.world = mixer, batch_size, rank, world
+        self.batch_size, self.rank, self.world = batch_size, rank, world
         self.start = 0  # items of this process before those that its workers share
         self.skip = 0  # items after `start` that this worker had already given when the state was taken
         self.taken = 0  # items after `start` that this worker has given
 
-    def split(self, batch_size: int, rank: int, world: int) -> "MixtureStream":
-        """A process's share of the same mixtures, from their beginning."""
-        return MixtureStream(self.mixer, batch_size, rank, world)
+    @abstractmethod
+    def items(self, indices: Iterator[int]) -> Iterator[dict]:
+        """The items of rising `indices`."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, dict]:
+        """What it is made of, for the record of a run."""
+
+    def split(self, batch_size: int, rank: int, world: int) -> Self:
+        """A process's share of the same items, from their beginning."""
+        share = copy.copy(self)
+        EndlessStream.__init__(share, batch_size, rank, world)
+        return share
+
+    def first(self, wanted: int) -> list[dict]:
+        """Items 0, 1, … of that many."""
+        return list(self.items(iter(range(wanted))))
 
     def __iter__(self) -> Iterator[dict]:
         self.taken = self.skip
-        while True:
+        for item in self.items(map(self.index, count(self.skip))):
             self.taken += 1
-            yield self.mixer.item(self.index(self.taken - 1))
+            yield item
 
     def index(self, number: int) -> int:
-        """Which mixture the item after `number` items of this worker is."""
+        """Which item the one after `number` items of this worker is."""
         worker = get_worker_info()
         workers, own = (1, 0) if worker is None else (worker.num_workers, worker.id)
         batch, place = divmod(number, self.batch_size)
@@ -76,6 +94,23 @@ class MixtureStream(IterableDataset):
         if rest or start < 0:
             raise ValueError(f"cannot begin after {state['mixtures']} mixtures with {self.world} processes")
         self.start, self.skip, self.taken = start, state["taken"], state["taken"]
+
+
+class MixtureStream(EndlessStream):
+    """
+    Mixtures 0, 1, 2, … of a mixer.
+
+    Args:
+        mixer: makes a mixture of its index.
+        batch_size, rank, world: see `EndlessStream`.
+    """
+
+    def __init__(self, mixer: Mixer, batch_size: int = 1, rank: int = 0, world: int = 1):
+        super().__init__(batch_size, rank, world)
+        self.mixer = mixer
+
+    def items(self, indices: Iterator[int]) -> Iterator[dict]:
+        return map(self.mixer.item, indices)
 
     def describe(self) -> dict[str, dict]:
         """As of the mixer."""

@@ -4,9 +4,9 @@ As unpacked folders, or in the form of the Hub's `JacobLinCool/VoiceBank-DEMAND-
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..utils.errors import need
 from .matching import DataError, Pair, PartialDataWarning, few, match_files
@@ -55,8 +55,6 @@ def load_valentini(
             left, or `speakers` or `cache_dir` beside parquet files.
     """
     need("data", "datasets", "filelock")
-    from .formatting import decoded
-
     if split not in VALENTINI_SPLITS:
         raise DataError(f'unknown split "{split}" of Valentini, expected one of: {", ".join(VALENTINI_SPLITS)}')
     if isinstance(validation_speakers, str):
@@ -64,38 +62,39 @@ def load_valentini(
     if speakers not in (28, 56):
         raise DataError(f"Valentini has training sets of 28 and 56 speakers, got {speakers}")
     part = "testset_wav" if split == "test" else f"trainset_{speakers}spk_wav"
-
-    def belongs(name: str) -> bool:
-        return split == "test" or (speaker_of(name) in validation_speakers) == (split == "validation")
-
-    parquet = parquet_files(root, "test" if split == "test" else "train")
-
-    def check(names: Iterable[str]) -> None:
-        known = sorted({speaker_of(name) for name in names})
-        unknown = [speaker for speaker in validation_speakers if speaker not in known]
-        if split != "test" and unknown and tuple(validation_speakers) != VALIDATION_SPEAKERS:
-            raise DataError(f"{root} has no speaker {few(unknown)} to validate on, there are: {', '.join(known)}")
-
-    if parquet:
-        if cache_dir is not None:
-            raise DataError(f"cache_dir keeps copies of wav and flac files, {root} has parquet files: expected None")
-        if speakers != 28:
-            raise DataError(f"{root} has the training set of 28 speakers, got speakers={speakers}")
-        rows = load_parquet(parquet)
-        warn_if_partial(root, part, len(rows), [])
-        check(rows["id"])
-        rows = rows.select([index for index, name in enumerate(rows["id"]) if belongs(name)])
-        dataset = decoded(rows, sampling_rate)
+    files = parquet_files(root, "test" if split == "test" else "train")
+    if files and cache_dir is not None:
+        raise DataError(f"cache_dir keeps copies of wav and flac files, {root} has parquet files: expected None")
+    if files and speakers != 28:
+        raise DataError(f"{root} has the training set of 28 speakers, got speakers={speakers}")
+    rows: Any = load_parquet(files) if files else None
+    alone: list[str] = []
+    if files:
+        names = list(rows["id"])
     else:
         pairs, alone = match_files(Path(root) / f"clean_{part}", Path(root) / f"noisy_{part}", lambda path: path.stem)
-        warn_if_partial(root, part, len(pairs), alone)
-        check(pair.id for pair in pairs)
-        pairs = [pair for pair in pairs if belongs(pair.id)]
-        pairs = pairs if cache_dir is None else cached_pairs(pairs, sampling_rate, cache_dir)
-        dataset = pairs_dataset(pairs, sampling_rate)
-    if not len(dataset):
+        names = [pair.id for pair in pairs]
+    warn_if_partial(root, part, len(names), alone)
+    chosen = indices_of(names, split, validation_speakers, root)
+    if files:
+        from .formatting import decoded
+
+        return decoded(rows.select(chosen), sampling_rate)
+    pairs = [pairs[index] for index in chosen]
+    return pairs_dataset(pairs if cache_dir is None else cached_pairs(pairs, sampling_rate, cache_dir), sampling_rate)
+
+
+def indices_of(names: Sequence[str], split: str, validation_speakers: Sequence[str], root: str | Path) -> list[int]:
+    """Which of the recordings `names` belong to a split; DataError where there is none, or no such speaker."""
+    known = sorted({speaker_of(name) for name in names})
+    unknown = [speaker for speaker in validation_speakers if speaker not in known]
+    if split != "test" and unknown and tuple(validation_speakers) != VALIDATION_SPEAKERS:
+        raise DataError(f"{root} has no speaker {few(unknown)} to validate on, there are: {', '.join(known)}")
+    held = [index for index, name in enumerate(names) if speaker_of(name) in validation_speakers]
+    parts = {"test": range(len(names)), "validation": held, "train": sorted({*range(len(names))} - {*held})}
+    if not (chosen := list(parts[split])):
         raise DataError(f"{root}: no {split} files with validation speakers {', '.join(validation_speakers)}")
-    return dataset
+    return chosen
 
 
 def speaker_of(name: str) -> str:

@@ -30,11 +30,14 @@ class DistillationMethod(nn.Module):
         `MannerOutput`), or names of modules, whose outputs are then read.
     teacher_reads: what it reads of the teacher, where that is something else; None: `reads`.
     needs_teacher: False for a method that has none.
+    autocast: True for a method with networks that are to run in the precision of the run (bf16, fp16), as student and
+        teacher do; else it computes in float32.
     """
 
     reads: tuple[str, ...] = ("audio_values",)
     teacher_reads: tuple[str, ...] | None = None
     needs_teacher = True
+    autocast = False
 
     def forward(self, student: Activations, teacher: Activations, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """

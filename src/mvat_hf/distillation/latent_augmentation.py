@@ -54,7 +54,7 @@ class LatentFeatureAugmentation(LevelMatching):
         assert teacher is not None
         read = []
         for model, names in ((student, self.reads), (teacher, self.read_of_teacher)):
-            weight = next(model.parameters())
+            weight = next(model.parameters(), torch.zeros(()))
             training = model.training
             with recording(model.eval(), names) as seen:
                 options = forward_options(names) if self.modules_by_name is None else {}

@@ -13,11 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..losses import compressed_spectral_loss, pesq_loss, snr_loss
+from ..losses import TERMS, enhancement_loss
 from .activations import Activations
 from .base import DistillationMethod, choices, register
-
-TARGETS = {"snr": snr_loss, "compressed": compressed_spectral_loss, "pesq": pesq_loss}
 
 
 @register("peers")
@@ -37,12 +35,13 @@ class OnlineDistillation(DistillationMethod):
 
     reads = ("audio_values",)
     needs_teacher = False
+    autocast = True  # in half precision the peers run as the student does, for a like cost
 
     def __init__(self, targets: Sequence[str] = ("snr", "compressed"), target_weight: float = 0.1, noise: float = 0.1):
         super().__init__()
         if target_weight < 0 or noise < 0:
             raise ValueError(f"target_weight and noise must be at least 0, got {target_weight} and {noise}")
-        self.targets, self.target_weight, self.noise = choices("targets", targets, tuple(TARGETS)), target_weight, noise
+        self.targets, self.target_weight, self.noise = choices("targets", targets, tuple(TERMS)), target_weight, noise
         self.peers = nn.ModuleList()
 
     @torch.no_grad()
@@ -55,12 +54,13 @@ class OnlineDistillation(DistillationMethod):
 
     def forward(self, student: Activations, teacher: Activations, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         models: list[Any] = list(self.peers)
-        outputs = [peer(inputs["input_values"], labels=inputs["labels"]) for peer in models]
-        heard = [student["audio_values"], *(output["audio_values"] for output in outputs)]
+        noisy = inputs["input_values"]
+        clean, mixture = (models[0].heard(audio) for audio in (inputs["labels"], noisy))
+        heard = [student["audio_values"], *(peer(noisy)["audio_values"].float() for peer in models)]
         own = []
-        for index, (peer, output, target) in enumerate(zip(models, outputs, self.targets, strict=True), start=1):
-            metric = TARGETS[target](output["audio_values"], peer.heard(inputs["labels"]))
-            own.append(output["loss"] + self.target_weight * metric + mimicry(heard, index))
+        for index, target in enumerate(self.targets, start=1):
+            loss, _ = enhancement_loss(heard[index], clean, mixture)
+            own.append(loss + self.target_weight * TERMS[target](heard[index], clean) + mimicry(heard, index))
         return {"mimicry": mimicry(heard, 0), "peers": torch.stack(own).mean()}
 
 

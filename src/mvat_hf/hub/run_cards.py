@@ -79,7 +79,8 @@ HYPERPARAMETERS = (
 def hyperparameters(options: Mapping[str, Any]) -> dict[str, str]:
     """What a run was told, of the options of its trainer, as a fact of its card."""
     names = [*HYPERPARAMETERS, *sorted(name for name in options if name.endswith("_weight"))]
-    told = (f"{name} {getattr(options[name], 'value', options[name])}" for name in names if name in options)
+    told = [f"{name} {getattr(options[name], 'value', options[name])}" for name in names if name in options]
+    told += [f"{name} {weight} in the loss" for name, weight in (options.get("loss_weights") or {}).items()]
     return {"hyperparameters": ", ".join(told)}
 
 

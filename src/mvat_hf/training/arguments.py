@@ -8,15 +8,13 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..losses import TERMS
+
 # options that are numbers of things, of which there must be one
 COUNTS = (
     "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "scoring_processes",
     "threads",
 )  # fmt: skip
-
-
-# what may stand beside L_SE in `loss_weights`; `EnhancementTrainer.term` computes them
-LOSS_TERMS = ("snr", "compressed", "pesq")
 
 
 @dataclass
@@ -69,7 +67,7 @@ class EnhancementConfig(TrainingArguments):
     )
     threads: int | None = field(
         default=None,
-        metadata={"help": "CPU threads of a process; by default OMP_NUM_THREADS where it is set, else all cores."},
+        metadata={"help": "CPU threads of a process; by default OMP_NUM_THREADS where you set it, else all cores."},
     )
     scoring_processes: int | None = field(
         default=None, metadata={"help": "Processes of each rank that compute PESQ and STOI; by default one per core."}
@@ -139,8 +137,8 @@ def checked_weights(weights: Any) -> dict[str, float]:
         return {}
     if not isinstance(weights, dict):
         raise ValueError(f"loss_weights must be a mapping of terms to weights, got {json.dumps(weights, default=str)}")
-    if unknown := sorted(weights.keys() - set(LOSS_TERMS)):
-        raise ValueError(f"loss_weights has no term {', '.join(unknown)}, expected of {', '.join(LOSS_TERMS)}")
+    if unknown := sorted(weights.keys() - set(TERMS)):
+        raise ValueError(f"loss_weights has no term {', '.join(unknown)}, expected of {', '.join(TERMS)}")
     checked = {}
     for name, weight in weights.items():
         try:

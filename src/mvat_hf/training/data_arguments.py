@@ -13,126 +13,25 @@ from ..data.batch_augmentation import AugmentingCollator, BatchAugmentation
 from ..data.dns import files_below, hold_out, load_dns, source_of, speaker_chances
 from ..data.dns import mixtures as mixed
 from ..data.mixing import Mixer, MixingOptions
-from ..data.pairs import load_columns, load_pairs
+from ..data.pairs import first_rows, load_columns, load_pairs, read_columns
 from ..data.reverb import Rooms, simulate_rooms
+from ..data.row_stream import RowStream
 from ..data.segments import hop_segments
 from ..data.streaming import MixtureStream
-from ..data.valentini import VALIDATION_SPEAKERS, load_valentini
+from ..data.valentini import load_valentini
+from .data_options import (
+    DnsArguments,
+    FolderArguments,
+    HubArguments,
+    MixingArguments,
+    PairsArguments,
+    SegmentArguments,
+    ShareArguments,
+    SourceArguments,
+    StreamArguments,
+    ValentiniArguments,
+)
 from .model_arguments import RecipeError
-
-
-@dataclass
-class SourceArguments:
-    """Which data, and what all kinds of it have."""
-
-    dataset: str = field(
-        default="dns", metadata={"help": "dns, valentini; of your own: pairs, mixed (speech and noise), hub."}
-    )
-    data_root: str = field(default="", metadata={"help": "Folder (or Hub id) of dns, valentini, hub."})
-    segment_seconds: float = field(default=4.0, metadata={"help": "Length of a training crop."})
-    validation_files: int | None = field(
-        default=None, metadata={"help": "Validate on so many files only, spread over all."}
-    )
-
-
-@dataclass
-class PairsArguments:
-    """Two folders with recordings of the same names, and others to validate on."""
-
-    clean: str = field(default="", metadata={"help": "pairs: folder of clean recordings."})
-    noisy: str = field(default="", metadata={"help": "pairs: folder of noisy recordings of the same names."})
-    validation_clean: str = field(default="", metadata={"help": "pairs: folder of clean recordings to validate on."})
-    validation_noisy: str = field(default="", metadata={"help": "pairs: folder of their noisy versions."})
-
-
-@dataclass
-class ShareArguments:
-    """What of recorded pairs validates."""
-
-    validation_share: float = field(
-        default=0.1, metadata={"help": "pairs, hub: share of the pairs that validates where nothing else is given."}
-    )
-
-
-@dataclass
-class HubArguments:
-    """Which columns and splits of a data set of the Hub, or of a folder of one."""
-
-    clean_column: str = field(default="clean", metadata={"help": "hub: column of clean audio."})
-    noisy_column: str = field(default="noisy", metadata={"help": "hub: column of noisy audio."})
-    train_split: str = field(default="train", metadata={"help": "hub: split to train on."})
-    validation_split: str | None = field(
-        default=None, metadata={"help": "hub: split to validate on; by default a share of the training split."}
-    )
-
-
-@dataclass
-class FolderArguments:
-    """Speech and noise of one's own, mixed on the fly as those of DNS."""
-
-    speech: str = field(default="", metadata={"help": "mixed: folder of clean speech, a sub-folder a speaker."})
-    noise: str = field(default="", metadata={"help": "mixed: folder of noise, a sub-folder a kind."})
-
-
-@dataclass
-class SegmentArguments:
-    """How recorded pairs are cut."""
-
-    segments: str = field(
-        default="random",
-        metadata={
-            "help": "pairs, hub, valentini: random (a crop of every file, another each epoch) or hop (all of a grid)."
-        },
-    )
-    hop_seconds: float = field(
-        default=1.0, metadata={"help": "pairs, hub, valentini: between the starts of two hop segments."}
-    )
-
-
-@dataclass
-class ValentiniArguments:
-    """Which part of the corpus."""
-
-    speakers: int = field(default=28, metadata={"help": "valentini: the training set of 28 or of 56 speakers."})
-    validation_speakers: str = field(
-        default=",".join(VALIDATION_SPEAKERS), metadata={"help": "valentini: held out of training to validate on."}
-    )
-    cache_dir: str | None = field(
-        default=None, metadata={"help": "valentini: keep files of other rates here, resampled; the result is the same."}
-    )
-
-
-@dataclass
-class MixingArguments:
-    """How speech and noise are mixed on the fly."""
-
-    snr_low: float = field(default=0.0, metadata={"help": "dns, mixed: lowest SNR of a training mixture, dB."})
-    snr_high: float = field(default=40.0, metadata={"help": "dns, mixed: highest SNR of a training mixture, dB."})
-    level_low: float = field(default=-35.0, metadata={"help": "dns, mixed: lowest level of a training mixture, dBFS."})
-    level_high: float = field(
-        default=-15.0, metadata={"help": "dns, mixed: highest level of a training mixture, dBFS."}
-    )
-    silence_seconds: float = field(
-        default=0.0, metadata={"help": "dns, mixed: silence between recordings that are joined (the challenge: 0.2)."}
-    )
-    active_snr: bool = field(default=False, metadata={"help": "dns, mixed: measure the SNR where the noise is active."})
-    speaker_power: float = field(
-        default=1.0,
-        metadata={"help": "dns, mixed: speakers are heard by this power of their number of files (0: all alike)."},
-    )
-    streaming: bool = field(
-        default=False,
-        metadata={"help": "dns, mixed: endless mixtures in order; training then resumes without skipping."},
-    )
-
-
-@dataclass
-class DnsArguments:
-    """Which part of the corpus."""
-
-    dns_source: str | None = field(
-        default=None, metadata={"help": "dns: mixed (on the fly) or synthesised; by default what the folder holds."}
-    )
 
 
 @dataclass
@@ -148,6 +47,7 @@ class DataArguments:
     valentini: ValentiniArguments = field(default_factory=ValentiniArguments)
     dns: DnsArguments = field(default_factory=DnsArguments)
     mixing: MixingArguments = field(default_factory=MixingArguments)
+    stream: StreamArguments = field(default_factory=StreamArguments)
     augmentation: Augmentation = field(default_factory=Augmentation)
     rooms: Rooms = field(default_factory=Rooms)
     batches: BatchAugmentation = field(default_factory=BatchAugmentation)
@@ -177,6 +77,12 @@ class DataArguments:
                 if option.name in given:
                     owners = ", ".join(users)
                     raise RecipeError(f"{option.name} is an option of {owners}, the data set is {self.source.dataset}")
+        of_rows = self.source.dataset == "hub" and self.stream.streaming
+        for name, needs in NOT_STREAMED.items():
+            if of_rows and name in given:
+                raise RecipeError(f"{name} cannot be with streaming: {needs}")
+        if "shuffle_buffer" in given and not of_rows:
+            raise RecipeError("shuffle_buffer is of a stream: expected --streaming true beside it")
 
     def load(self, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
         """(training, validation) data sets; `mixtures` is the size of an epoch of mixed data."""
@@ -186,10 +92,9 @@ class DataArguments:
         if count is not None and count < 1:
             raise RecipeError(f"validation_files must be at least 1, got {count}")
         train, validation = LOADERS[name](self, seed, mixtures, sampling_rate)
-        if count is None:
+        if count is None or len(validation) <= count:
             return train, validation
         # spread over the speakers, whose files stand together
-        count = min(count, len(validation))
         return train, validation.select([index * len(validation) // count for index in range(count)])
 
     def collator(self, sampling_rate: int, seed: int) -> AugmentingCollator:
@@ -236,7 +141,7 @@ def mixing_of(data: DataArguments, sampling_rate: int) -> MixingOptions:
 
 def load_challenge(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
     """DNS: mixtures made on the fly, or pairs that are synthesised already."""
-    root, streaming, source = root_of(data), data.mixing.streaming, data.dns.dns_source
+    root, streaming, source = root_of(data), data.stream.streaming, data.dns.dns_source
     mixing = replace(mixing_of(data, sampling_rate), sampling_rate=MixingOptions.sampling_rate)
     options: dict[str, Any] = {"source": source, "sampling_rate": sampling_rate, "mixing": mixing}
     size = None if streaming or source_of(root, source) != "mixed" else mixtures
@@ -259,7 +164,7 @@ def load_mixed(data: DataArguments, seed: int, mixtures: int | None, sampling_ra
     chances = speaker_chances(speech, Path(data.folders.speech), options.speaker_power)
     mixer = Mixer(speech, noise, options, seed, responses, chances)
     whole = Mixer(held_speech, held_noise, replace(options, seconds=None, augmentation=Augmentation()))
-    train = MixtureStream(mixer) if data.mixing.streaming else mixed(mixer, mixtures or 10 * len(speech))
+    train = MixtureStream(mixer) if data.stream.streaming else mixed(mixer, mixtures or 10 * len(speech))
     return train, mixed(whole, len(held_speech))
 
 
@@ -268,12 +173,33 @@ def load_hub(data: DataArguments, seed: int, mixtures: int | None, sampling_rate
     root, hub = data.source.data_root, data.hub
     if not root:
         raise RecipeError("data_root is not set, expected the id of a data set on the Hub, or a folder of one")
+    if data.stream.streaming:
+        return stream_hub(data, seed, sampling_rate)
     every = load_columns(root, hub.train_split, hub.clean_column, hub.noisy_column, sampling_rate)
     if hub.validation_split is None:
         train, validation = held_out(every, data.share.validation_share, root)
         return data.segmented(train), validation
     validation = load_columns(root, hub.validation_split, hub.clean_column, hub.noisy_column, sampling_rate)
     return data.segmented(every), validation
+
+
+def stream_hub(data: DataArguments, seed: int, sampling_rate: int) -> tuple[Any, Any]:
+    """Such a data set without downloading it: the training split as a stream; of another split, or else before what is
+    trained on, the first `validation_files` rows."""
+    root, hub, count = data.source.data_root, data.hub, data.source.validation_files
+    columns = (hub.clean_column, hub.noisy_column)
+    if hub.shuffle_buffer < 0:
+        raise RecipeError(f"shuffle_buffer must be at least 0, got {hub.shuffle_buffer}")
+    if count is None:
+        raise RecipeError("a stream has no length to validate on a share of: expected --validation_files N")
+    rows = read_columns(root, hub.train_split, *columns, streaming=True)
+    if hub.validation_split is None:
+        held, rows = rows, rows.skip(count)
+    else:
+        held = read_columns(root, hub.validation_split, *columns, streaming=True)
+    validation = first_rows(held, count, sampling_rate)
+    rows = rows.shuffle(seed=seed, buffer_size=hub.shuffle_buffer) if hub.shuffle_buffer else rows
+    return RowStream(rows, sampling_rate), validation
 
 
 def load_corpus(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
@@ -337,6 +263,13 @@ USERS = {
     "valentini": ("valentini",),
     "dns": ("dns",),
     "mixing": ("dns", "mixed"),
+    "stream": ("dns", "mixed", "hub"),
     "augmentation": ("dns", "mixed"),
     "rooms": ("dns", "mixed"),
+}
+# options that a stream of rows cannot have, and why
+NOT_STREAMED = {
+    "validation_share": "a stream has no length; expected validation_files",
+    "segments": "segments of a grid need all recordings at hand",
+    "hop_seconds": "segments of a grid need all recordings at hand",
 }

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,9 @@ class DistillationTrainer(EnhancementTrainer):
             taught_by = getattr(args, "teacher_model_name_or_path", None) if teacher is None else teacher
             if isinstance(taught_by, (str, Path)):
                 taught_by = MannerModel.from_pretrained(taught_by)
+            if taught_by is not None and not isinstance(taught_by, nn.Module):
+                kind = type(taught_by).__name__
+                raise ValueError(f"teacher must be a module, a folder or a Hub id, got an object of class {kind}")
         student: Any = model
         super().__init__(model=student, **kwargs)
         student = self.model
@@ -110,9 +114,11 @@ class DistillationTrainer(EnhancementTrainer):
 
     def run_facts(self) -> dict[str, Any]:
         """As of any run, with the teacher and the method."""
-        name = getattr(self.teacher, "name_or_path", "") or "a model without a name"
+        name = getattr(self.teacher, "name_or_path", "") or f"a {type(self.teacher).__name__} without a name"
         method = "none" if self.method is None else type(self.method).__name__
-        facts = {"teacher": None if self.teacher is None else name, "method": f"{method}, beta {self.beta}"}
+        options = getattr(self.args, "method_kwargs", None)
+        told = f"{method}, beta {self.beta}" + (f", {options}" if options and self.method is not None else "")
+        facts = {"teacher": None if self.teacher is None else name, "method": told}
         return {**super().run_facts(), **facts}
 
     @property
@@ -158,7 +164,8 @@ class DistillationTrainer(EnhancementTrainer):
             heard = method.teacher_input(batch)
             taught = self.teach(heard) if self.cache is None else self.cache(heard, self.teach)
         student: Any = self.model
-        terms = method(activations(student, outputs, method.reads, self.seen), taught, batch)
+        with self.accelerator.autocast() if method.autocast else nullcontext():
+            terms = method(activations(student, outputs, method.reads, self.seen), taught, batch)
         if not terms:
             raise ValueError(f"{type(method).__name__} gave no terms, expected at least one scalar by name")
         return terms

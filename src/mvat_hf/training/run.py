@@ -16,21 +16,23 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import TrainerState
 
 from ..data.formatting import describe
-from ..data.streaming import MixtureStream
+from ..data.streaming import EndlessStream
 from ..models.manner import MannerFeatureExtractor, MannerModel
-from ..utils.cores import usable_cores
+from ..utils.cores import threads_of_launcher, usable_cores
 from ..utils.errors import extra
 from ..utils.records import environment, weights_hash, write_json, write_text
 from .arguments import EnhancementConfig
 from .callbacks import FollowFolder
 from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
+from .items import training_items
 from .model_arguments import ModelArguments, RecipeError
 from .recipe import BEARING, Recipe, read_recipe, today
-from .trainer import EnhancementTrainer, training_items
+from .trainer import EnhancementTrainer
 
 with extra("training"):
     from accelerate.utils import gather_object
@@ -45,6 +47,8 @@ def prepare(model: ModelArguments, args: EnhancementConfig, data: DataArguments)
 
     With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
     """
+    if data.stream.streaming and args.max_steps < 1:
+        raise RecipeError(f"streaming has no end: expected --max_steps, the steps to train for, got {args.max_steps}")
     torch.set_num_threads(threads_of(args))
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     mixtures = batch * args.max_steps if args.max_steps > 0 else None
@@ -86,14 +90,18 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def threads_of(args: EnhancementConfig) -> int:
-    """CPU threads of a process: those that are asked for, OMP_NUM_THREADS where it is set (`accelerate launch` sets it
-    to 1 where it is not), else all cores of a single process on the CPU."""
+    """CPU threads of a process: those that are asked for, OMP_NUM_THREADS where the user set it, else all cores of a
+    single process on the CPU. Fewer than these are told."""
     if args.threads is not None:
         return args.threads
-    alone = args.device.type == "cpu" and args.world_size == 1
-    if os.environ.get("OMP_NUM_THREADS") or not alone:
-        return torch.get_num_threads()
-    return usable_cores()
+    threads, cores = torch.get_num_threads(), usable_cores()
+    if args.device.type != "cpu" or args.world_size > 1:
+        return threads
+    if not os.environ.get("OMP_NUM_THREADS") or threads_of_launcher():
+        return cores
+    if threads < cores:
+        print(f"computing on {threads} of {cores} cores, as OMP_NUM_THREADS says: --threads N for others")
+    return threads
 
 
 def load_teacher(name: str | None) -> MannerModel:
@@ -246,9 +254,9 @@ def check_same_processes(checkpoint: Path, world: int) -> None:
         raise RecipeError(f"{checkpoint} was saved by {saved} processes, got {world}: go on with as many as it had")
 
 
-def describe_model(model: Any) -> dict[str, Any]:
+def describe_model(model: nn.Module) -> dict[str, Any]:
     """Parameters and hash of a model: what a record says of the teacher."""
-    return {"parameters": model.num_parameters(), "weights_sha256": weights_hash(model)}
+    return {"parameters": sum(map(torch.numel, model.parameters())), "weights_sha256": weights_hash(model)}
 
 
 def training_record(
@@ -268,7 +276,7 @@ def training_record(
         "processes": trainer.args.world_size,
         "parameters": model.num_parameters(),
         "teacher": None if teacher is None else describe_model(teacher),
-        "training_data": train.describe() if isinstance(train, MixtureStream) else describe(train),
+        "training_data": train.describe() if isinstance(train, EndlessStream) else describe(train),
         "validation_files": len(validation),
         "chosen": untimed(trainer.chosen_validation()),
         "validations": [untimed(entry) for entry in state.log_history if "eval_pesq" in entry],

@@ -16,44 +16,37 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainingArguments
 from transformers.trainer_utils import speed_metrics
 
 from ..acceleration.convolutions import use_training_convolutions
 from ..data.collator import SegmentCollator
-from ..data.streaming import MixtureStream
-from ..losses import compressed_spectral_loss, pesq_loss, snr_loss
+from ..data.streaming import EndlessStream
+from ..losses import enhancement_loss, with_terms
 from ..metrics.scoring import QUICK, FileScore, check_metrics, mean_scores
 from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
-from ..utils.errors import extra
-from ..utils.records import weights_hash, write_text
-from .arguments import LOSS_TERMS, EnhancementConfig, as_config
+from ..utils.records import write_text
+from .arguments import EnhancementConfig, as_config
 from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters
+from .items import as_items, rate_of, training_items
 from .muon import Muon
+from .recalibration import Recalibration, kept_buffers
 from .validation import ValidatedFile, enhance_and_score
-
-with extra("training"):
-    from datasets import Dataset
-
-    from ..data.formatting import decoded
-
-
-NEGATIVE = {"snr": snr_loss, "pesq": pesq_loss}  # terms whose quantity is to rise; it is logged as it is
 
 
 class EnhancementTrainer(Trainer):
     """
-    Trains on L_SE (`MannerModel(labels=…)`), logs its terms, validates by PESQ, STOI and SI-SDR on whole files. What
-    losses and scores compare with is told by `MannerModel.heard`.
+    Trains on L_SE, that of `MannerModel(labels=…)`, logs its terms, validates by PESQ, STOI and SI-SDR on whole files.
+    What losses and scores compare with is told by `MannerModel.heard`.
 
     Args:
         model: the model to train; None where `model_init` makes it.
         args: `EnhancementConfig`, its defaults by default. Plain `TrainingArguments` are taken over into one.
         train_dataset, eval_dataset: items {"clean", "noisy"} as `data.collator.as_item` takes them, as `load_valentini`
-            and `load_dns` give them, or a data set of `datasets`; to train, a `MixtureStream` too, which needs
-            `max_steps`. To validate, a mapping of names to data sets too: each is scored, and their mean.
+            and `load_dns` give them, or a data set of `datasets`; to train, an `EndlessStream` or `IterableDataset`
+            too, which need `max_steps`. To validate, a mapping of names to data sets too: each is scored, and their
+            mean.
         data_collator: makes {"input_values", "labels"} of items; a `SegmentCollator` by default.
         kwargs: as of transformers' Trainer. `compute_loss_func` takes the place of L_SE; `compute_metrics` has lists of
             arrays (time,), the enhanced and the clean recordings.
@@ -76,7 +69,7 @@ class EnhancementTrainer(Trainer):
         check_reporters(args.report_to)
         rate = rate_of(model, kwargs.get("model_init"))
         for name in ("train_dataset", "eval_dataset"):
-            kwargs[name] = as_items(kwargs.get(name), rate)
+            kwargs[name] = as_items(kwargs.get(name), rate, streams=name == "train_dataset")
         if kwargs.get("processing_class") is None:
             kwargs["processing_class"] = MannerFeatureExtractor(sampling_rate=rate)
         if data_collator is None:
@@ -87,14 +80,14 @@ class EnhancementTrainer(Trainer):
         if isinstance(data_collator, SegmentCollator):
             self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())
-        if isinstance(self.train_dataset, MixtureStream):
+        if isinstance(self.train_dataset, EndlessStream):
             args.ignore_data_skip = True
             self.add_callback(FollowStream())
         self.items_in_batch: Any = None
         self.logged_terms: dict[str, torch.Tensor] = {}
         self.logged_batches = 0
-        self.statistics: dict[str, torch.Tensor] = {}  # as `recalibrate` left them, and of which weights
-        self.statistics_of: str | None = None
+        self.recalibration = Recalibration()
+        self.l_se: Any = torch.compile(enhancement_loss) if args.torch_compile else enhancement_loss
 
     def call_model_init(self, trial=None):
         """As in transformers, with the convolutions for training."""
@@ -102,15 +95,16 @@ class EnhancementTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """transformers' own, but for a stream: it splits itself, where accelerate would let one process make it all."""
-        if not isinstance(self.train_dataset, MixtureStream):
+        if not isinstance(self.train_dataset, EndlessStream):
             return super().get_train_dataloader()
         args, batch_size = self.args, self._train_batch_size
+        workers = args.dataloader_num_workers if self.train_dataset.by_workers else 0
         return DataLoader(
             self.train_dataset.split(batch_size, args.process_index, args.world_size),
             batch_size=batch_size,
             collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
+            num_workers=workers,
+            prefetch_factor=args.dataloader_prefetch_factor if workers else None,
             pin_memory=args.dataloader_pin_memory,
         )
 
@@ -158,7 +152,7 @@ class EnhancementTrainer(Trainer):
                 if isinstance(module, nn.BatchNorm1d):
                     module.eval()
         self.items_in_batch = num_items_in_batch
-        outputs: MannerOutput = model(**inputs)
+        outputs: MannerOutput = model(**{name: value for name, value in inputs.items() if name != "labels"})
         loss = self.total_loss(model, inputs, outputs)
         return (loss, outputs) if return_outputs else loss
 
@@ -170,24 +164,21 @@ class EnhancementTrainer(Trainer):
 
     def enhancement_loss(self, inputs: dict, outputs: MannerOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """L_SE, with the weights of the arguments the terms beside it; and the terms to log."""
-        loss, terms = outputs["loss"], dict(outputs["loss_components"])
-        if self.compute_loss_func is not None:
-            loss = self.compute_loss_func(outputs, inputs["labels"], num_items_in_batch=self.items_in_batch)
+        enhanced, model = outputs["audio_values"], self.accelerator.unwrap_model(self.model)
+        noisy, labels = inputs["input_values"], inputs["labels"]
+        if labels.shape != noisy.shape:
+            raise ValueError(
+                f"labels must have the shape of input_values {tuple(noisy.shape)}, got {tuple(labels.shape)}"
+            )
+        clean = model.heard(labels)
+        if self.compute_loss_func is None:
+            loss, terms = self.l_se(enhanced, clean, model.heard(noisy))
+        else:
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=self.items_in_batch)
             terms = {"loss_func": loss}
-        enhanced, clean = outputs["audio_values"], self.accelerator.unwrap_model(self.model).heard(inputs["labels"])
         weights: Any = self.args.loss_weights
-        for name in LOSS_TERMS:  # in their order, whatever that of the weights
-            if weights.get(name, 0) > 0:
-                term = self.term(name, enhanced, clean)
-                loss = loss + weights[name] * term
-                terms[name] = -term if name in NEGATIVE else term
-        return loss, terms
-
-    def term(self, name: str, enhanced: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        """A term of `loss_weights` for (B, T) and (B, T), a scalar to minimise."""
-        if name == "compressed":
-            return compressed_spectral_loss(enhanced, clean, self.args.compressed_log)
-        return NEGATIVE[name](enhanced, clean)
+        loss, beside = with_terms(loss, enhanced, clean, weights, self.args.compressed_log)
+        return loss, {**terms, **beside}
 
     def note_terms(self, terms: dict[str, torch.Tensor]) -> None:
         """Add this batch's loss terms to the running sums, on the device."""
@@ -311,42 +302,24 @@ class EnhancementTrainer(Trainer):
     @contextmanager
     def recalibrated(self) -> Iterator[None]:
         """
-        The model as it is validated and saved, for the time of the context: with the statistics of `recalibrate`, if
-        the arguments ask for them, and those of rank 0 in all processes. Then every buffer is as it was.
+        The model as it is validated and saved, for the time of the context: with recalibrated statistics, if the
+        arguments ask for them, and those of rank 0 in all processes. Then every buffer is as it was.
         """
         model: Any = self.accelerator.unwrap_model(self.model)
-        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        try:
+        with kept_buffers(model):
             if self.args.recalibration_batches > 0:
-                self.recalibrate()
+                with self.compute_loss_context_manager():
+                    self.recalibration.apply(model, self.recalibration_inputs, self.args.device)
             yield
-        finally:
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(before[name])
 
-    def recalibrate(self) -> None:
-        """Replace the running statistics of the batch norms by their mean over some batches, the same every time.
-
-        A running mean over ten small batches or so is noisy, and lags behind the weights while they still move.
-        """
+    def recalibration_inputs(self) -> Iterator[torch.Tensor]:
+        """Noisy audio (B, T) of training batches, the same every time."""
         size = self.args.train_batch_size
-        wanted = self.args.recalibration_batches * size
-        dataset: Any = self.train_dataset
-        model: Any = self.accelerator.unwrap_model(self.model)
-        state = weights_hash(nn.ParameterList(model.parameters()))
-        if state == self.statistics_of:
-            model.load_state_dict(self.statistics, strict=False)
-            return
-        items = training_items(dataset, wanted, self.args.seed)
+        items = training_items(self.train_dataset, self.args.recalibration_batches * size, self.args.seed)
         collator: Any = copy.copy(self.data_collator)
         collator.epoch = 0  # of one that crops anew every epoch
-        batches = (collator(items[start : start + size]) for start in range(0, len(items), size))
-        inputs = (batch["input_values"] for batch in batches)
-        with self.compute_loss_context_manager():
-            update_bn(inputs, model, self.args.device)
-        self.statistics_of = state
-        self.statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        for start in range(0, len(items), size):
+            yield collator(items[start : start + size])["input_values"]
 
     def score(self, dataset) -> list[FileScore]:
         """Scores of every file of `dataset` in its order, on every rank; each rank enhances and scores its share."""
@@ -356,31 +329,6 @@ class EnhancementTrainer(Trainer):
         """`enhance_and_score` of this trainer's model."""
         model = self.accelerator.unwrap_model(self.model)
         return enhance_and_score(model, dataset, self.args, keep=self.compute_metrics is not None)
-
-
-def rate_of(model: MannerModel | None, model_init: Any) -> int:
-    """Sampling rate (Hz) of the model, or of what `model_init` makes; random numbers stay as they are."""
-    if model is None:
-        with torch.random.fork_rng():
-            model = model_init()
-    made: Any = model
-    return made.config.sampling_rate
-
-
-def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:
-    """`wanted` items of training data, or all if there are fewer; the same ones every time."""
-    if isinstance(dataset, MixtureStream):
-        return [dataset.mixer.item(index) for index in range(wanted)]
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    return [dataset[int(index)] for index in order[:wanted]]
-
-
-def as_items(dataset: Any, sampling_rate: int) -> Any:
-    """A data set of `datasets` with its audio decoded, see `data.formatting.decoded`, or each of a mapping of them;
-    anything else as it is."""
-    if isinstance(dataset, Mapping):
-        return {name: as_items(one, sampling_rate) for name, one in dataset.items()}
-    return decoded(dataset, sampling_rate) if isinstance(dataset, Dataset) else dataset
 
 
 __all__ = ["EnhancementTrainer"]

@@ -18,6 +18,23 @@ def usable_cores() -> int:
         return allowed
 
 
+def threads_of_launcher() -> bool:
+    """Whether OMP_NUM_THREADS is 1 because `accelerate launch` sets it so where its user did not: that shows in the
+    environment and the command of the launcher, this process's parent, where the system lets them be read."""
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        return False
+    import psutil  # comes with accelerate
+
+    try:
+        launcher = psutil.Process(os.getppid())
+        command = launcher.cmdline()
+        launched = any("accelerate" in Path(part).name for part in command)
+        told = any(part.startswith(("--num_cpu_threads", "--num-cpu-threads")) for part in command)
+        return launched and not told and "OMP_NUM_THREADS" not in launcher.environ()
+    except (psutil.Error, OSError):
+        return False
+
+
 def processes_here() -> int:
     """How many processes a launcher started on this machine, this one among them."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -1,0 +1,50 @@
+"""What trainers make of a model and of data as they are given."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.streaming import EndlessStream
+from ..models.manner import MannerModel
+from ..utils.errors import extra
+
+with extra("training"):
+    from datasets import Dataset, IterableDataset
+
+    from ..data.formatting import decoded
+    from ..data.row_stream import RowStream
+
+
+def rate_of(model: MannerModel | None, model_init: Any) -> int:
+    """Sampling rate (Hz) of the model, or of what `model_init` makes; random numbers stay as they are."""
+    if model is None:
+        with torch.random.fork_rng():
+            model = model_init()
+    made: Any = model
+    return made.config.sampling_rate
+
+
+def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:
+    """`wanted` items of training data, or all if there are fewer; the same ones every time."""
+    if isinstance(dataset, EndlessStream):
+        return dataset.first(wanted)
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return [dataset[int(index)] for index in order[:wanted]]
+
+
+def as_items(dataset: Any, sampling_rate: int, streams: bool = False) -> Any:
+    """A data set of `datasets` with its audio decoded, see `data.formatting.decoded`, or each of a mapping of them; an
+    `IterableDataset` as a `RowStream`; anything else as it is.
+
+    Args:
+        streams: whether data without an end will do; else ValueError.
+    """
+    if isinstance(dataset, Mapping):
+        return {name: as_items(one, sampling_rate) for name, one in dataset.items()}
+    if not streams and isinstance(dataset, (IterableDataset, EndlessStream)):
+        raise ValueError(f"expected a data set with a length to validate on, got {type(dataset).__name__}")
+    if isinstance(dataset, IterableDataset):
+        return RowStream(dataset, sampling_rate)
+    return decoded(dataset, sampling_rate) if isinstance(dataset, Dataset) else dataset
