@@ -1,23 +1,28 @@
 """An exported MANNER run by other runtimes, behind the face that `ChunkedEnhancer` and `enhance` know of a model.
 
+Arrays go in and come out by numpy and the runtime alone: torch and transformers are imported for tensors only.
 ONNX Runtime takes every length as it comes. OpenVINO is faster on a graph that is compiled for one length, and computes
 a file of precision "bf16" in bfloat16 where the CPU does.
 """
 
 import json
+import math
 import sys
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from ..models.manner import MannerConfig, MannerModel
-from ..models.manner.modeling_manner import MannerOutput
+from ..utils.cores import computing_threads
 from ..utils.errors import extra
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..models.manner import MannerOutput
 
 KEPT_LENGTHS = 4  # for which OpenVINO keeps a compiled graph
 
@@ -40,7 +45,7 @@ class OnnxRuntimeGraph:
             import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = computing_threads()
         self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
 
@@ -59,7 +64,7 @@ class OpenVinoGraph:
         with extra("openvino"):
             import openvino
 
-        self.core, self.threads = openvino.Core(), torch.get_num_threads()
+        self.core, self.threads = openvino.Core(), computing_threads()
         self.network = self.core.read_model(source)
         told = self.network.has_rt_info("framework")
         self.metadata: dict[str, str] = self.network.get_rt_info("framework").value if told else {}
@@ -100,15 +105,82 @@ RUNTIMES: dict[str, type[OnnxRuntimeGraph] | type[OpenVinoGraph]] = {
 }
 
 
-class OnnxManner(nn.Module):
+@dataclass(frozen=True)
+class GraphConfig:
+    """What an exported file says of how audio becomes its input, in numbers: see `export.processing_of`.
+
+    Of a high pass there are its corner in Hz (0: none), order, reach in samples, and what the transform's size is a
+    multiple of.
     """
-    What `export_onnx` wrote, on the CPU with as many threads as PyTorch has; evaluation only, one row at a time.
+
+    sampling_rate: int
+    kernel_size: int
+    stride: int
+    depth: int
+    epsilon: float
+    high_pass_hz: float = 0.0
+    high_pass_order: int = 0
+    reach_samples: int = 0
+    size_step: int = 1
+
+    @classmethod
+    def from_processing(cls, told: dict[str, Any]) -> "GraphConfig":
+        """Of the file's `processing`; KeyError where something is missing."""
+        sizes = {name: told["padding"][name] for name in ("kernel_size", "stride", "depth")}
+        config = cls(told["sampling_rate"], **sizes, epsilon=told["normalisation"]["epsilon"])
+        if not (high_pass := told["high_pass"]):
+            return config
+        reach, step = high_pass["reach_samples"], high_pass["size_step"]
+        return replace(
+            config, high_pass_hz=high_pass["hertz"], high_pass_order=high_pass["order"], reach_samples=reach,
+            size_step=step,
+        )  # fmt: skip
+
+    def padded_length(self, samples: int) -> int:
+        """As of `MannerConfig`."""
+        for _ in range(self.depth):
+            samples = max(math.ceil((samples - self.kernel_size) / self.stride) + 1, 1)
+        for _ in range(self.depth):
+            samples = (samples - 1) * self.stride + self.kernel_size
+        return samples
+
+    def heard(self, rows: np.ndarray) -> np.ndarray:
+        """Audio (B, T) without what is below `high_pass_hz`, in float64; see `high_pass_manner`."""
+        rows = rows.astype(np.float64)
+        if not self.high_pass_hz:
+            return rows
+        samples = rows.shape[-1]
+        size = -(-(samples + self.reach_samples) // self.size_step) * self.size_step
+        spectrum = np.fft.rfft(rows - rows.mean(axis=-1, keepdims=True), size)
+        # from four times as high on the response is 1 but for rounding
+        turned_down = min(math.ceil(4 * self.high_pass_hz * size / self.sampling_rate), spectrum.shape[-1])
+        ratio = np.arange(turned_down) * (self.sampling_rate / size / self.high_pass_hz)
+        power = ratio ** (2 * self.high_pass_order)
+        spectrum[:, :turned_down] *= power / (1 + power)
+        return np.fft.irfft(spectrum, size)[:, :samples]
+
+    def normalize(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As of `MannerModel`: (B, T) to (B, padded T), and the deviation (B, 1); float32."""
+        heard = self.heard(rows)
+        samples = heard.shape[-1]
+        # a single sample has no deviation
+        scale = heard.std(axis=-1, keepdims=True, ddof=1) if samples > 1 else np.abs(heard)
+        normalized = np.zeros((len(heard), self.padded_length(samples)), dtype=np.float32)
+        normalized[:, :samples] = heard / (scale + self.epsilon)
+        return normalized, scale.astype(np.float32)
+
+
+class OnnxManner:
+    """
+    What `export_onnx` wrote, on the CPU with as many threads as PyTorch has, or would have; evaluation only, one row at
+    a time.
 
     Args:
         source: the ONNX file, or its content.
         runtime: "onnx" (ONNX Runtime) or "openvino" (OpenVINO).
 
     Attributes:
+        config: what the file says of audio.
         metadata: what the file says of itself: config, precision, weights_sha256, ….
         samples: the one length that the file takes; None if it takes any.
 
@@ -117,13 +189,7 @@ class OnnxManner(nn.Module):
         runtime.
     """
 
-    device, dtype = torch.device("cpu"), torch.float32
-    # which need the configuration only
-    heard: Any = MannerModel.heard
-    normalize: Any = MannerModel.normalize
-
     def __init__(self, source: str | Path | bytes, runtime: str = "onnx"):
-        super().__init__()
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime}")
         name = "the graph" if isinstance(source, bytes) else str(source)
@@ -136,17 +202,33 @@ class OnnxManner(nn.Module):
         except Exception as error:  # the runtimes' errors share no class of their own
             raise ValueError(f"{name} is not an ONNX file that runs here: {error}") from error
         self.metadata = self.graph.metadata
-        if "config" not in self.metadata:
-            raise ValueError(f"{name} does not hold a MANNER's metadata, expected a file that mvat export wrote")
-        self.config = MannerConfig.from_dict(json.loads(self.metadata["config"]))
-        fixed = self.metadata["samples"]
+        try:
+            self.config = GraphConfig.from_processing(json.loads(self.metadata["processing"]))
+            fixed = self.metadata["samples"]
+        except (KeyError, ValueError, TypeError) as error:
+            told = "does not hold a MANNER's metadata, expected a file that mvat export wrote"
+            raise ValueError(f"{name} {told}") from error
         self.samples = None if fixed == "any" else int(fixed)
-        self.eval()
 
-    @torch.no_grad()
-    def forward(self, input_values: Tensor) -> MannerOutput:
+    @property
+    def device(self) -> "torch.device":
+        import torch
+
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        import torch
+
+        return torch.float32
+
+    def eval(self) -> "OnnxManner":
+        """Itself: there is no other mode."""
+        return self
+
+    def enhance_rows(self, rows: np.ndarray) -> np.ndarray:
         """
-        Noisy audio (B, T) to `audio_values` (B, T).
+        Noisy audio (B, T) to enhanced audio (B, T) float32.
 
         A file for one length takes shorter audio too: mirrored at its end to that length, and cut back. That is not
         what the model does, which would hear the short audio alone.
@@ -154,16 +236,23 @@ class OnnxManner(nn.Module):
         Raises:
             ValueError: audio longer than the one length of the file.
         """
-        samples = input_values.shape[-1]
+        samples = rows.shape[-1]
         if self.samples is not None and samples > self.samples:
             raise ValueError(f"the ONNX file takes {self.samples} samples at a time (see mvat export), got {samples}")
         if self.samples is not None:
-            longer = ((0, 0), (0, self.samples - samples))
-            input_values = torch.from_numpy(np.pad(input_values.numpy(), longer, mode="symmetric"))
-        normalized, scale = self.normalize(input_values)
-        rows = [self.graph(row.numpy()) for row in normalized.split(1)]
-        estimate = torch.cat([torch.from_numpy(row) for row in rows])
-        return MannerOutput(audio_values=estimate[:, :samples] * scale)
+            rows = np.pad(rows, ((0, 0), (0, self.samples - samples)), mode="symmetric")
+        normalized, scale = self.config.normalize(rows)
+        estimate = np.concatenate([self.graph(row[None]) for row in normalized])
+        return estimate[:, :samples] * scale
+
+    def __call__(self, input_values: "torch.Tensor") -> "MannerOutput":
+        """`enhance_rows` of a tensor (B, T), as a MannerModel gives it: in `audio_values` (B, T)."""
+        import torch
+
+        from ..models.manner import MannerOutput
+
+        rows = input_values.detach().cpu().float().numpy()
+        return MannerOutput(audio_values=torch.from_numpy(self.enhance_rows(rows)))
 
 
 __all__ = ["RUNTIMES", "OnnxManner"]

@@ -50,17 +50,16 @@ def load_runtime(model: str, runtime: str, device: str | None, **options: Any) -
     """A model in the runtime that is asked for; `options` see `load_model`."""
     if runtime != "torch" and device not in (None, "cpu"):
         raise ValueError(f"--runtime {runtime} runs on the CPU, got --device {device}")
+    from ..acceleration.runtime import OnnxManner
     from ..inference.enhancer import load_model
-    from ..models.manner import MannerModel
 
     several = device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
     if several:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     of_file = "onnx" if runtime == "torch" else runtime
-    loaded = load_model(model, device, of_file, **options)
-    if runtime != "torch" and isinstance(loaded, MannerModel):
+    loaded: Any = load_model(model, device, of_file, **options)
+    if runtime != "torch" and not isinstance(loaded, OnnxManner):
         from ..acceleration.export import onnx_graph
-        from ..acceleration.runtime import OnnxManner
 
         return OnnxManner(onnx_graph(loaded), runtime)
     return loaded

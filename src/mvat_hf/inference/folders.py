@@ -1,24 +1,29 @@
 """Enhancing every audio file below a folder: the chunks of several files share the model."""
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from ..acceleration.folding import FoldedEnhancer as ChunkedEnhancer
+from ..acceleration.runtime import OnnxManner
 from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
 from ..utils.errors import told
 from ..utils.files import made_folders, remove_stale
+from .chunks import ChunkedEnhancer
 from .enhancer import Enhancer, model_to_use
 from .enhancing import as_path, fit_chunks, stream_file, told_seconds
 from .writing import written_name
+
+if TYPE_CHECKING:
+    import torch
 
 ACCELERATOR_BATCH = 8  # chunks of a pass
 MP3_BYTES = 16000  # in a second
@@ -87,8 +92,8 @@ class SharedEnhancer(ChunkedEnhancer):
         batch = [mine, *alike[: self.batch_size - 1]]
         try:
             outputs = super().enhance_chunk(np.concatenate([one.chunk for one in batch]))
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
+        except RuntimeError as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
             self.batch_size = len(batch) // 2
             return
@@ -104,8 +109,8 @@ def enhance_folder(
     source: str | Path,
     target: str | Path,
     *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
     token: str | bool | None = None,
     progress: bool = False,
@@ -135,7 +140,8 @@ def enhance_folder(
     source, target = as_path(source, "source").resolve(), as_path(target, "target").resolve()
     loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
     if batch_size is None:
-        batch_size = 1 if loaded.device.type == "cpu" else ACCELERATOR_BATCH
+        on_cpu = isinstance(loaded, OnnxManner) or loaded.device.type == "cpu"
+        batch_size = 1 if on_cpu else ACCELERATOR_BATCH
     enhancer = SharedEnhancer(loaded, batch_size, **fit_chunks(loaded, options))
     if source.is_relative_to(target):
         raise ValueError(f"target {target} is or contains the source {source}, expected another folder")
@@ -202,6 +208,11 @@ def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: 
             enhancer.stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is PyTorch's error of a device whose memory is full."""
+    return "torch" in sys.modules and isinstance(error, sys.modules["torch"].OutOfMemoryError)
 
 
 def file_seconds(path: Path) -> float:
