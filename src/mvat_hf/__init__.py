@@ -120,7 +120,7 @@ def _register_pipeline() -> None:
 
 # whoever uses the Auto classes or `pipeline` imports these first; ours may be on their way already, and end later
 _MANNER = f"{__name__}.models.manner"
-_OF_TRANSFORMERS = ("snapshot", "configuration", "feature_extraction", "modeling")
+_OF_TRANSFORMERS = ("configuration", "feature_extraction", "modeling")
 when_imported(
     lambda: import_module(f"{_MANNER}.auto_manner"),
     "transformers",

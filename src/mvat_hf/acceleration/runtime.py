@@ -31,6 +31,7 @@ class Graph(Protocol):
     """A graph that a runtime has loaded, with the metadata of its file."""
 
     metadata: dict[str, str]
+    computes_in: str  # "float32" or "bfloat16"
 
     def __call__(self, normalized: np.ndarray) -> np.ndarray:
         """`estimate` (1, T) of `normalized` (1, T)."""
@@ -40,12 +41,14 @@ class Graph(Protocol):
 class OnnxRuntimeGraph:
     """A graph (file or content) in ONNX Runtime."""
 
-    def __init__(self, source: str | bytes):
+    computes_in = "float32"
+
+    def __init__(self, source: str | bytes, precision: str = "exact", at_once: int = 1):
         with extra("export"):
             import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = computing_threads()
+        options.intra_op_num_threads = max(computing_threads() // at_once, 1)
         self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
 
@@ -59,31 +62,40 @@ class OpenVinoGraph:
     So chunks and live audio run in the faster form, and a folder of files is not compiled for each of them.
     """
 
-    def __init__(self, source: str | bytes):
+    def __init__(self, source: str | bytes, precision: str = "exact", at_once: int = 1):
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # else importing sends a message
         with extra("openvino"):
             import openvino
 
-        self.core, self.threads = openvino.Core(), computing_threads()
+        self.core, self.threads, self.at_once = openvino.Core(), computing_threads(), at_once
         self.network = self.core.read_model(source)
         told = self.network.has_rt_info("framework")
         self.metadata: dict[str, str] = self.network.get_rt_info("framework").value if told else {}
         known = self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = "bf16" if self.metadata.get("precision") == "bf16" and "BF16" in known else "f32"
+        wanted = precision == "fast" or self.metadata.get("precision") == "bf16"
+        self.precision = "bf16" if wanted and "BF16" in known else "f32"
+        self.computes_in = "bfloat16" if self.precision == "bf16" else "float32"
         self.for_any_length = self.compiled(self.network)
         self.last_length = 0
         self.by_length: OrderedDict[int, Any] = OrderedDict()  # the least recently used first
-        self.turn = threading.Lock()  # a compiled graph computes for one thread at a time
+        self.turn = threading.Lock()  # to choose a graph
+        self.passes = threading.Semaphore(at_once)  # more would each take memory, and be no faster
 
     def compiled(self, network: Any) -> Any:
-        return self.core.compile_model(
-            network, "CPU", {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,
-                             "INFERENCE_PRECISION_HINT": self.precision},
-        )  # fmt: skip
+        options = {
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": self.at_once,
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": self.precision,
+        }
+        return self.core.compile_model(network, "CPU", options)
 
     def __call__(self, normalized: np.ndarray) -> np.ndarray:
         with self.turn:
-            return self.for_length(normalized.shape[1])([normalized])[0]
+            compiled = self.for_length(normalized.shape[1])
+        with self.passes:
+            # a request of its own for each pass: they compute for one thread at a time
+            return compiled.create_infer_request().infer([normalized])[0]
 
     def for_length(self, length: int) -> Any:
         """The graph for `length` samples if they were asked for before, else that for any length."""
@@ -99,6 +111,7 @@ class OpenVinoGraph:
         return self.by_length.get(length, self.for_any_length)
 
 
+PRECISIONS = ("exact", "fast")
 RUNTIMES: dict[str, type[OnnxRuntimeGraph] | type[OpenVinoGraph]] = {
     "onnx": OnnxRuntimeGraph,
     "openvino": OpenVinoGraph,
@@ -178,6 +191,8 @@ class OnnxManner:
     Args:
         source: the ONNX file, or its content.
         runtime: "onnx" (ONNX Runtime) or "openvino" (OpenVINO).
+        precision: "exact", or "fast" for bfloat16 where the runtime (OpenVINO) and the CPU compute in it.
+        at_once: how many passes, of as many Python threads, share the threads that there are.
 
     Attributes:
         config: what the file says of audio.
@@ -189,18 +204,21 @@ class OnnxManner:
         runtime.
     """
 
-    def __init__(self, source: str | Path | bytes, runtime: str = "onnx"):
+    def __init__(self, source: str | Path | bytes, runtime: str = "onnx", precision: str = "exact", at_once: int = 1):
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
         name = "the graph" if isinstance(source, bytes) else str(source)
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise FileNotFoundError(f"no such file: {source}")
         try:
-            self.graph: Graph = RUNTIMES[runtime](source if isinstance(source, bytes) else name)
+            self.graph: Graph = RUNTIMES[runtime](source if isinstance(source, bytes) else name, precision, at_once)
         except ImportError:
             raise
         except Exception as error:  # the runtimes' errors share no class of their own
             raise ValueError(f"{name} is not an ONNX file that runs here: {error}") from error
+        self.made_of = source, runtime, precision
         self.metadata = self.graph.metadata
         try:
             self.config = GraphConfig.from_processing(json.loads(self.metadata["processing"]))
@@ -222,9 +240,18 @@ class OnnxManner:
 
         return torch.float32
 
+    @property
+    def computes_in(self) -> str:
+        """ "float32", or "bfloat16" where the runtime does."""
+        return self.graph.computes_in
+
     def eval(self) -> "OnnxManner":
         """Itself: there is no other mode."""
         return self
+
+    def for_several(self, at_once: int) -> "OnnxManner":
+        """The same for so many passes at once."""
+        return OnnxManner(*self.made_of, at_once) if at_once > 1 else self
 
     def enhance_rows(self, rows: np.ndarray) -> np.ndarray:
         """

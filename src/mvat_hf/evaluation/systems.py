@@ -59,7 +59,8 @@ class ModelSystem:
     """
 
     def __init__(self, model: Enhancer | str | Path, device: str | None = None, **options):
-        self.model: Any = load_model(model, device)
+        exported = isinstance(model, OnnxManner) or str(model).endswith(".onnx")
+        self.model: Any = load_model(model, device, "auto" if exported else "torch")
         self.options = options
 
     def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:

@@ -1,11 +1,13 @@
 """What enhancing asks of a model, and models from wherever they are: objects, Hub ids, folders, exported files."""
 
+import logging
 import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..acceleration.runtime import OnnxManner
+from .runtimes import check_runtime, load_checkpoint, load_exported
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 KEPT_MODELS = 4  # of Hub ids in a process, the least recently used goes first
 LOADING = threading.Lock()
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -47,8 +51,10 @@ class Enhancer(Protocol):
 def load_model(
     model: Enhancer | str | Path,
     device: "str | torch.device | None" = None,
-    runtime: str = "onnx",
+    runtime: str = "auto",
     *,
+    precision: str = "exact",
+    seconds: float | None = None,
     dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -58,7 +64,12 @@ def load_model(
 
     Args:
         device: where it is moved; None leaves it.
-        runtime: of a .onnx file, see `OnnxManner`.
+        runtime: "torch" for a `MannerModel`; "onnx" (ONNX Runtime) or "openvino" for an `OnnxManner` on the CPU,
+            without torch if its graph is there: beside the weights, in the package or in the user's cache, where it is
+            put once it was exported. "auto" takes the fastest that is installed (`acceleration.choice`), and PyTorch
+            for another device, a `dtype`, and where the others fail. A model that is given stays as it is by "auto".
+        precision: "exact" to 1e-4 of the output's peak; "fast" lets OpenVINO compute in bfloat16 where the CPU does.
+        seconds: of audio that it is for, where that is known: OpenVINO pays for much.
         dtype, revision, token: see transformers' `from_pretrained`; the last two are of a Hub id.
 
     Raises:
@@ -66,6 +77,7 @@ def load_model(
     """
     if isinstance(dtype, str):
         dtype = parse_dtype(dtype)
+    check_runtime(runtime)
     path = Path(model) if isinstance(model, (str, Path)) else None
     exported = isinstance(model, OnnxManner) or (path is not None and path.suffix == ".onnx")
     if (revision is not None or token is not None) and (exported or path is None or path.exists()):
@@ -76,19 +88,30 @@ def load_model(
             raise ValueError(f"{what} runs on the CPU, got device {device}")
         if dtype is not None:
             raise ValueError(f"{what} computes as it was exported, got dtype {dtype}")
-        return model if isinstance(model, OnnxManner) else OnnxManner(str(model), runtime)
+        return model if isinstance(model, OnnxManner) else load_exported(str(model), runtime, precision)
+    on_cpu = str(device or "cpu") == "cpu"
+    if runtime not in ("auto", "torch") and not (on_cpu and dtype is None):
+        raise ValueError(f"runtime {runtime} runs on the CPU in float32, got device {device}, dtype {dtype}")
     loaded: Any = model
     if isinstance(model, (str, Path)):
-        from ..models.manner import MannerModel
-
         if fault := name_fault(model):
             raise ValueError(f"model {str(model)!r} {fault}" if model == "" else f"{model} {fault}")
-        options: dict[str, Any] = {"dtype": dtype, "revision": revision, "token": token}
-        loaded = MannerModel.from_pretrained(
-            model, **{key: value for key, value in options.items() if value is not None}
-        )
+        named = {"dtype": dtype, "revision": revision, "token": token}
+        options: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+        by_graph = runtime != "torch" and on_cpu and dtype is None
+        chosen = load_checkpoint(model, runtime, precision, seconds, options) if by_graph else None
+        if chosen is not None:
+            return chosen
+        from ..models.manner import MannerModel
+
+        logger.info(f"{model}: PyTorch")
+        loaded = MannerModel.from_pretrained(model, **options)
     elif not isinstance(model, Enhancer):
         raise ValueError(f"model must be a model, a Hub id, a folder or a .onnx file, got {type(model).__name__}")
+    elif runtime not in ("auto", "torch"):
+        from ..acceleration.export import onnx_graph
+
+        return OnnxManner(onnx_graph(loaded), runtime, precision)
     elif dtype not in (None, "auto"):  # that is what it has
         loaded = loaded.to(dtype)
     try:

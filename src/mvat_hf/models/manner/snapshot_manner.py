@@ -5,19 +5,19 @@ import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import safe_open
-from torch import Tensor, nn
-from transformers.utils import cached_file, logging
 
-logger = logging.get_logger(__name__)
+if TYPE_CHECKING:  # what loads a checkpoint without torch asks here where it is
+    from torch import Tensor, nn
 
 SNAPSHOTS = Path(__file__).parent / "checkpoints"
 HUB_OWNER = "mvat"
 PROBE_SECONDS = 5
+NOT_HAD = "{} could not be had from the Hub or the cache: using the one in mvat_hf"
 
 
 class CheckpointError(Exception):
@@ -49,7 +49,9 @@ class SnapshotFallback:
                 raise
             if snapshot is None:
                 raise OSError(f"{name} is no folder, and the Hub did not give it: {error}") from error
-            logger.warning_once(f"{name} could not be had from the Hub or the cache: using the one in mvat_hf")
+            from transformers.utils import logging
+
+            logging.get_logger(__name__).warning_once(NOT_HAD.format(name))
             return super().from_pretrained(str(snapshot), *args, **kwargs)
         if cls.hub_file.endswith(".json"):  # weights are checked before they are loaded
             check_content(name, cls.hub_file, kwargs)
@@ -80,6 +82,8 @@ def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
 
 def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
     """OSError if a file from the Hub has another hash than it is known by, see `hash_fault`."""
+    from transformers.utils import cached_file
+
     where = {key: options[key] for key in ("cache_dir", "revision", "subfolder") if key in options}
     path = cached_file(name, filename, local_files_only=True, _raise_exceptions_for_missing_entries=False, **where)
     if path is not None and (fault := hash_fault(Path(path))):
@@ -103,7 +107,7 @@ def hash_fault(path: Path) -> str | None:
     return f"{path.name} has the {kind} {got}, but the Hub says {blob.name}: force_download=True?"
 
 
-def check_weights(model: Any, state: dict[str, Tensor] | None, paths: Iterable[str], sharded: Any) -> None:
+def check_weights(model: Any, state: "dict[str, Tensor] | None", paths: Iterable[str], sharded: Any) -> None:
     """
     Compare what is to be loaded with a model that has no memory yet, by the hash and the header of each file.
 
@@ -157,7 +161,7 @@ def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | Non
     return None
 
 
-def weights_fault(model: nn.Module) -> str | None:
+def weights_fault(model: "nn.Module") -> str | None:
     """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.isfinite().all():
