@@ -36,6 +36,7 @@ from tables import PLAIN, differences, render_study, rows_of, spread
 
 REPO = Path(__file__).parents[1]
 SCRIPTS = REPO / "scripts"
+PACKAGE = REPO / "src" / "mvat_hf"
 RELEASE = REPO / "model_cards" / "manner-s-8.1gf"
 FAMILY = ("manner-b", "manner-s", "manner-s-20.3gf", "manner-s-8.1gf", "manner-s-5.3gf", "manner-s-2.2gf")
 UNKNOWN = "-"
@@ -52,10 +53,12 @@ def rendered() -> dict[Path, str]:
             fill(files, history, "releases", render_history(folder / "history.json"))
         if (SNAPSHOTS / folder.name).is_dir():
             files[SNAPSHOTS / folder.name / "README.md"] = files[folder / "README.md"]
+    files[PACKAGE / "acceleration" / "measured.json"] = render_measured()
     speed, study, longer = (load(name) for name in ("benchmarks/inference", "study/study", "study/study_longer"))
     _, evaluations = read_records(RELEASE)
     fill(files, "README.md", "overview", render_overview(family_records(), speed))
     fill(files, "README.md", "added", render_added(study, longer))
+    fill(files, "README.md", "small_install", render_small_install(load("benchmarks/cold_start")))
     fill(files, "model_cards/README.md", "results", render_results(evaluations, QUICK))
     for name, render in TABLES.items():
         room, block = name.split("/")
@@ -91,6 +94,19 @@ def family_records() -> list[dict[str, Any]]:
 def place_in_family(name: str) -> int:
     """Order of the rows of a table: the noisy input, the family, then the peers."""
     return FAMILY.index(name) if name in FAMILY else len(FAMILY) if name != "noisy" else -1
+
+
+def render_measured() -> str:
+    """What the package chooses a runtime by, see `acceleration.choice.measured`."""
+    names = {"PyTorch fused": "torch", "ONNX Runtime": "onnx", "OpenVINO": "openvino"}
+    speeds, records = {}, [load("benchmarks/inference"), load("benchmarks/inference_avx2")]
+    for record in records:
+        rows = [row for row in record["models"][RELEASE.name]["rows"] if (row["seconds"], row["threads"]) == (10, 1)]
+        of_runtime = {names[row["system"]]: round(row["ratio"], 2) for row in rows if row["system"] in names}
+        speeds[record["environment"]["machine"]["instructions"]] = of_runtime
+    [loss] = [row for row in records[0]["models"][RELEASE.name]["quality"] if row["system"] == "OpenVINO bfloat16"]
+    kept = {name: loss[name] for name in ("pesq_change", "si_sdr_change", "pairs")}
+    return json.dumps({"speed": speeds, "bfloat16": kept}, indent=1) + "\n"
 
 
 def render_overview(evaluations: Sequence[Mapping[str, Any]], speed: Mapping[str, Any]) -> str:
@@ -183,6 +199,26 @@ def render_long_file(record: Mapping[str, Any]) -> str:
         f"{short['peak_memory_mb']:.0f} MB for {short['minutes']:g} min and {long['peak_memory_mb']:.0f} MB for "
         f"{long['minutes']:g} min, {long['real_time_factor']:.3f} s of CPU time a second of audio; `kill` in the midst "
         f"left {left}."
+    )
+
+
+def render_cold_start(record: Mapping[str, Any]) -> str:
+    """Time and memory of each program in a table."""
+    table = [["", "CPU time", "times `import torch`", "memory"]]
+    base = next(row["cpu_seconds"] for row in record["rows"] if row["program"] == "import torch")
+    for row in record["rows"]:
+        runtime = f" ({row['runtime']})" if row.get("runtime") else ""
+        times = f"{row['cpu_seconds']:.2f} s", f"{row['cpu_seconds'] / base:.2f}"
+        table.append([f"`{row['program']}`{runtime}", *times, f"{row['peak_memory_mb']:.0f} MB"])
+    return f"On one thread of {processor(record['environment']['machine'])}:\n\n{markdown(table)}"
+
+
+def render_small_install(record: Mapping[str, Any]) -> str:
+    """What an install without torch takes, in a sentence."""
+    [row] = [row for row in record["rows"] if row["program"].endswith("install without torch")]
+    return (
+        f"That is {record['small_install']['megabytes']:.0f} MB on disk. 5 s of audio take {row['cpu_seconds']:.1f} s "
+        f"of CPU time from start to end, and {row['peak_memory_mb']:.0f} MB of memory."
     )
 
 
@@ -319,6 +355,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "benchmarks/inference": render_speed,
     "benchmarks/inference_avx2": render_speed,
     "benchmarks/inference_gpu": render_speed_gpu,
+    "benchmarks/cold_start": render_cold_start,
     "benchmarks/long_file": render_long_file,
     "benchmarks/chunking": render_chunking,
     "benchmarks/training_step": render_training_step,

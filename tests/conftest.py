@@ -58,6 +58,14 @@ def no_progress_bars():
     logging.disable_progress_bar()
 
 
+def runtime(tmp_path_factory) -> Iterator[None]:
+    """Checkpoints run in PyTorch, so that outputs are compared to the bit, and what is cached stays among the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MVAT_RUNTIME", "torch")
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of recordings and reference numbers beside the repository; tests that need it skip where it is absent."""

@@ -74,7 +74,8 @@ def arrows() -> dict[str, set[str]]:
 
 def test_there_are_arrows(arrows):
     assert (
-        "models.manner.modeling_manner" in arrows["models.manner"] and "inference.enhancing" in arrows["inference.live"]
+        "models.manner.modeling_manner" in arrows["models.manner.auto_manner"]
+        and "inference.enhancing" in arrows["inference.live"]
     )
 
 

@@ -135,7 +135,7 @@ def load_system(system: str, folder: Path) -> Callable[[Tensor], Tensor]:
     if system in EXPORTED:
         precision, runtime = EXPORTED[system]
         exported = OnnxManner(folder / f"{precision}.onnx", runtime)
-        return lambda audio: exported(audio).audio_values
+        return lambda audio: torch.from_numpy(exported.enhance_rows(audio.numpy()))
     model = MannerModel.from_pretrained(folder)
     if system == "baseline":
         return Baseline(model)

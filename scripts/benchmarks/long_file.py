@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from mvat_hf.acceleration.choice import CHOICES
 from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import environment, write_json
 
@@ -34,15 +35,17 @@ def main() -> None:
     parser.add_argument("--minutes", nargs="+", type=float, default=[1, 10, 60], help="lengths (default: 1 10 60)")
     parser.add_argument("--model", default=str(SNAPSHOTS / "manner-s-8.1gf"), help="folder or Hub id")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
+    parser.add_argument("--runtimes", nargs="+", default=["auto", *CHOICES], help="see mvat enhance (default: all)")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "long.wav", Path(folder) / "enhanced.wav"
         for minutes in options.minutes:
             write_recording(source, minutes)
-            rows.append({"minutes": minutes, **measure(source, target, options.model)})
-            print(rows[-1], flush=True)
-            target.unlink()
+            for runtime in options.runtimes:
+                rows.append({"minutes": minutes, "runtime": runtime, **measure(source, target, options.model, runtime)})
+                print(rows[-1], flush=True)
+                target.unlink()
         left = left_by_kill(source, target, options.model)
     about = {"model": Path(options.model).name, "sampling_rate": RATE, "channels": CHANNELS, "threads": 1}
     print(write_json(options.output, {**about, "rows": rows, "left_by_sigterm": left, "environment": environment()}))
@@ -58,14 +61,14 @@ def write_recording(path: Path, minutes: float) -> None:
             file.write(part[:, None] + 0.02 * rng.standard_normal((len(part), CHANNELS)))
 
 
-def start(source: Path, target: Path, model: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mvat_hf.cli.main", "enhance", str(source), str(target), "--model", model]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def start(source: Path, target: Path, model: str, runtime: str = "auto") -> subprocess.Popen:
+    command = [sys.executable, "-m", "mvat_hf", "enhance", str(source), str(target), "--model", model]
+    return subprocess.Popen([*command, "--runtime", runtime], env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def measure(source: Path, target: Path, model: str) -> dict[str, Any]:
+def measure(source: Path, target: Path, model: str, runtime: str) -> dict[str, Any]:
     """Memory and CPU time of one run; ValueError unless it wrote as many frames as it read."""
-    process = start(source, target, model)
+    process = start(source, target, model, runtime)
     _, status, usage = os.wait4(process.pid, 0)
     if status or soundfile.info(target).frames != soundfile.info(source).frames:
         raise ValueError(f"{source} was not enhanced whole: status {status}")

@@ -119,6 +119,12 @@ def _register_pipeline() -> None:
 
 
 # whoever uses the Auto classes or `pipeline` imports these first; ours may be on their way already, and end later
-when_imported("transformers", lambda: import_module(".models.manner", __name__))
-when_imported(f"{__name__}.models.manner.pipeline_manner", _register_pipeline)
-when_imported("transformers.pipelines", lambda: import_module(".models.manner.pipeline_manner", __name__))
+_MANNER = f"{__name__}.models.manner"
+_OF_TRANSFORMERS = ("configuration", "feature_extraction", "modeling")
+when_imported(
+    lambda: import_module(f"{_MANNER}.auto_manner"),
+    "transformers",
+    *(f"{_MANNER}.{name}_manner" for name in _OF_TRANSFORMERS),
+)
+when_imported(_register_pipeline, f"{_MANNER}.pipeline_manner")
+when_imported(lambda: import_module(f"{_MANNER}.pipeline_manner"), "transformers.pipelines")

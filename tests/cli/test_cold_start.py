@@ -3,17 +3,21 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel
+from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel, export_onnx
 
 TELL = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 
 
-def loaded_by(code: str) -> set[str]:
+def loaded_by(code: str, folder: Path | None = None) -> set[str]:
     """The modules that are there at the end of a program in a process of its own."""
-    ended = subprocess.run([sys.executable, "-c", f"{code}\n{TELL}"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", f"{code}\n{TELL}"]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=folder)
     return set(json.loads(ended.stdout.splitlines()[-1]))
 
 
@@ -33,10 +37,9 @@ for arguments in {[*calls, ["enhance", "nowhere.wav", "out.wav"]]}:
     assert not loaded_by(code) & {"torch", "transformers", "numpy", "soundfile", "av"}
 
 
-def test_enhancing_loads_no_pipelines():
-    there = loaded_by("from mvat_hf import enhance, enhance_file, enhance_folder, load_model")
-    unused = {"transformers.pipelines", "transformers.image_processing_utils", "onnxruntime", "matplotlib", "datasets"}
-    assert "torch" in there and not there & unused
+def test_the_functions_that_enhance_load_no_network_library():
+    there = loaded_by("from mvat_hf import StreamingEnhancer, enhance, enhance_file, enhance_folder, load_model")
+    assert not there & {"torch", "transformers", "onnxruntime", "av", "matplotlib", "datasets"}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,41 @@ def saved(tmp_path_factory) -> str:
     MannerModel(MannerConfig(hidden_size=6, depth=2)).save_pretrained(folder)
     MannerFeatureExtractor().save_pretrained(folder)
     return str(folder)
+
+
+def test_enhancing_by_pytorch_loads_no_pipelines(saved):
+    there = loaded_by(f"import numpy; from mvat_hf import enhance; enhance({saved!r}, numpy.zeros(999), 16000)")
+    unused = {"transformers.pipelines", "transformers.image_processing_utils", "onnxruntime", "matplotlib", "datasets"}
+    assert "torch" in there and not there & unused
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_an_exported_model_is_enhanced_without_torch(runtime, saved, tmp_path):
+    """Arrays, files, folders and live audio; av is for what libsndfile does not read."""
+    for package in ("onnx", "onnxruntime", *([runtime] if runtime == "openvino" else [])):
+        pytest.importorskip(package)
+    export_onnx(MannerModel.from_pretrained(saved), tmp_path / "m.onnx")
+    soundfile.write(tmp_path / "in.wav", 0.1 * np.random.default_rng(0).standard_normal((9000, 2)), 22050)
+    code = f"""
+import io, sys, types
+import numpy as np
+from mvat_hf import StreamingEnhancer, enhance, enhance_file, enhance_folder, load_model
+from mvat_hf.cli import main
+model = load_model("m.onnx", runtime={runtime!r})
+audio = np.random.default_rng(0).standard_normal(3000).astype("float32")
+assert isinstance(enhance(model, audio, 16000), np.ndarray)
+assert enhance("m.onnx", "in.wav")["audio"].shape == (2, 9000)
+enhance_file(model, "in.wav", "file.wav")
+assert enhance_folder(model, ".", "out").done
+live = StreamingEnhancer(model, 0.1, 0.05, 0.02)
+assert len(live.feed(audio)) + len(live.flush()) == 3000
+assert main(["enhance", "in.wav", "command.wav", "--model", "m.onnx", "--runtime", {runtime!r}]) == 0
+sys.stdin = types.SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(bytes(8000))))
+assert main(["stream", "--model", "m.onnx", "--runtime", {runtime!r}]) == 0
+print()
+"""
+    there = loaded_by(code, tmp_path)
+    assert {"onnxruntime", runtime} & there and not there & {"torch", "transformers", "av"}
 
 
 AUTO = "AutoConfig, AutoModel, AutoFeatureExtractor, pipeline"
@@ -57,6 +95,10 @@ AUTO = "AutoConfig, AutoModel, AutoFeatureExtractor, pipeline"
         f"from transformers import {AUTO}; import mvat_hf",
         "import mvat_hf, importlib.util; importlib.util.find_spec('transformers'); from transformers import *",
         f"from mvat_hf.models.manner import AudioToAudioPipeline; from transformers import {AUTO}",
+        *[
+            f"from mvat_hf.models.manner.{name}_manner import *; from transformers import {AUTO}"
+            for name in ("snapshot", "configuration", "feature_extraction", "modeling", "convert", "auto")
+        ],
         f"import mvat_hf.models.manner.pipeline_manner; from transformers import {AUTO}",
     ],
 )

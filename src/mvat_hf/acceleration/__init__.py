@@ -2,5 +2,5 @@
 
 `folding`: a copy of a model on folded weights, for evaluation; `folded` and `folded_layers`: what it is made of.
 `convolutions`: those that train faster, swapped in; `export`: a model as an ONNX file; `runtime`: such a file in ONNX
-Runtime or OpenVINO, with the face of a model.
+Runtime or OpenVINO, with the face of a model; `choice`: which of these, by CPU; `graphs`: where such files are.
 """

@@ -25,6 +25,7 @@ from ..utils.files import replaced_at_end
 from ..utils.records import weights_hash
 from .folded import FoldedManner
 from .folding import unknown_part
+from .graphs import OPSET
 from .runtime import OnnxManner
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -32,12 +33,16 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 1e-4, "int8": 0.15}
 CHECKED_SAMPLES = (1, 4000, 16001, 30011)  # none is as long as what is traced
 TRACED_SAMPLES = 20000
-OPSET = 17
 KEPT_FROM_INT8 = ("/input/", "encoder.0/", "/mask/", "/output/")  # parts of the names of nodes
 
 
 def export_onnx(
-    model: MannerModel, path: str | Path, *, precision: str = "fp32", chunk_seconds: float | None = None
+    model: MannerModel,
+    path: str | Path,
+    *,
+    precision: str = "fp32",
+    chunk_seconds: float | None = None,
+    checkpoint_sha256: str | None = None,
 ) -> float:
     """
     Write `model` to an ONNX file that runs alone; the largest error against PyTorch, relative to the output's peak.
@@ -48,6 +53,8 @@ def export_onnx(
             and other runtimes in float32 (so it is checked); "int8" for matrix products of 8-bit weights and
             activations (scaled as they come).
         chunk_seconds: the one length the graph takes, for runtimes without dynamic shapes; None for any length.
+        checkpoint_sha256: of the files that `model` was loaded from, see `Checkpoint`: who loads these may then take
+            the graph in their place.
 
     Raises:
         ValueError: unknown precision, `chunk_seconds` below a sample or without end, a model with parts that are not a
@@ -61,7 +68,7 @@ def export_onnx(
         samples = round(chunk_seconds * rate) if 0 < chunk_seconds < math.inf else 0
     if samples == 0:
         raise ValueError(f"chunk_seconds must be finite and give at least one sample, got {chunk_seconds}")
-    graph = onnx_graph(model, precision, samples)
+    graph = onnx_graph(model, precision, samples, checkpoint_sha256)
     error = parity_error(model, OnnxManner(graph), CHECKED_SAMPLES if samples is None else (samples,))
     if not error <= TOLERANCES[precision]:
         raise ValueError(
@@ -72,7 +79,9 @@ def export_onnx(
     return error
 
 
-def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None = None) -> bytes:
+def onnx_graph(
+    model: MannerModel, precision: str = "fp32", samples: int | None = None, checkpoint_sha256: str | None = None
+) -> bytes:
     """The ONNX file's content: of `precision`, and for `samples` only if that is given; errors as of `export_onnx`."""
     if part := unknown_part(model):
         raise ValueError(f"only a MANNER as it is made can be exported, without adapters, hooks and the like: {part}")
@@ -94,6 +103,8 @@ def onnx_graph(model: MannerModel, precision: str = "fp32", samples: int | None 
         "weights_sha256": weights_hash(model),
         "processing": json.dumps(processing_of(model.config, samples)),
     }
+    if checkpoint_sha256:
+        metadata["checkpoint_sha256"] = checkpoint_sha256
     onnx.helper.set_model_props(graph, {name: str(value) for name, value in metadata.items()})
     return graph.SerializeToString()
 

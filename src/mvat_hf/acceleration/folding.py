@@ -61,12 +61,17 @@ class FoldedEnhancer(ChunkedEnhancer):
     """A `ChunkedEnhancer` whose passes run on folded weights on a CPU, whether the model is fused or not."""
 
     def run(self, audio: Tensor) -> Tensor:
-        model: Any = self.model
-        copy = folded_copy(model) if model.device.type == "cpu" else None
-        if copy is None:
-            return super().run(audio)
-        normalized, scale = model.normalize(audio)
-        return copy(normalized)[..., : audio.shape[-1]] * scale
+        folded = folded_pass(self.model, audio)
+        return super().run(audio) if folded is None else folded
+
+
+def folded_pass(model: Any, audio: Tensor) -> Tensor | None:
+    """Audio (B, T) through `model` on folded weights, on a CPU; None if it must run as it is (`unknown_part`)."""
+    copy = folded_copy(model) if model.device.type == "cpu" else None
+    if copy is None:
+        return None
+    normalized, scale = model.normalize(audio)
+    return copy(normalized)[..., : audio.shape[-1]] * scale
 
 
 def folded_copy(model: Any, dtype: torch.dtype | None = None) -> FoldedManner | None:
@@ -187,4 +192,4 @@ def options_of(module: nn.Module) -> list[tuple[str, Any]]:
     ]
 
 
-__all__ = ["FoldedEnhancer", "fuse", "folded_copy", "unknown_part"]
+__all__ = ["FoldedEnhancer", "fuse", "folded_copy", "folded_pass", "unknown_part"]

@@ -16,9 +16,11 @@ from .options import (
     Dtype,
     Limit,
     Model,
+    Precision,
     Revision,
     Runtime,
     Token,
+    Verbose,
     load_runtime,
     parse_path,
     parse_positive,
@@ -34,7 +36,8 @@ def enhance(
     source: Annotated[Path, typer.Argument(parser=parse_path, metavar="IN", help="Audio file or folder.")],
     target: Annotated[Path, typer.Argument(parser=parse_path, metavar="OUT", help="Audio file or folder to write.")],
     model: Model = DEFAULT_MODEL,
-    runtime: Runtime = "torch",
+    runtime: Runtime = "auto",
+    precision: Precision = "exact",
     dry: Dry = 0.0,
     attenuation_limit: Limit = None,
     chunk_seconds: Annotated[
@@ -48,6 +51,7 @@ def enhance(
     dtype: Dtype = None,
     revision: Revision = None,
     token: Token = None,
+    verbose: Verbose = False,
     resume: Annotated[bool, typer.Option("--resume", help="Of a folder, leave files alone that are there.")] = False,
     shard: Annotated[
         Any,
@@ -75,19 +79,22 @@ def enhance(
     if not stream and not source.exists():
         raise FileNotFoundError(f"no such file or folder: {source}")
     refuse_idle_options(options)
-    of_model: dict[str, Any] = {"dtype": dtype, "revision": revision, "token": token}
+    of_model: dict[str, Any] = {"precision": precision, "dtype": dtype, "revision": revision, "token": token}
+    of_model["verbose"] = verbose
     mixing: dict[str, Any] = {"dry": dry, "attenuation_limit": attenuation_limit}
     if stream:
         live: dict[str, Any] = {name: options[name] for name in LIVE}
         return run_stream(str(source), str(target), model, runtime, device=device, **of_model, **mixing, **live)
     chunking = {**mixing, "chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds, "progress": True}
     with ended_by_signals():
-        loaded = load_runtime(model, runtime, device, **of_model)
         if source.is_dir():
+            loaded = load_runtime(model, runtime, device, **of_model)
             return enhance_files(loaded, source, target, resume, shard, batch_size=batch_size, **chunking)
         from ..inference.enhancing import enhance_file
+        from ..inference.folders import file_seconds
         from ..inference.writing import written_name
 
+        loaded = load_runtime(model, runtime, device, seconds=file_seconds(source), **of_model)
         target = target / written_name(source) if target.is_dir() else target
         enhance_file(loaded, source, target, **chunking)
         print(target)

@@ -1,7 +1,10 @@
 """Options that several commands share, and what their values are checked for."""
 
+import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,7 +40,14 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 Model = Annotated[str, typer.Option(parser=parse_name, metavar="MODEL", help="Folder, Hub id or .onnx file.")]
-Runtime = Annotated[Literal["torch", "onnx", "openvino"], typer.Option(help="All but torch export the model first.")]
+Runtime = Annotated[
+    Literal["auto", "torch", "onnx", "openvino"],
+    typer.Option(help="What computes: auto takes the fastest that is installed, with the same result."),
+]
+Precision = Annotated[
+    Literal["exact", "fast"], typer.Option(help="fast lets OpenVINO compute in bfloat16 where the CPU does.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Tell what computes.")]
 Dry = Annotated[float, typer.Option(help="Share of the input mixed back, 0 to 1.")]
 Limit = Annotated[float | None, typer.Option(metavar="DB", help="Attenuate by at most so many dB.")]
 Device = Annotated[str | None, typer.Option(help="Device to run on, for example cpu or cuda.")]
@@ -46,21 +56,28 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a H
 Token = Annotated[str | None, typer.Option(help="Of the Hub, for a private repo; else as `hf auth login` left it.")]
 
 
-def load_runtime(model: str, runtime: str, device: str | None, **options: Any) -> Any:
-    """A model in the runtime that is asked for; `options` see `load_model`."""
-    if runtime != "torch" and device not in (None, "cpu"):
+def load_runtime(model: str, runtime: str, device: str | None, verbose: bool = False, **options: Any) -> Any:
+    """A model in the runtime that is asked for, told on standard error if `verbose`; `options` see `load_model`."""
+    if runtime not in ("auto", "torch") and device not in (None, "cpu"):
         raise ValueError(f"--runtime {runtime} runs on the CPU, got --device {device}")
     from ..inference.enhancer import load_model
-    from ..models.manner import MannerModel
 
     several = device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
     if several:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    of_file = "onnx" if runtime == "torch" else runtime
-    loaded = load_model(model, device, of_file, **options)
-    if runtime != "torch" and isinstance(loaded, MannerModel):
-        from ..acceleration.export import onnx_graph
-        from ..acceleration.runtime import OnnxManner
+    with telling() if verbose else nullcontext():
+        return load_model(model, device, runtime, **options)
 
-        return OnnxManner(onnx_graph(loaded), runtime)
-    return loaded
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """What the package's log says goes to standard error."""
+    logger, handler = logging.getLogger("mvat_hf"), logging.StreamHandler()
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

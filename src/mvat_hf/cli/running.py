@@ -33,7 +33,7 @@ def reporting(command: Callable[..., int], extra: str) -> Callable[..., None]:
 
 def run(command: Callable[..., int], extra: str, options: dict[str, Any]) -> int:
     """The exit status of a command. Whatever goes wrong is one line on standard error and status 1."""
-    when_imported("transformers.utils.logging", hide_progress)
+    when_imported(hide_progress, "transformers.utils.logging")
     try:
         with warnings.catch_warnings(), printing_any_name():
             warnings.showwarning = show_warning

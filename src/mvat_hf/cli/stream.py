@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..models import DEFAULT_MODEL
-from .options import Device, Dry, Dtype, Limit, Model, Revision, Runtime, Token, load_runtime
+from .options import Device, Dry, Dtype, Limit, Model, Precision, Revision, Runtime, Token, Verbose, load_runtime
 
 Rate = Annotated[int, typer.Option(help="Sampling rate of the PCM in Hz.")]
 Pcm = Annotated[Literal["s16le", "f32le"], typer.Option(help="Format of the PCM.")]
@@ -22,7 +22,8 @@ def stream(
     source: Annotated[str, typer.Argument(metavar="IN", help="Only -, standard input; may be left out.")] = "-",
     target: Annotated[str, typer.Argument(metavar="OUT", help="Only -, standard output; may be left out.")] = "-",
     model: Model = DEFAULT_MODEL,
-    runtime: Runtime = "torch",
+    runtime: Runtime = "auto",
+    precision: Precision = "exact",
     rate: Rate = 16000,
     pcm: Pcm = "s16le",
     context_seconds: Context = 2.0,
@@ -34,6 +35,7 @@ def stream(
     dtype: Dtype = None,
     revision: Revision = None,
     token: Token = None,
+    verbose: Verbose = False,
 ) -> int:
     """Clean live audio in a pipe.
 
@@ -46,7 +48,7 @@ def stream(
     from ..inference.live import StreamingEnhancer, enhance_pcm
 
     enhancer = StreamingEnhancer(
-        load_runtime(model, runtime, device, dtype=dtype, revision=revision, token=token),
+        load_runtime(model, runtime, device, verbose, precision=precision, dtype=dtype, revision=revision, token=token),
         context_seconds,
         hop_seconds,
         lookahead_seconds,

@@ -4,6 +4,7 @@ A system is called with an item of a data set and the sampling rate and returns 
 tells a record what it is.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from ..data.audio import AudioError, find_audio, read_mono
 from ..inference.enhancer import Enhancer, load_model
 from ..inference.enhancing import enhance
 from ..models.complexity import complexity
-from ..models.manner import MannerModel
+from ..models.manner import MannerConfig, MannerModel
 from ..utils.records import weights_hash
 from .peers import PEERS, load_peer
 
@@ -58,17 +59,19 @@ class ModelSystem:
     """
 
     def __init__(self, model: Enhancer | str | Path, device: str | None = None, **options):
-        self.model: Any = load_model(model, device)
+        exported = isinstance(model, OnnxManner) or str(model).endswith(".onnx")
+        self.model: Any = load_model(model, device, "auto" if exported else "torch")
         self.options = options
 
     def __call__(self, item: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
         return np.asarray(enhance(self.model, item["noisy"], sampling_rate, **self.options))
 
     def describe(self) -> dict[str, Any]:
-        cost = complexity(self.model.config, RECORDED_SECONDS)
+        exported = self.model.metadata if isinstance(self.model, OnnxManner) else None
+        config = MannerConfig.from_dict(json.loads(exported["config"])) if exported else self.model.config
+        cost = complexity(config, RECORDED_SECONDS)
         described = {"kind": "model", "parameters": cost.parameters, "flops_4s": cost.flops, "options": self.options}
-        if isinstance(self.model, OnnxManner):  # its weights are inside a graph, folded and perhaps rounded
-            exported = self.model.metadata
+        if exported:  # its weights are inside a graph, folded and perhaps rounded
             return {**described, "precision": exported["precision"], "exported_sha256": exported["weights_sha256"]}
         return {**described, "weights_sha256": weights_hash(self.model)}
 

@@ -1,5 +1,6 @@
 """Enhancing recordings.
 
 `enhancing`: arrays and files of any rate and length; `folders`: every recording below a folder; `writing`: the files
-that are written; `live`: audio as it comes in.
+that are written; `live`: audio as it comes in. `enhancer`: models to enhance with; `checkpoints`: their files;
+`runtimes`: what computes them; `chunks`: a model on a stream.
 """

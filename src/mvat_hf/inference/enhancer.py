@@ -1,24 +1,32 @@
 """What enhancing asks of a model, and models from wherever they are: objects, Hub ids, folders, exported files."""
 
+import logging
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..acceleration.runtime import OnnxManner
-from ..models.manner import PRESETS, MannerModel
-from ..models.manner.modeling_manner import MannerOutput
+from .runtimes import check_runtime, load_checkpoint, load_exported
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..models.manner import MannerOutput
 
 KEPT_MODELS = 4  # of Hub ids in a process, the least recently used goes first
 LOADING = threading.Lock()
 
+logger = logging.getLogger(__name__)
+
 
 @runtime_checkable
 class Enhancer(Protocol):
-    """The face that a `MannerModel` and an exported `OnnxManner` share: all that enhancing knows of either."""
+    """The face that a `MannerModel` and an exported `OnnxManner` share: all that enhancing knows of either.
+
+    One with a method `enhance_rows`, of float32 arrays (B, T) to the same, is asked that and never called with tensors:
+    so an exported model is enhanced without torch.
+    """
 
     @property
     def config(self) -> Any:
@@ -26,12 +34,12 @@ class Enhancer(Protocol):
         ...
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> "torch.device": ...
 
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> "torch.dtype": ...
 
-    def __call__(self, input_values: Tensor) -> MannerOutput:
+    def __call__(self, input_values: "torch.Tensor") -> "MannerOutput":
         """Noisy audio (B, T) to `audio_values` (B, T)."""
         ...
 
@@ -42,10 +50,12 @@ class Enhancer(Protocol):
 
 def load_model(
     model: Enhancer | str | Path,
-    device: str | torch.device | None = None,
-    runtime: str = "onnx",
+    device: "str | torch.device | None" = None,
+    runtime: str = "auto",
     *,
-    dtype: str | torch.dtype | None = None,
+    precision: str = "exact",
+    seconds: float | None = None,
+    dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
     token: str | bool | None = None,
 ) -> Enhancer:
@@ -54,16 +64,20 @@ def load_model(
 
     Args:
         device: where it is moved; None leaves it.
-        runtime: of a .onnx file, see `OnnxManner`.
+        runtime: "torch" for a `MannerModel`; "onnx" (ONNX Runtime) or "openvino" for an `OnnxManner` on the CPU,
+            without torch if its graph is there: beside the weights, in the package or in the user's cache, where it is
+            put once it was exported. "auto" takes the fastest that is installed (`acceleration.choice`), and PyTorch
+            for another device, a `dtype`, and where the others fail. A model that is given stays as it is by "auto".
+        precision: "exact" to 1e-4 of the output's peak; "fast" lets OpenVINO compute in bfloat16 where the CPU does.
+        seconds: of audio that it is for, where that is known: OpenVINO pays for much.
         dtype, revision, token: see transformers' `from_pretrained`; the last two are of a Hub id.
 
     Raises:
         ValueError: what is no model, or an option that it cannot take. OSError: nothing there.
     """
-    if isinstance(dtype, str) and dtype != "auto":
-        if not isinstance(getattr(torch, dtype, None), torch.dtype):
-            raise ValueError(f"dtype must be one of torch's, such as bfloat16, got {dtype}")
-        dtype = getattr(torch, dtype)
+    if isinstance(dtype, str):
+        dtype = parse_dtype(dtype)
+    check_runtime(runtime)
     path = Path(model) if isinstance(model, (str, Path)) else None
     exported = isinstance(model, OnnxManner) or (path is not None and path.suffix == ".onnx")
     if (revision is not None or token is not None) and (exported or path is None or path.exists()):
@@ -74,18 +88,31 @@ def load_model(
             raise ValueError(f"{what} runs on the CPU, got device {device}")
         if dtype is not None:
             raise ValueError(f"{what} computes as it was exported, got dtype {dtype}")
-        return model if isinstance(model, OnnxManner) else OnnxManner(str(model), runtime)
+        return model if isinstance(model, OnnxManner) else load_exported(str(model), runtime, precision)
+    on_cpu = str(device or "cpu") == "cpu"
+    if runtime not in ("auto", "torch") and not (on_cpu and dtype is None):
+        raise ValueError(f"runtime {runtime} runs on the CPU in float32, got device {device}, dtype {dtype}")
     loaded: Any = model
     if isinstance(model, (str, Path)):
         if fault := name_fault(model):
             raise ValueError(f"model {str(model)!r} {fault}" if model == "" else f"{model} {fault}")
-        options: dict[str, Any] = {"dtype": dtype, "revision": revision, "token": token}
-        loaded = MannerModel.from_pretrained(
-            model, **{key: value for key, value in options.items() if value is not None}
-        )
+        named = {"dtype": dtype, "revision": revision, "token": token}
+        options: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+        by_graph = runtime != "torch" and on_cpu and dtype is None
+        chosen = load_checkpoint(model, runtime, precision, seconds, options) if by_graph else None
+        if chosen is not None:
+            return chosen
+        from ..models.manner import MannerModel
+
+        logger.info(f"{model}: PyTorch")
+        loaded = MannerModel.from_pretrained(model, **options)
     elif not isinstance(model, Enhancer):
         raise ValueError(f"model must be a model, a Hub id, a folder or a .onnx file, got {type(model).__name__}")
-    elif isinstance(dtype, torch.dtype):  # "auto" is what it has
+    elif runtime not in ("auto", "torch"):
+        from ..acceleration.export import onnx_graph
+
+        return OnnxManner(onnx_graph(loaded), runtime, precision)
+    elif dtype not in (None, "auto"):  # that is what it has
         loaded = loaded.to(dtype)
     try:
         return loaded if device is None else loaded.to(device)
@@ -93,7 +120,17 @@ def load_model(
         raise ValueError(f"device {device} cannot be used: {error}") from error
 
 
-def model_to_use(model: Enhancer | str | Path, device: str | torch.device | None = None, **options) -> Enhancer:
+def parse_dtype(name: str) -> "torch.dtype | str":
+    """The type of that name, "auto" as it is; ValueError where torch has none."""
+    import torch
+
+    dtype = name if name == "auto" else getattr(torch, name, None)
+    if not isinstance(dtype, (str, torch.dtype)):
+        raise ValueError(f"dtype must be one of torch's, such as bfloat16, got {name}")
+    return dtype
+
+
+def model_to_use(model: Enhancer | str | Path, device: "str | torch.device | None" = None, **options) -> Enhancer:
     """`load_model` for one use: a Hub id is loaded once in a process, for each revision, device and dtype."""
     if isinstance(model, str) and "/" in model and not Path(model).exists() and not model.endswith(".onnx"):
         with LOADING:
@@ -106,11 +143,17 @@ def load_once(model: str, device: str | None, **options) -> Enhancer:
     return load_model(model, device, **options)
 
 
+def is_preset(name: str) -> bool:
+    from ..models.manner import PRESETS  # takes transformers
+
+    return name in PRESETS
+
+
 def name_fault(model: str | Path) -> str | None:
     """Why a name is none of a model, where that is a likely slip."""
     if model == "":
         return "is an empty string, expected a folder or a Hub id, such as mvat/manner-s-8.1gf"
-    if str(model) in PRESETS and not Path(model).exists():
+    if "/" not in str(model) and not Path(model).exists() and is_preset(str(model)):
         return "is a preset, which has no weights: expected a folder or a Hub id, such as mvat/manner-s-8.1gf"
     if not Path(model).is_file():
         return None

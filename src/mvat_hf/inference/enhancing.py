@@ -7,17 +7,16 @@ Both are one stream of blocks (channels, n) through `ChunkedEnhancer`; this modu
 files and back into them.
 """
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import soundfile
-import torch
 from tqdm.auto import tqdm
 
-from ..acceleration.folding import FoldedEnhancer as ChunkedEnhancer
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AudioError, AudioFile, StreamFile, check_finite, open_audio, read_audio
 from ..models.manner.chunking_manner import (
@@ -28,12 +27,15 @@ from ..models.manner.chunking_manner import (
     array_fault,
     is_rate,
 )
-from ..models.manner.feature_extraction_manner import from_tensor
 from ..utils.files import replaced_at_end
+from .chunks import ChunkedEnhancer
 from .enhancer import Enhancer, load_model, model_to_use
 from .writing import check_written, choose_kind, open_output
 
-Audio = TypeVar("Audio", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+
+Audio = TypeVar("Audio", np.ndarray, "torch.Tensor")
 
 
 class Recording(TypedDict):
@@ -50,8 +52,8 @@ class Options(TypedDict, total=False):
     attenuation_limit: float | None
     chunk_seconds: float | None
     overlap_seconds: float | None
-    device: str | torch.device | None
-    dtype: str | torch.dtype | None
+    device: "str | torch.device | None"
+    dtype: "str | torch.dtype | None"
     revision: str | None
     token: str | bool | None
     progress: bool
@@ -67,19 +69,19 @@ def enhance(
 ) -> Recording: ...
 def enhance(
     model: Enhancer | str | Path,
-    audio: np.ndarray | torch.Tensor | str | Path,
+    audio: "np.ndarray | torch.Tensor | str | Path",
     sampling_rate: float | None = None,
     *,
     dry: float = 0.0,
     attenuation_limit: float | None = None,
     chunk_seconds: float | None = CHUNK_SECONDS,
     overlap_seconds: float | None = None,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
     token: str | bool | None = None,
     progress: bool = False,
-) -> np.ndarray | torch.Tensor | Recording:
+) -> "np.ndarray | torch.Tensor | Recording":
     """
     Enhanced audio of the input's type, shape, dtype, device and rate; of a file, {"audio": a float32 array, (time,) if
     mono, "sampling_rate": its rate in Hz}. No gradient.
@@ -122,7 +124,12 @@ def enhance(
     output = output.reshape(array.shape)
     if isinstance(audio, (str, Path)):
         return {"audio": output, "sampling_rate": int(rate)}
-    return torch.from_numpy(output).to(audio.device, audio.dtype) if isinstance(audio, torch.Tensor) else output
+    if not is_tensor(audio):
+        return output
+    import torch
+
+    like: Any = audio
+    return torch.from_numpy(output).to(like.device, like.dtype)
 
 
 def enhance_file(
@@ -130,8 +137,8 @@ def enhance_file(
     source: str | Path,
     target: str | Path,
     *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
     token: str | bool | None = None,
     progress: bool = False,
@@ -202,14 +209,16 @@ def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "chunk_seconds": chunk and seconds}
 
 
-def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float | None) -> tuple[np.ndarray, float]:
+def as_array(audio: Any, sampling_rate: float | None) -> tuple[np.ndarray, float]:
     """What `enhance` was given as a checked array (..., time), with its sampling rate in Hz."""
     if isinstance(audio, (str, Path)):
         array, rate = read_audio(as_path(audio, "audio"))
         if sampling_rate not in (None, rate):
             raise AudioError(f"{audio} is sampled at {rate} Hz, got sampling_rate={sampling_rate}")
         return (array[0] if len(array) == 1 else array), rate
-    if isinstance(audio, torch.Tensor):
+    if is_tensor(audio):
+        from ..models.manner.feature_extraction_manner import from_tensor
+
         audio = from_tensor(audio)
     if not isinstance(audio, np.ndarray):
         raise AudioError(f"audio must be a path, a numpy array or a torch tensor, got {type(audio).__name__}")
@@ -218,6 +227,11 @@ def as_array(audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: float
     if fault := array_fault(audio):
         raise AudioError(fault)
     return audio, sampling_rate
+
+
+def is_tensor(audio: Any) -> bool:
+    """Whether it is a tensor of torch, which is then loaded already."""
+    return "torch" in sys.modules and isinstance(audio, sys.modules["torch"].Tensor)
 
 
 def from_unit_scale(block: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -1,26 +1,33 @@
 """Enhancing every audio file below a folder: the chunks of several files share the model."""
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from ..acceleration.folding import FoldedEnhancer as ChunkedEnhancer
+from ..acceleration.runtime import OnnxManner
 from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
+from ..utils.cores import computing_threads
 from ..utils.errors import told
 from ..utils.files import made_folders, remove_stale
+from .chunks import ChunkedEnhancer
 from .enhancer import Enhancer, model_to_use
 from .enhancing import as_path, fit_chunks, stream_file, told_seconds
 from .writing import written_name
 
+if TYPE_CHECKING:
+    import torch
+
 ACCELERATOR_BATCH = 8  # chunks of a pass
+MOST_AT_ONCE = 4  # passes of an exported graph: each takes 0.2 GB
 MP3_BYTES = 16000  # in a second
 
 
@@ -56,14 +63,16 @@ class SharedEnhancer(ChunkedEnhancer):
     A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`.
 
     The thread whose turn it is takes along what others wait for, up to `batch_size` chunks in all and only those of one
-    length: nothing is padded, so that each comes out as it would alone, but for rounding.
+    length: nothing is padded, so that each comes out as it would alone, but for rounding. An exported graph makes
+    several passes at once in place of that, one for each core: cores gain more that way than by sharing a pass.
     """
 
     def __init__(self, model: Enhancer, batch_size: int = 1, **options):
-        super().__init__(model, **options)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.turn, self.stopped = threading.Lock(), False
+        self.at_once = min(computing_threads(), MOST_AT_ONCE) if isinstance(model, OnnxManner) else 1
+        super().__init__(model.for_several(self.at_once) if isinstance(model, OnnxManner) else model, **options)
+        self.turn, self.stopped = threading.Semaphore(self.at_once), False
         self.batch_size = batch_size
         self.waiting: list[Waiting] = []
 
@@ -83,12 +92,12 @@ class SharedEnhancer(ChunkedEnhancer):
     def enhance_batch(self, mine: Waiting) -> None:
         """One pass of `mine` and what goes with it; if the device has too little memory, the next ones take fewer."""
         alike = [one for one in self.waiting if one.output is None and one.chunk.shape[1] == mine.chunk.shape[1]]
-        alike.remove(mine)
+        alike = [one for one in alike if one is not mine] if self.at_once == 1 else []
         batch = [mine, *alike[: self.batch_size - 1]]
         try:
             outputs = super().enhance_chunk(np.concatenate([one.chunk for one in batch]))
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
+        except RuntimeError as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
             self.batch_size = len(batch) // 2
             return
@@ -104,8 +113,8 @@ def enhance_folder(
     source: str | Path,
     target: str | Path,
     *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
     token: str | bool | None = None,
     progress: bool = False,
@@ -135,7 +144,8 @@ def enhance_folder(
     source, target = as_path(source, "source").resolve(), as_path(target, "target").resolve()
     loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
     if batch_size is None:
-        batch_size = 1 if loaded.device.type == "cpu" else ACCELERATOR_BATCH
+        on_cpu = isinstance(loaded, OnnxManner) or loaded.device.type == "cpu"
+        batch_size = 1 if on_cpu else ACCELERATOR_BATCH
     enhancer = SharedEnhancer(loaded, batch_size, **fit_chunks(loaded, options))
     if source.is_relative_to(target):
         raise ValueError(f"target {target} is or contains the source {source}, expected another folder")
@@ -186,7 +196,7 @@ def mirror(files: list[Path], source: Path, target: Path) -> tuple[dict[Path, Pa
 def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: bool) -> Iterator[tuple[Path, str]]:
     """`stream_file` of each source to its target, some at once; (source, reason in one line) of what fails."""
     # of each chunk in the model another is read or made ready, and one written
-    pool = ThreadPoolExecutor(2 * enhancer.batch_size + 1)
+    pool = ThreadPoolExecutor(2 * enhancer.batch_size * enhancer.at_once + 1)
     with made_folders(target.parent for target in targets.values()), pool:
         futures = {pool.submit(stream_file, enhancer, *files, False): files[0] for files in targets.items()}
         try:
@@ -202,6 +212,11 @@ def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: 
             enhancer.stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is PyTorch's error of a device whose memory is full."""
+    return "torch" in sys.modules and isinstance(error, sys.modules["torch"].OutOfMemoryError)
 
 
 def file_seconds(path: Path) -> float:

@@ -8,17 +8,19 @@ recording, and quality: `scripts/benchmarks/chunking.py` measures how much.
 
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import torch
 
-from ..acceleration.folding import FoldedEnhancer as ChunkedEnhancer
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AudioError, check_finite
 from ..models.manner.chunking_manner import FULL_SCALE, cross_fade
+from .chunks import ChunkedEnhancer
 from .enhancer import Enhancer, model_to_use
 from .enhancing import from_unit_scale
+
+if TYPE_CHECKING:
+    import torch
 
 FADE_SECONDS = 0.01  # each pass is faded in over the one before, where the look-ahead is as long
 PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
@@ -67,8 +69,8 @@ class StreamingEnhancer:
         *,
         dry: float = 0.0,
         attenuation_limit: float | None = None,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
+        device: "str | torch.device | None" = None,
+        dtype: "str | torch.dtype | None" = None,
         revision: str | None = None,
         token: str | bool | None = None,
     ):

@@ -6,6 +6,7 @@ check_written   that all of them are in it
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -14,12 +15,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-import av
 import numpy as np
 import soundfile
-from av.stream import Disposition
 
 from ..data.audio import AudioError, AudioFile
+from ..data.containers import library
 
 WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
 # by suffix, what libsndfile writes
@@ -207,9 +207,14 @@ def writing(target: Path) -> Iterator[None]:
     """AudioError for what libsndfile, FFmpeg and the disk refuse."""
     try:
         yield
-    except (soundfile.LibsndfileError, OSError, av.FFmpegError) as error:
+    except (soundfile.LibsndfileError, OSError, *ffmpeg_errors()) as error:
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
         raise AudioError(f"{target} cannot be written: {reason}") from error
+
+
+def ffmpeg_errors() -> tuple[type[Exception], ...]:
+    """What FFmpeg raises; nothing where PyAV, which loads it, was not needed."""
+    return (sys.modules["av"].FFmpegError,) if "av" in sys.modules else ()
 
 
 class PlainOutput:
@@ -246,7 +251,7 @@ class MediaOutput:
         self.file = file
         # MP4's times are in ms unless told, which cuts the end
         options = {} if kind.format in ("matroska", "webm") else {"movie_timescale": str(rate)}
-        self.container = cast(Any, av.open(file, "w", format=kind.format, options=options))
+        self.container = cast(Any, library().open(file, "w", format=kind.format, options=options))
         self.start = picture.sound_start(rate) if picture else 0
         self.lead = AAC_FRAME if self.start and kind.coding == "aac" else 0
         if picture:
@@ -258,7 +263,7 @@ class MediaOutput:
     def write(self, block: np.ndarray) -> None:
         # (channels, n) -> (1, n * channels)
         packed = np.ascontiguousarray(block.T, dtype=np.float32).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=self.layout)
+        frame = library().AudioFrame.from_ndarray(packed, format="flt", layout=self.layout)
         frame.sample_rate, frame.time_base = self.rate, Fraction(1, self.rate)
         frame.pts = self.start + self.frames
         with writing(self.target):
@@ -277,7 +282,7 @@ class MediaOutput:
 
 def reading(file: Any) -> Any:
     """A file that FFmpeg reads through Python; what it has to say goes into its errors."""
-    return av.open(file, "r")
+    return library().open(file, "r")
 
 
 def has_picture(path: Path) -> bool:
@@ -285,13 +290,13 @@ def has_picture(path: Path) -> bool:
     try:
         with path.open("rb") as file, reading(file) as container:
             return any(moves(stream) for stream in container.streams.video)
-    except av.FFmpegError:  # of a format that libsndfile alone reads
+    except ffmpeg_errors():  # of a format that libsndfile alone reads
         return False
 
 
 def moves(stream: Any) -> bool:
     """Whether a stream of pictures is no cover."""
-    return not stream.disposition & Disposition.attached_pic
+    return not stream.disposition & library().stream.Disposition.attached_pic
 
 
 class Picture:
@@ -313,7 +318,8 @@ class Picture:
         """When the file's sound begins, in samples at `rate` Hz."""
         with self.path.open("rb") as file, reading(file) as container:
             streams = container.streams.audio
-            sound = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+            default = library().stream.Disposition.default
+            sound = next((stream for stream in streams if stream.disposition & default), streams[0])
             first: Any = next(container.decode(sound), None)
             return 0 if first is None or first.pts is None else max(round(first.pts * first.time_base * rate), 0)
 
@@ -349,7 +355,7 @@ def check_written(path: Path, target: Path, kind: Kind, frames: int, lead: int =
     """
     try:
         found, spare = frames_of(path, kind), 0
-    except (soundfile.LibsndfileError, OSError, av.FFmpegError):
+    except (soundfile.LibsndfileError, OSError, *ffmpeg_errors()):
         found, spare = 0, 0
     if kind.coding == "aac":
         spare = lead + AAC_FRAME - 1  # the container says how much of its last frame is sound

@@ -1,5 +1,6 @@
 """What a Hub gives, checked where huggingface_hub takes its word; and the checkpoint that comes inside the package, for
-ids that neither the Hub nor the cache can give."""
+ids that neither the Hub nor the cache can give. What loads a checkpoint without torch asks here where it is, so
+transformers is imported where it is called."""
 
 import hashlib
 import re
@@ -8,13 +9,11 @@ from typing import Any, ClassVar
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
-from transformers.utils import cached_file, logging
-
-logger = logging.get_logger(__name__)
 
 SNAPSHOTS = Path(__file__).parent / "manner" / "checkpoints"
 HUB_OWNER = "mvat"
 PROBE_SECONDS = 5
+NOT_HAD = "{} could not be had from the Hub or the cache: using the one in mvat_hf"
 
 
 class SnapshotFallback:
@@ -42,7 +41,9 @@ class SnapshotFallback:
                 raise
             if snapshot is None:
                 raise OSError(f"{name} is no folder, and the Hub did not give it: {error}") from error
-            logger.warning_once(f"{name} could not be had from the Hub or the cache: using the one in mvat_hf")
+            from transformers.utils import logging
+
+            logging.get_logger(__name__).warning_once(NOT_HAD.format(name))
             return super().from_pretrained(str(snapshot), *args, **kwargs)
         if cls.hub_file.endswith(".json"):  # weights are checked before they are loaded
             check_content(name, cls.hub_file, kwargs)
@@ -73,6 +74,8 @@ def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
 
 def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
     """OSError if a file from the Hub has another hash than it is known by, see `hash_fault`."""
+    from transformers.utils import cached_file
+
     where = {key: options[key] for key in ("cache_dir", "revision", "subfolder") if key in options}
     path = cached_file(name, filename, local_files_only=True, _raise_exceptions_for_missing_entries=False, **where)
     if path is not None and (fault := hash_fault(Path(path))):

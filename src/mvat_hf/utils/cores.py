@@ -1,7 +1,8 @@
-"""How many CPU cores this process may use: fewer than the machine has under `taskset` or in a container."""
+"""How many CPU cores and threads this process may use: fewer than the machine has under `taskset` or in a container."""
 
 import math
 import os
+import sys
 from os import PathLike
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def threads_of_launcher() -> bool:
         return launched and not told and "OMP_NUM_THREADS" not in launcher.environ()
     except (psutil.Error, OSError):
         return False
+
+
+def computing_threads() -> int:
+    """Threads that a network runs on: PyTorch's number where that is loaded, else OMP_NUM_THREADS, else all cores."""
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(told) if told.isdecimal() and int(told) else usable_cores()
 
 
 def processes_here() -> int:

@@ -1,4 +1,4 @@
-"""Modules that come late: names of a package that are loaded on first use, and what is done once another's is there."""
+"""What is done once a module is imported, whoever imports it."""
 
 import sys
 from collections.abc import Callable
@@ -6,22 +6,24 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 
 
-def when_imported(name: str, action: Callable[[], object]) -> None:
-    """Call `action` at the end of the import of the module `name`: now if it is there already."""
-    if name in sys.modules:
+def when_imported(action: Callable[[], object], *names: str) -> None:
+    """Call `action` once, as soon as one of the modules `names` has been imported and none of them is on its way: now
+    if the first is there already."""
+    if names[0] in sys.modules:
         action()
     else:
-        sys.meta_path.insert(0, AfterImport(name, action))
+        sys.meta_path.insert(0, AfterImport(names, action))
 
 
 class AfterImport(MetaPathFinder):
-    """Finds one module as the finders after it do, and calls `action` once that has run. It changes nothing in it."""
+    """Finds modules as the finders after it do, and calls `action` once they have run. It changes nothing in them."""
 
-    def __init__(self, name: str, action: Callable[[], object]) -> None:
-        self.name, self.action = name, action
+    def __init__(self, names: tuple[str, ...], action: Callable[[], object]) -> None:
+        self.names, self.action = names, action
+        self.on_their_way = 0  # one may import another
 
     def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
-        if fullname != self.name:
+        if fullname not in self.names:
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
         found = (finder.find_spec(fullname, path, target) for finder in others)
@@ -30,8 +32,12 @@ class AfterImport(MetaPathFinder):
             execute = spec.loader.exec_module
 
             def exec_module(module) -> None:
-                execute(module)
-                if self in sys.meta_path:
+                self.on_their_way += 1
+                try:
+                    execute(module)
+                finally:
+                    self.on_their_way -= 1
+                if not self.on_their_way and self in sys.meta_path:
                     sys.meta_path.remove(self)
                     self.action()
 

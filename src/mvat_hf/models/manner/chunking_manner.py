@@ -2,7 +2,7 @@
 
 A block is (channels, n), in [-1, 1], of any n; where a stream is cut into blocks changes nothing in the result.
 `ChunkedEnhancer` is put together from the functions below it, each of which turns one stream into another. At the
-model's own rate nothing but torch and numpy is needed.
+model's own rate nothing but numpy and the model is needed, and torch for a model of PyTorch.
 """
 
 import itertools
@@ -12,19 +12,20 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CHUNK_SECONDS, OVERLAP_SECONDS, OVERLAP_SHARE = 10.0, 1.0, 1 / 4  # unless others are asked for
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
 # of a model: how many `evaluating` are under way, and which of its modules were in training before the first
-PASSING: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
+PASSING: "WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]]" = WeakKeyDictionary()
 CHANGING = threading.Lock()  # of that
 
 
@@ -36,7 +37,8 @@ class ChunkedEnhancer:
     `chunk_seconds` of the signal. A signal shorter than a chunk is one pass. Holds about two chunks.
 
     Args:
-        model: a MannerModel or one like it, on its device and in its dtype; each channel is one row of its batch.
+        model: a MannerModel or one like it, on its device and in its dtype; each channel is one row of its batch. If it
+            has a method `enhance_rows`, of arrays (channels, n) to the same, then only that is called.
         dry: share of the input in the output, 0 to 1.
         attenuation_limit: in dB, at least 0: the input is kept at 10^(-limit / 20) or more. The larger share holds.
         chunk_seconds: None for one pass over the whole signal.
@@ -87,11 +89,15 @@ class ChunkedEnhancer:
 
     def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
         """One pass of the model, (channels, n) to the same."""
+        if hasattr(self.model, "enhance_rows"):
+            return self.model.enhance_rows(chunk)
+        import torch
+
         values = torch.tensor(chunk, device=self.model.device, dtype=self.model.dtype)
         with torch.inference_mode():
             return self.run(values).float().cpu().numpy()
 
-    def run(self, audio: Tensor) -> Tensor:
+    def run(self, audio: "Tensor") -> "Tensor":
         """Audio (B, T) through the model in evaluation; `mvat_hf.acceleration` has a faster way."""
         with evaluating(self.model):
             return self.model(audio).audio_values
@@ -208,7 +214,7 @@ def mix_blocks(dry: Iterable[np.ndarray], wet: Iterator[np.ndarray], share: floa
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: "nn.Module") -> Iterator[None]:
     """Evaluation mode, and each module in the mode it was in once the last thread that passes through has left."""
     with CHANGING:
         others, training = PASSING.get(model, (0, [module for module in model.modules() if module.training]))

@@ -1,0 +1,77 @@
+"""Which runtime a model runs in on this CPU, by what was measured (`measured.json`, rendered from the benchmarks)."""
+
+import json
+import os
+import platform
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+CHOICES = ("torch", "onnx", "openvino")
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+VARIABLE = "MVAT_RUNTIME"  # in the environment: what "auto" means
+LONG_SECONDS = 600.0  # of audio: from there on what OpenVINO gains exceeds the seconds that it compiles
+MEASURED = Path(__file__).with_name("measured.json")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def choose_runtime(seconds: float | None = None, fast: bool = False) -> str:
+    """
+    One of `CHOICES`: the fastest that is installed and exact to 1e-4 of the peak, of those measured on such a CPU.
+
+    ONNX Runtime starts at once, and takes every length as it comes; OpenVINO compiles for seconds, and then is ahead.
+
+    Args:
+        seconds: of audio that is to be enhanced; None where that is not known.
+        fast: bfloat16 will do, where the CPU computes in it.
+
+    Raises:
+        ValueError: the variable `MVAT_RUNTIME` is none of them.
+    """
+    if (told := os.environ.get(VARIABLE)) not in (None, "", "auto"):
+        if told not in CHOICES:
+            raise ValueError(f"{VARIABLE} must be auto, {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, got {told}")
+        return str(told)
+    speeds = measured()["speed"].get(instructions())
+    there = [name for name in PACKAGES if find_spec(PACKAGES[name]) is not None]
+    if speeds is None or not there:
+        return "torch"
+    if fast and "openvino" in there and has_bfloat16():
+        return "openvino"
+    if "onnx" in there and (seconds is None or seconds < LONG_SECONDS):
+        there = ["onnx"]
+    return max(["torch", *there], key=lambda name: speeds[name])
+
+
+@cache
+def measured() -> dict[str, Any]:
+    """
+    speed: {instructions: {runtime: times the straightforward graph's speed, for 10 s on one thread}}.
+    bfloat16: {pesq_change, si_sdr_change (dB), pairs} of OpenVINO in bfloat16 against float32.
+    """
+    return json.loads(MEASURED.read_text(encoding="utf-8"))
+
+
+def instructions() -> str:
+    """As PyTorch names them: "AVX512", "AVX2"; the machine's name for CPUs of other families."""
+    machine = platform.machine()
+    if machine not in ("x86_64", "AMD64"):
+        return machine
+    return "AVX512" if "avx512f" in cpu_flags() else "AVX2"
+
+
+def has_bfloat16() -> bool:
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+
+
+def cpu_flags() -> set[str]:
+    """What Linux says that the first CPU knows; nothing on other systems."""
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").partition(":")[2].split())
+
+
+__all__ = ["CHOICES", "choose_runtime", "has_bfloat16", "measured"]
