@@ -1,7 +1,7 @@
 """Distil a student from a teacher checkpoint.
 
-    accelerate launch --quiet scripts/distill.py --config scripts/recipes/distill_cpu.yaml \\
-        --data_root DNS_FOLDER --teacher runs/teacher_cpu
+    accelerate launch --quiet scripts/distill.py --config scripts/recipes/release/5_student_2.2gf.yaml \\
+        --data_root DNS_FOLDER --init_from mvat/manner-s-8.1gf --teacher mvat/manner-s-8.1gf
 
 Without options it distils a small student on generated speech that the repo carries, in a minute or two, and says what
 to change next. The same command continues an interrupted run. Options after the recipe override it; `--help` lists all.
@@ -23,7 +23,7 @@ FIRST = Path("runs/first")
 NEXT = """
 That was a first run: the embedded teacher, generated speech, a small student. To change next:
   --data_root DNS_FOLDER, or --dataset pairs --clean DIR --noisy DIR: your data
-  --config scripts/recipes/distill_cpu.yaml: a longer run of a larger student
+  --config scripts/recipes/release/4_student_5.3gf.yaml: a longer run of a larger student
   --teacher FOLDER_OR_ID, --method at, --beta 0.3: what is learnt from whom
   --output_dir runs/NAME: a run has a folder of its own
 --help lists all. Listen to this student: mvat enhance --model {student} NOISY_FILE"""

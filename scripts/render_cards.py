@@ -359,7 +359,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "benchmarks/long_file": render_long_file,
     "benchmarks/chunking": render_chunking,
     "benchmarks/training_step": render_training_step,
-    "recipes/small_student": render_twins,
+    "recipes/twins": render_twins,
     "study/study": render_study,
     "study/study_longer": render_study,
 }

@@ -1,6 +1,6 @@
 """Train a teacher or a baseline on noisy and clean speech.
 
-    accelerate launch --quiet scripts/train.py --config scripts/recipes/teacher_cpu.yaml --data_root DNS_FOLDER
+    accelerate launch --quiet scripts/train.py --config scripts/recipes/release/1_plain.yaml --data_root DNS_FOLDER
 
 The same command continues an interrupted run. Options after the recipe override it; `--help` lists all.
 """

@@ -103,7 +103,7 @@ def corpora(data, valentini) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def teacher(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "teacher"
-    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
     done = finished(launch("train.py", *config, data_root=data, output_dir=folder, **SHORT))
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
@@ -117,7 +117,7 @@ def test_a_run_leaves_weights_curve_record_and_recipe(teacher):
     assert record["training_data"]["speech"]["files"] > 0
     assert record["chosen"]["eval_pesq"] == max(entry["eval_pesq"] for entry in record["validations"])
     recipe = yaml.safe_load((teacher / "recipe.yaml").read_text())
-    assert recipe["learning_rate"] == 1.5e-3
+    assert recipe["learning_rate"] == 1e-3
     assert record["recipe"] == recipe
 
 
@@ -209,7 +209,7 @@ def test_a_stream_of_the_hub_goes_on_to_the_bit(valentini, teacher, tmp_path, mo
 
 
 def test_two_processes_share_a_run(data, tmp_path):
-    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
     options = {**SHORT, "validation_files": 3}
     done = finished(launch("train.py", *config, processes=2, data_root=data, output_dir=tmp_path / "run", **options))
     assert done.returncode == 0, done.stderr[-2000:]
@@ -220,7 +220,7 @@ def test_two_processes_share_a_run(data, tmp_path):
 
 def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher):
     before, record = ((teacher / name).read_bytes() for name in ("model.safetensors", "results.json"))
-    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
     again = call("train.py", *config, data_root=data, output_dir=teacher, **SHORT)
     assert again.returncode == 0, again.stderr[-2000:]
     assert "continuing from" not in again.stdout and "was finished before" in again.stdout
@@ -233,7 +233,7 @@ def test_the_same_command_continues_and_another_recipe_is_refused(data, teacher)
 
 def test_no_steps_recalibrate_validate_and_save_the_mean(data, teacher, tmp_path):
     last = teacher / "checkpoint-2"
-    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
     options = {**SHORT, "max_steps": 0, "init_from": f"{teacher},{last}", "recalibration_batches": 2}
     done = call("train.py", *config, data_root=data, output_dir=tmp_path / "run", **options)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -249,7 +249,7 @@ def test_no_steps_recalibrate_validate_and_save_the_mean(data, teacher, tmp_path
 
 def test_a_run_that_was_killed_at_its_end_is_recorded_without_another_step(data, tmp_path):
     folder = tmp_path / "run"
-    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
     options = {**SHORT, "data_root": data, "output_dir": folder, "streaming": True, "one_cycle": True}
     done = call("train.py", *config, **options)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -268,7 +268,7 @@ def test_a_run_that_was_killed_at_its_end_is_recorded_without_another_step(data,
 
 
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(data, tmp_path):
-    config = ("--config", REPOSITORY / "scripts" / "recipes" / "teacher_cpu.yaml")
+    config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
     options = {**SHORT, "data_root": data, "streaming": True, "max_steps": 4}
     killed = launch("train.py", *config, **options, output_dir=tmp_path / "killed")
     logged = (line for line in killed.stdout if "'loss'" in line)
