@@ -183,7 +183,7 @@ def test_a_run_killed_in_its_second_stage_goes_on_to_the_bit(data, teacher, tmp_
     assert ["gram" in entry for entry in log if "loss" in entry] == [True, True, False, False]
 
 
-def test_a_stream_of_the_hub_goes_on_to_the_bit(valentini, teacher, tmp_path, monkeypatch):
+def test_a_stream_of_the_hub_goes_on_to_the_bit(valentini, tmp_path, monkeypatch):
     sides = [valentini / f"{side}_trainset_28spk_wav" for side in ("clean", "noisy")]
     (tmp_path / "hub").mkdir()
     load_pairs(*sides).to_parquet(tmp_path / "hub" / "train.parquet")

@@ -85,14 +85,14 @@ def read_columns(root: str, split: str, clean: str, noisy: str, streaming: bool 
 
 def first_rows(rows: Any, count: int, sampling_rate: int) -> "Dataset":
     """The first `count` rows of an `IterableDataset` of pairs as a data set that is held in memory."""
-    from datasets import Dataset, Features, Value
+    import pyarrow
 
-    from .formatting import decoded
+    from .formatting import audio_rows, decoded
 
-    taken = [dict(row) for row in rows.take(count)]
+    taken = list(rows.take(count))
     if not taken:
         raise DataError("the data set has no rows, expected at least one pair")
-    for number, row in enumerate(taken):
-        row["id"] = str(row.get("id", number))
-    features = {side: rows.features[side] for side in SIDES}
-    return decoded(Dataset.from_list(taken, Features({"id": Value("string"), **features})), sampling_rate)
+    ids = pyarrow.array([str(row.get("id", number)) for number, row in enumerate(taken)])
+    encoded = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    sides = {side: pyarrow.array([row[side] for row in taken], encoded) for side in SIDES}
+    return decoded(audio_rows(ids, sides, sampling_rate))
