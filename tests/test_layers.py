@@ -97,12 +97,13 @@ def test_the_table_of_floors_points_downwards():
 
 
 def test_the_model_stands_alone(arrows):
-    """It travels to the Hub as remote code."""
+    """It travels to the Hub as remote code, all but the conversion of upstream's checkpoints."""
     wrong = [
         f"{name} -> {target}"
         for name, targets in arrows.items()
         for target in targets
         if name.startswith("models.manner") and not target.startswith("models.manner")
+        if name != "models.manner.convert_manner"
     ]
     assert not wrong
 

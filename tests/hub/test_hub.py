@@ -412,7 +412,7 @@ def test_no_file_is_written_outside_the_cache(hub, hub_user, at_home, checkpoint
 @pytest.mark.parametrize(
     ("spoiled", "said"),
     [
-        ("index", "model.safetensors.index.json is no index of files"),  # huggingface_hub takes no ".." in a name
+        ("index", "model.safetensors.index.json is no index of files"),
         ("weights", "model.safetensors has the SHA-256"),
         ("shape", "weights have another shape"),
         ("pickle", "tester/auto-pickle"),

@@ -11,9 +11,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
+from ..weights import weights_fault
 from .configuration_manner import MannerConfig
 from .modeling_manner import MannerModel
-from .snapshot_manner import weights_fault
 
 # Upstream key -> ours, by prefix; applied in turn after the decoder's order is turned into levels.
 KEY_MAP = (
