@@ -1,5 +1,5 @@
 """Enhancing recordings.
 
 `enhancing`: arrays and files of any rate and length; `folders`: every recording below a folder; `writing`: the files
-that are written; `live`: audio as it comes in.
+that are written; `full_band`: what lies above the model's band; `live`: audio as it comes in.
 """
