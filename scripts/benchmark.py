@@ -28,6 +28,10 @@ OPTIONS = {
     "loader": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--batches", "4"]),
     "long_file": ([], ["--minutes", "1", "2"]),
     "chunking": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--pairs", "2"]),
+    "recogniser": (
+        ["--data_root", "{data}/dns"],
+        ["--data_root", "{data}/dns", "--recordings", "2", "--seconds", "4", "--snrs", "10"],
+    ),
     "full_band": (FULL_BAND, [*FULL_BAND, "--types", "2"]),
 }
 
