@@ -14,6 +14,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent / "benchmarks"
 SMALL_RECORDS = Path("runs/benchmarks")
+FULL_BAND = [
+    "--clean", "{data}/valentini/clean_trainset_28spk_wav", "--noisy", "{data}/valentini/noisy_trainset_28spk_wav",
+    "--noise", "{data}/dns/datasets/noise",
+]  # fmt: skip
 # options of each benchmark: in full, and small
 OPTIONS = {
     "inference": (
@@ -24,6 +28,11 @@ OPTIONS = {
     "loader": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--batches", "4"]),
     "long_file": ([], ["--minutes", "1", "2"]),
     "chunking": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--pairs", "2"]),
+    "recogniser": (
+        ["--data_root", "{data}/dns"],
+        ["--data_root", "{data}/dns", "--recordings", "2", "--seconds", "4", "--snrs", "10"],
+    ),
+    "full_band": (FULL_BAND, [*FULL_BAND, "--types", "2"]),
 }
 
 

@@ -246,6 +246,28 @@ def costs(row: Mapping[str, float]) -> list[str]:
     return [*changes, f"{row['si_sdr']:.1f}", f"{row['real_time_factor']:.3f}"]
 
 
+def render_full_band(record: Mapping[str, Any]) -> str:
+    """What becomes of the band above 8 kHz, and what the smoothing was chosen from, in two tables."""
+    titles = ["log-spectral distance (dB)", "SI-SDR (dB)", "noise left (dB)", "speech kept (dB)"]
+    systems = [["above 8 kHz", *titles]]
+    systems += [[row["system"], *band_cells(row)] for row in record["systems"]]
+    smoothing = [["frames smoothed over", *titles]]
+    smoothing += [[str(2 * row["hops"] + 1), *band_cells(row)] for row in record["smoothing"]]
+    count, times = record["mixtures"], [record[f"real_time_factor{which}"] for which in ("", "_dropped")]
+    return (
+        f"{record['model']} on {count['reported']} mixtures at 48 kHz; what is not there has no ratio. On one thread "
+        f"keeping the band takes {times[0]:.3f} s of CPU time a second of audio, dropping it {times[1]:.3f} s.\n\n"
+        f"{markdown(systems)}\n\nBy smoothing, on {count['choosing']} others, which it was chosen from:\n\n"
+        f"{markdown(smoothing)}"
+    )
+
+
+def band_cells(row: Mapping[str, float | None]) -> list[str]:
+    """The measures of a row of `full_band.json`."""
+    values = [row[key] for key in ("log_spectral_distance", "si_sdr", "noise_left", "speech_kept")]
+    return [UNKNOWN if value is None else f"{value:.1f}" for value in values]
+
+
 def processor(machine: Mapping[str, Any]) -> str:
     """Name of the CPU, with the instructions that PyTorch found where the record tells them."""
     return machine["processor"] + (f" ({machine['instructions']})" if "instructions" in machine else "")
@@ -358,6 +380,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "benchmarks/cold_start": render_cold_start,
     "benchmarks/long_file": render_long_file,
     "benchmarks/chunking": render_chunking,
+    "benchmarks/full_band": render_full_band,
     "benchmarks/training_step": render_training_step,
     "recipes/twins": render_twins,
     "study/study": render_study,

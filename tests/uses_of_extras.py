@@ -84,6 +84,7 @@ def base() -> None:
         "data": lambda: mvat_hf.load_valentini("nowhere", "test"),
         "evaluation": lambda: mvat_hf.metrics.composite(clean, noisy, 16000),
         "dnsmos": lambda: mvat_hf.metrics.dnsmos(noisy, 16000),
+        "recogniser": lambda: mvat_hf.metrics.word_error_rate(clean, noisy, 16000),
     }
     assert {extra: asked_for(use) for extra, use in uses.items()} == {extra: extra for extra in uses}
 
@@ -116,6 +117,11 @@ def dnsmos() -> None:
     write_pairs()
     assert 1 < mvat_hf.metrics.dnsmos(soundfile.read(NOISY)[0], 16000)["ovrl"] < 5
     assert "DNSMOS OVRL" in succeeds(*EVALUATE, "--metrics", "dnsmos_ovrl", "--output", "results")
+
+
+def recogniser() -> None:
+    write_pairs(1)
+    assert "WER to clean" in succeeds(*EVALUATE, "--metrics", "word_error_rate", "--output", "results")
 
 
 def peers(*names: str) -> None:
@@ -180,7 +186,7 @@ def openvino() -> None:
 
 
 USES = {use.__name__: use for use in (
-    base, data, evaluation, dnsmos, peers, dtln, training, tensorboard, rooms, demo, export, openvino,
+    base, data, evaluation, dnsmos, recogniser, peers, dtln, training, tensorboard, rooms, demo, export, openvino,
 )}  # fmt: skip
 
 if __name__ == "__main__":

@@ -62,6 +62,16 @@ def test_enhance_dry_gives_the_input_back(checkpoint, wav, tmp_path):
     assert np.abs(before - after).max() <= 2**-15
 
 
+def test_enhance_with_and_without_what_lies_above_8_khz(checkpoint, wav, tmp_path):
+    outputs = []
+    for name, arguments in {"whole.wav": [], "same.wav": ["--full-band"], "low.wav": ["--no-full-band"]}.items():
+        assert main(["enhance", str(wav), str(tmp_path / name), "--model", checkpoint, *arguments]) == 0
+        outputs.append(soundfile.read(tmp_path / name)[0])
+    whole, same, low = outputs
+    np.testing.assert_array_equal(whole, same)
+    assert np.abs(whole - low).max() > 1e-3
+
+
 def test_enhance_a_folder_goes_on_past_a_broken_file(checkpoint, wav, tmp_path, capsys):
     folder = tmp_path / "folder" / "sub"
     folder.mkdir(parents=True)
@@ -120,6 +130,7 @@ def test_processes_that_were_launched_together_fail_together(checkpoint, tmp_pat
         (["IN", "OUT", "--model", "MODEL", "--resume"], "--resume is of a folder, got"),
         (["-", "-", "--stream", "--model", "MODEL", "--batch-size", "2"], "--batch-size is of a folder, got -"),
         (["-", "-", "--stream", "--model", "MODEL", "--chunk-seconds", "2"], "--chunk-seconds is of recordings, not"),
+        (["-", "-", "--stream", "--model", "MODEL", "--no-full-band"], "--full-band is of recordings, not"),
         (["IN", "OUT", "--model", "MODEL", "--rate", "8000"], "--rate is of --stream, got"),
         (["IN", "OUT", "--model", "manner-s"], "manner-s is a preset, which has no weights"),
         (["IN", "OUT", "--model", "IN"], "is a file, expected a checkpoint folder"),

@@ -17,6 +17,7 @@ from mvat_hf.hub.cards import (
     card_metadata,
     fill_block,
     read_records,
+    render_recogniser,
     render_results,
     render_validation,
 )
@@ -90,6 +91,20 @@ def test_a_mean_over_fewer_files_says_so_in_the_card(folder):
     chosen = training["chosen"]
     assert "not scored" not in render_validation({**chosen, "eval_unscorable": 0})
     assert render_validation({**chosen, "eval_unscorable": 2}).endswith(" (2 files not scored).")
+
+
+def test_a_recogniser_is_told_of_where_it_was_measured(tmp_path):
+    assert render_recogniser(tmp_path) == ""
+    rows = [
+        {"snr": snr, "dry": dry, "word_error_rate": rate, "low": rate - 0.01, "high": rate + 0.02}
+        for snr, rate in ((0.0, 0.5), (10.0, 0.25))
+        for dry in (1.0, 0.0, 0.1)
+    ]
+    (tmp_path / "recogniser.json").write_text(json.dumps({"recordings": 4, "words": 50, "rows": rows}))
+    section = render_recogniser(tmp_path)
+    assert section.startswith("## For a speech recogniser") and "4 validation recordings with 50 words" in section
+    assert "| SNR (dB) | noisy | `dry` 0 | `dry` 0.1 |" in section
+    assert "| 10 | 25% (24% to 27%) |" in section
 
 
 def test_blocks_are_filled_or_missed():

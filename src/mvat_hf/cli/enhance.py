@@ -47,6 +47,9 @@ def enhance(
         float | None,
         typer.Option(help="Overlap of chunks.", show_default="1, or a quarter of a chunk where that is less"),
     ] = None,
+    full_band: Annotated[
+        bool, typer.Option(help="Keep what lies above 8 kHz, turned down as the model turns down 4 to 7 kHz.")
+    ] = True,
     device: Device = None,
     dtype: Dtype = None,
     revision: Revision = None,
@@ -85,18 +88,19 @@ def enhance(
     if stream:
         live: dict[str, Any] = {name: options[name] for name in LIVE}
         return run_stream(str(source), str(target), model, runtime, device=device, **of_model, **mixing, **live)
-    chunking = {**mixing, "chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds, "progress": True}
+    chunking = {**mixing, "chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds}
+    of_files: dict[str, Any] = {**chunking, "full_band": full_band, "progress": True}
     with ended_by_signals():
         if source.is_dir():
             loaded = load_runtime(model, runtime, device, **of_model)
-            return enhance_files(loaded, source, target, resume, shard, batch_size=batch_size, **chunking)
+            return enhance_files(loaded, source, target, resume, shard, batch_size=batch_size, **of_files)
         from ..inference.enhancing import enhance_file
         from ..inference.folders import file_seconds
         from ..inference.writing import written_name
 
         loaded = load_runtime(model, runtime, device, seconds=file_seconds(source), **of_model)
         target = target / written_name(source) if target.is_dir() else target
-        enhance_file(loaded, source, target, **chunking)
+        enhance_file(loaded, source, target, **of_files)
         print(target)
         return 0
 
@@ -106,7 +110,7 @@ def refuse_idle_options(options: dict[str, Any]) -> None:
     live, source = options["stream"], options["source"]
     idle = {
         "is of a folder": ("resume", "shard", "batch_size") if live or not source.is_dir() else (),
-        "is of recordings, not of --stream": ("chunk_seconds", "overlap_seconds") if live else (),
+        "is of recordings, not of --stream": ("chunk_seconds", "overlap_seconds", "full_band") if live else (),
         "is of --stream": () if live else LIVE,
     }
     usual = signature(enhance).parameters

@@ -43,7 +43,7 @@ def evaluate(
     peer: Annotated[list[str] | None, typer.Option(help="Enhancement of another package; once for each.")] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="For example pesq,stoi,dnsmos_ovrl.", show_default="all but DNSMOS"),
+        typer.Option(help="For example pesq,stoi,dnsmos_ovrl.", show_default="all but DNSMOS and word_error_rate"),
     ] = None,
     processes: Annotated[
         Any, typer.Option(parser=parse_positive, metavar="N", help="Processes that score.", show_default="one per core")

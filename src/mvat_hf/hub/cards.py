@@ -1,9 +1,10 @@
 """Model cards and README tables, rendered from the records of `model_cards/NAME/`; no number in them is typed.
 
 A folder there holds `about.md` (licence, languages and data sets as metadata; a summary, `## Limits` and `## Data` in
-prose), `training.json` (the last run's record), one `eval_*.json` for every test set, and perhaps `lineage.json` (the
-stages of training), `HISTORY.md` with blocks for `trials.json` (records of short runs by which the recipe was chosen)
-and `history.json` (what every release scored). The cards are filled from `templates/`.
+prose), `training.json` (the last run's record), one `eval_*.json` for every test set, and perhaps `recogniser.json` (of
+`scripts/benchmarks/recogniser.py`), `lineage.json` (the stages of training), `HISTORY.md` with blocks for `trials.json`
+(records of short runs by which the recipe was chosen) and `history.json` (what every release scored). The cards are
+filled from `templates/`.
 """
 
 import json
@@ -46,7 +47,7 @@ def render_card(folder: str | Path) -> str:
         name=folder.name,
         usage=USAGE.format(repo=f"mvat/{folder.name}"),
         results=render_results(evaluations),
-        cost=render_cost(folder.name),
+        cost="\n\n".join(part for part in (render_cost(folder.name), render_recogniser(folder)) if part),
         lineage=render_lineage(folder),
         training=render_training(training),
         versions=render_versions(training["environment"]["versions"]),
@@ -89,6 +90,26 @@ def render_lineage(folder: Path) -> str:
         rows.append([title, stage["data"], f"{stage['steps']:,}", stage["change"], shown])
     table = markdown(rows)
     return f"{table}\n\n{OTHER_NOTE}" if OTHER_FILES in table else table
+
+
+def render_recogniser(folder: Path) -> str:
+    """What enhancing does to a recogniser, by signal-to-noise ratio and share of the input, of `recogniser.json`; ""
+    where that is not measured."""
+    if not (folder / "recogniser.json").is_file():
+        return ""
+    record = json.loads((folder / "recogniser.json").read_text(encoding="utf-8"))
+    shares = list(dict.fromkeys(row["dry"] for row in record["rows"]))
+    rates: dict[float, list[str]] = {}
+    for row in record["rows"]:
+        shown = f"{row['word_error_rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
+        rates.setdefault(row["snr"], []).append(shown)
+    titles = ["noisy" if share == 1 else f"`dry` {share:g}" for share in shares]
+    rows = [["SNR (dB)", *titles], *([f"{snr:g}", *cells] for snr, cells in rates.items())]
+    return (
+        f"## For a speech recogniser\n\nWord error rate of PocketSphinx to what it hears in the clean recording, over "
+        f"{record['recordings']} validation recordings with {record['words']} words, and 95% intervals:\n\n"
+        f"{markdown(rows)}"
+    )
 
 
 def render_versions(versions: Mapping[str, str]) -> str:

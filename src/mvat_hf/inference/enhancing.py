@@ -30,6 +30,7 @@ from ..models.manner.chunking_manner import (
 from ..utils.files import replaced_at_end
 from .chunks import ChunkedEnhancer
 from .enhancer import Enhancer, load_model, model_to_use
+from .full_band import stream
 from .writing import check_written, choose_kind, open_output
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Options(TypedDict, total=False):
     attenuation_limit: float | None
     chunk_seconds: float | None
     overlap_seconds: float | None
+    full_band: bool
     device: "str | torch.device | None"
     dtype: "str | torch.dtype | None"
     revision: str | None
@@ -76,6 +78,7 @@ def enhance(
     attenuation_limit: float | None = None,
     chunk_seconds: float | None = CHUNK_SECONDS,
     overlap_seconds: float | None = None,
+    full_band: bool = True,
     device: "str | torch.device | None" = None,
     dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
@@ -96,6 +99,7 @@ def enhance(
         sampling_rate: of `audio` in Hz; needed unless `audio` is a file.
         dry, attenuation_limit, chunk_seconds, overlap_seconds: see `ChunkedEnhancer`. A file that was exported for one
             length is run in chunks of that, by default; see `OnnxManner` for audio that is shorter.
+        full_band: keep what lies above the model's band, see `full_band`; False for an output without it.
         device: where the model is moved; None leaves it where it is.
         dtype, revision, token: of the model, see `load_model`.
         progress: show a bar if standard error is a terminal.
@@ -116,7 +120,7 @@ def enhance(
     # (..., time) -> (rows, time)
     rows = array.reshape(-1, array.shape[-1])
     output, end = np.empty_like(rows), 0
-    blocks = enhancer.stream(array_blocks(rows), rate, len(rows))
+    blocks = stream(enhancer, array_blocks(rows), rate, len(rows), full_band)
     for block in with_progress(blocks, rows.shape[1] / rate, rate, progress):
         check_finite(block, "enhanced audio")
         start, end = end, end + block.shape[1]
@@ -137,6 +141,7 @@ def enhance_file(
     source: str | Path,
     target: str | Path,
     *,
+    full_band: bool = True,
     device: "str | torch.device | None" = None,
     dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
@@ -152,7 +157,7 @@ def enhance_file(
     other tracks are not.
 
     `target` appears, or is replaced, when all is written: an error leaves it as it was. A link stays one, and what it
-    leads to is replaced. `options`: see `ChunkedEnhancer`; the model's, see `enhance`.
+    leads to is replaced. `options`: see `ChunkedEnhancer`; `full_band` and the model's, see `enhance`.
 
     Raises:
         ValueError: an option out of its range, `target` is `source` or no file, or its suffix names no format.
@@ -161,10 +166,10 @@ def enhance_file(
     """
     source, target = as_path(source, "source"), as_path(target, "target")
     loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
-    stream_file(ChunkedEnhancer(loaded, **fit_chunks(loaded, options)), source, target, progress)
+    stream_file(ChunkedEnhancer(loaded, **fit_chunks(loaded, options)), source, target, full_band, progress)
 
 
-def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress: bool) -> None:
+def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, full_band: bool, progress: bool) -> None:
     """`enhance_file` by an enhancer that is there."""
     with open_audio(source) as file:
         if target.exists() and target.samefile(source):
@@ -178,7 +183,7 @@ def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, progress:
                 f"{target} is {kind}",
                 stacklevel=2,
             )
-        blocks = enhancer.stream(file_blocks(file, source), file.samplerate, file.channels)
+        blocks = stream(enhancer, file_blocks(file, source), file.samplerate, file.channels, full_band)
         with replaced_at_end(target) as partial:
             with open_output(partial, target, kind, file, source) as output:
                 for block in with_progress(blocks, told_seconds(file), file.samplerate, progress):

@@ -113,6 +113,7 @@ def enhance_folder(
     source: str | Path,
     target: str | Path,
     *,
+    full_band: bool = True,
     device: "str | torch.device | None" = None,
     dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
@@ -165,7 +166,7 @@ def enhance_folder(
         remove_stale(target)
     there = {path for path in ordered if resume and mirrored[path].exists()}
     wanted = [path for path in ordered if path not in there]
-    failed = dict(stream_files(enhancer, {path: mirrored[path] for path in wanted}, progress))
+    failed = dict(stream_files(enhancer, {path: mirrored[path] for path in wanted}, full_band, progress))
     return FolderReport(
         done=sorted(mirrored[path] for path in wanted if path not in failed),
         failed=sorted([*failed.items(), *faults[shard[0] :: shard[1]]]),
@@ -193,12 +194,14 @@ def mirror(files: list[Path], source: Path, target: Path) -> tuple[dict[Path, Pa
     return mirrored, faults
 
 
-def stream_files(enhancer: SharedEnhancer, targets: dict[Path, Path], progress: bool) -> Iterator[tuple[Path, str]]:
+def stream_files(
+    enhancer: SharedEnhancer, targets: dict[Path, Path], full_band: bool, progress: bool
+) -> Iterator[tuple[Path, str]]:
     """`stream_file` of each source to its target, some at once; (source, reason in one line) of what fails."""
     # of each chunk in the model another is read or made ready, and one written
     pool = ThreadPoolExecutor(2 * enhancer.batch_size * enhancer.at_once + 1)
     with made_folders(target.parent for target in targets.values()), pool:
-        futures = {pool.submit(stream_file, enhancer, *files, False): files[0] for files in targets.items()}
+        futures = {pool.submit(stream_file, enhancer, *files, full_band, False): files[0] for files in targets.items()}
         try:
             for future in tqdm(
                 as_completed(futures), total=len(futures), unit="file", disable=None if progress else True

@@ -19,6 +19,7 @@ from ..utils.errors import need
 from .composite import llr, opinions, segmental_snr, wss
 from .intrusive import UnscorableError, UsageError, estoi, pesq, si_sdr, stoi
 from .nonintrusive import check_dnsmos, dnsmos
+from .recognition import check_recogniser, word_error_rate
 
 
 class Pair:
@@ -82,6 +83,7 @@ METRICS = {
     "dnsmos_bak": Metric("DNSMOS BAK", "{:.2f}", lambda pair: pair.of(dnsmos_of_degraded)["bak"]),
     "dnsmos_ovrl": Metric("DNSMOS OVRL", "{:.2f}", lambda pair: pair.of(dnsmos_of_degraded)["ovrl"]),
     "dnsmos_p808": Metric("DNSMOS P.808", "{:.2f}", lambda pair: pair.of(dnsmos_of_degraded)["p808"]),
+    "word_error_rate": Metric("WER to clean", "{:.1%}", lambda pair: pair.of(word_error_rate), higher_is_better=False),
 }
 
 QUICK = ("pesq", "stoi", "si_sdr")  # for validation while training
@@ -138,6 +140,8 @@ def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
         need("evaluation", *METRICS[key].packages)
     if set(keys) & set(DNSMOS):
         check_dnsmos()
+    if "word_error_rate" in keys:
+        check_recogniser()
     return keys
 
 

@@ -31,6 +31,8 @@ PAPERS = {
     "si_sdr": "Le Roux, Wisdom, Erdogan, Hershey: SDR - half-baked or well done?, ICASSP 2019",
     "dnsmos": "Reddy, Gopal, Cutler: DNSMOS P.835: A non-intrusive perceptual objective speech quality metric to "
     "evaluate noise suppressors, ICASSP 2022",
+    "word_error_rate": "Huggins-Daines, Kumar, Chan, Black, Ravishankar, Rudnicky: PocketSphinx: a free, real-time "
+    "continuous speech recognition system for hand-held devices, ICASSP 2006",
 }
 
 
@@ -44,7 +46,8 @@ class SpeechMetrics(evaluate.Metric):
         options: of `evaluate.Metric`.
 
     Raises:
-        ValueError: unknown `config_name`. MissingExtraError: DNSMOS, and `mvat_hf[dnsmos]` is not installed.
+        ValueError: unknown `config_name`. MissingExtraError: the extra of DNSMOS or the recogniser is
+            not installed.
 
     >>> import evaluate, mvat_hf
     >>> import numpy as np

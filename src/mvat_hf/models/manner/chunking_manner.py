@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CHUNK_SECONDS, OVERLAP_SECONDS, OVERLAP_SHARE = 10.0, 1.0, 1 / 4  # unless others are asked for
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
+# deviations of full scale: below QUIET the model turns down what it is given, at AMPLE by less than 0.1 dB
+QUIET, AMPLE = 10 ** (-45 / 20), 10 ** (-20 / 20)
+LIFT_SLOPE, MOST_LIFT = 4, 1e6
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
 # of a model: how many `evaluating` are under way, and which of its modules were in training before the first
 PASSING: "WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]]" = WeakKeyDictionary()
@@ -88,12 +91,17 @@ class ChunkedEnhancer:
             yield tail
 
     def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
-        """One pass of the model, (channels, n) to the same."""
+        """One pass of the model, (channels, n) to the same; a quiet channel is lifted before and lowered after it."""
+        gain = lift(heard_deviation(chunk, self.rate, getattr(self.model.config, "high_pass_hz", 0)))
+        return self.enhance_rows(chunk * gain) / gain
+
+    def enhance_rows(self, rows: np.ndarray) -> np.ndarray:
+        """One pass of the model as it is, (channels, n) to the same."""
         if hasattr(self.model, "enhance_rows"):
-            return self.model.enhance_rows(chunk)
+            return self.model.enhance_rows(rows)
         import torch
 
-        values = torch.tensor(chunk, device=self.model.device, dtype=self.model.dtype)
+        values = torch.tensor(rows, device=self.model.device, dtype=self.model.dtype)
         with torch.inference_mode():
             return self.run(values).float().cpu().numpy()
 
@@ -101,6 +109,26 @@ class ChunkedEnhancer:
         """Audio (B, T) through the model in evaluation; `mvat_hf.acceleration` has a faster way."""
         with evaluating(self.model):
             return self.model(audio).audio_values
+
+
+def heard_deviation(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.ndarray:
+    """Deviation (channels, 1) of (channels, n) without what is below `high_pass_hz`, and without an offset."""
+    samples = chunk.shape[1]
+    spectrum = np.fft.rfft(chunk)[:, max(1, math.ceil(high_pass_hz * samples / rate)) :]
+    return np.sqrt(2 * np.square(np.abs(spectrum)).sum(axis=1, keepdims=True)) / samples
+
+
+def lift(deviation: np.ndarray) -> np.ndarray:
+    """
+    Float32 gains that bring quiet audio, by its deviation as the model hears it, to where its level does not matter.
+
+    The model divides by the deviation plus 1e-3 and multiplies by the deviation, so below -45 dB of full scale its
+    output is turned down. There what lies n dB below comes to lie `LIFT_SLOPE` n dB above, to at most -20 dB: the gain
+    has no step. From -45 dB up it is exactly 1, and of silence too.
+    """
+    depth = QUIET / np.clip(deviation, AMPLE / MOST_LIFT, QUIET)
+    gain = np.minimum(depth**LIFT_SLOPE * QUIET, AMPLE) / QUIET * depth
+    return np.where((deviation > 0) & (deviation < QUIET), gain, 1).astype(np.float32)
 
 
 def input_share(dry: float, attenuation_limit: float | None) -> float:
