@@ -28,7 +28,7 @@ from mvat_hf import MannerModel, enhance
 from mvat_hf.data.audio import find_audio, resample
 from mvat_hf.inference import full_band
 from mvat_hf.metrics import si_sdr
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 from mvat_hf.utils.records import environment, weights_hash, write_json
 

@@ -18,7 +18,7 @@ import torch
 
 from mvat_hf import MannerModel, enhance, load_dns
 from mvat_hf.metrics.recognition import check_recogniser, transcribe, word_errors
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 from mvat_hf.utils.records import environment, weights_hash, write_json
 
@@ -65,7 +65,7 @@ def main() -> None:
 
 def read_pairs(root: str, count: int, samples: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Speech and noise (time,) of validation mixtures, evenly among them."""
-    mixtures = load_dns(root, "validation")
+    mixtures: Any = load_dns(root, "validation")
     items = [mixtures[int(index)] for index in np.linspace(0, len(mixtures) - 1, count)]
     clean, noisy = ([np.asarray(item[side])[:samples] for item in items] for side in ("clean", "noisy"))
     return [(speech, mixed - speech) for speech, mixed in zip(clean, noisy, strict=True)]

@@ -7,7 +7,7 @@ from test_inference import SHORT, Fake, noise
 from mvat_hf import MannerModel, StreamingEnhancer, enhance
 from mvat_hf.models.manner import chunking_manner
 from mvat_hf.models.manner.chunking_manner import heard_deviation, lift
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 
 
 @pytest.fixture(scope="module")
