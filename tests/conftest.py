@@ -58,6 +58,7 @@ def no_progress_bars():
     logging.disable_progress_bar()
 
 
+@pytest.fixture(scope="session", autouse=True)
 def runtime(tmp_path_factory) -> Iterator[None]:
     """Checkpoints run in PyTorch, so that outputs are compared to the bit, and what is cached stays among the tests."""
     with pytest.MonkeyPatch.context() as patch:
