@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from configurations import CONFIGS
 from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel
@@ -420,7 +421,7 @@ def snapshot(tiny_model, tmp_path, monkeypatch):
     MannerFeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path / "checkpoints" / "tiny")
     monkeypatch.setattr(snapshots, "SNAPSHOTS", tmp_path / "checkpoints")
     monkeypatch.setattr(snapshots, "hub_answers", lambda *_: False)
-    snapshots.logger.warning_once.cache_clear()
+    transformers_logging.get_logger().warning_once.cache_clear()
     return model
 
 
