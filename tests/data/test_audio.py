@@ -189,7 +189,7 @@ def test_what_is_no_file_is_refused_by_its_kind(tmp_path):
     with pytest.raises(AudioError, match=r"is a folder, expected an audio file"):
         open_audio(tmp_path)
     os.mkfifo(tmp_path / "pipe.wav")
-    with pytest.raises(AudioError, match=r"pipe\.wav is a pipe, expected a file: .*`mvat enhance --stream`"):
+    with pytest.raises(AudioError, match=r"pipe\.wav is a pipe, expected a file: .*`mvat stream`"):
         open_audio(tmp_path / "pipe.wav")
     with pytest.raises(AudioError, match=r"/dev/null is a device"):
         open_audio("/dev/null")

@@ -1,5 +1,6 @@
 """Live enhancement: what holds for any cut of the stream into blocks, and the command in a pipe."""
 
+import copy
 import io
 import os
 import re
@@ -9,14 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
+from mvat_hf import MannerModel
+from mvat_hf.acceleration.folding import folded_copy
+from mvat_hf.acceleration.incremental import IncrementalManner
 from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
 from mvat_hf.hub.push import save_checkpoint
 from mvat_hf.inference.live import StreamingEnhancer, enhance_pcm
+from mvat_hf.metrics import si_sdr
+from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+
+SAMPLE = Path(__file__).parents[2] / "scripts" / "demo" / "sample_noisy.flac"
 
 SHORT = {"context_seconds": 0.25, "hop_seconds": 0.05, "lookahead_seconds": 0.02}  # 4000, 800 and 320 samples
+BOTH_WAYS = pytest.mark.parametrize("incremental", [True, False])
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +48,26 @@ def forward(model, audio):
     return model(torch.from_numpy(np.atleast_2d(audio))).audio_values.numpy()
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("length", [1, 799, 1120, 1121, 9000])
-def test_cuts_change_nothing_and_the_length_is_kept(model, length):
-    audio, live = noise(2, length), StreamingEnhancer(model, **SHORT)
+def test_cuts_change_nothing_and_the_length_is_kept(model, length, incremental):
+    audio, live = noise(2, length), StreamingEnhancer(model, **SHORT, incremental=incremental)
     whole = run_stream(live, audio)
     assert whole.shape == audio.shape and whole.dtype == np.float32 and np.abs(whole).max() > 1e-3
     for cuts in (range(128, length, 128), [1, 1, 2], [length - 1], [800, 1120, 1600]):
         np.testing.assert_array_equal(run_stream(live, audio, cuts), whole)
 
 
-def test_a_window_over_all_is_one_pass(model):
-    audio = noise(3000)
-    live = StreamingEnhancer(model, context_seconds=1, hop_seconds=0.1, lookahead_seconds=0.9)
+@BOTH_WAYS
+def test_a_step_over_all_is_one_pass(model, incremental):
+    audio, options = noise(3000), {"context_seconds": 1, "hop_seconds": 0.1, "lookahead_seconds": 0.9}
+    live = StreamingEnhancer(model, **options, incremental=incremental)
     np.testing.assert_allclose(run_stream(live, audio, [700]), forward(model, audio)[0], atol=1e-5)
 
 
-def test_a_hop_is_a_pass_over_its_window_faded_in(model):
+def test_a_hop_of_windows_is_a_pass_over_its_window_faded_in(model):
     audio = noise(9000)
-    output = run_stream(StreamingEnhancer(model, **SHORT), audio)
+    output = run_stream(StreamingEnhancer(model, **SHORT, incremental=False), audio)
     for end in (1120, 1920, 5920):  # the given hop ends 320 samples before the window does
         window = forward(model, audio[max(end - 4000, 0) : end])[0]
         faded = 0 if end == 1120 else 160
@@ -66,8 +78,62 @@ def test_a_hop_is_a_pass_over_its_window_faded_in(model):
     np.testing.assert_allclose(output[800:960], before + rise * (after - before), atol=1e-5)
 
 
-def test_a_sample_waits_no_longer_than_the_latency(model):
-    live = StreamingEnhancer(model, **SHORT)
+@torch.inference_mode()
+def test_a_hop_is_a_step_faded_in(tiny_model):
+    """What a step gives out and what the next one fades out, of a model whose filter takes a part of the look-ahead."""
+    model, audio = tiny_model(high_pass_hz=70.0), noise(1, 4000)
+    output = run_stream(StreamingEnhancer(model, **SHORT), audio)
+    network, samples = IncrementalManner(folded_copy(model), 1, 4000, 80), torch.from_numpy(audio)
+    assert network.lookahead == 80
+    first = network.advance(samples[:, :1120], 0, 960).numpy()
+    second = network.advance(samples[:, 1120:1920], 800, 1760).numpy()
+    last = network.advance(samples[:, 1920:2720], 1600, 2560).numpy()
+    rise = np.arange(1, 161) / 161
+    np.testing.assert_allclose(output[:, :800], first[:, :800], atol=1e-6)
+    faded = first[:, 800:] + rise * (second[:, :160] - first[:, 800:])
+    np.testing.assert_allclose(output[:, 800:960], faded, atol=1e-6)
+    np.testing.assert_allclose(output[:, 960:1600], second[:, 160:800], atol=1e-6)
+    np.testing.assert_allclose(output[:, 1760:2400], last[:, 160:800], atol=1e-6)
+
+
+def test_incremental_is_near_windows():
+    """Of the embedded checkpoint: as near to each other as either is to one pass, or nearer."""
+    model = MannerModel.from_pretrained(str(SNAPSHOTS / "manner-s-8.1gf"))
+    audio, _ = soundfile.read(SAMPLE, dtype="float32")
+    steps, windows = (
+        run_stream(StreamingEnhancer(model, 2, 0.25, 0.25, incremental=incremental), audio)
+        for incremental in (True, False)
+    )
+    one_pass = forward(model, audio)[0]
+    assert min(si_sdr(windows, steps, 16000), si_sdr(one_pass, steps, 16000)) > 20
+
+
+@pytest.mark.parametrize("part", ["mask", None])
+def test_what_cannot_be_folded_runs_in_windows(tiny_model, part):
+    hooked, audio = tiny_model(), noise(3000)
+    if part:
+        getattr(hooked, part).register_forward_hook(lambda module, inputs, output: 0.5 * output)
+    live = StreamingEnhancer(hooked, **SHORT)
+    live.feed(audio)
+    assert (live.network is None) == bool(part)
+    live.restart()
+    windows = run_stream(StreamingEnhancer(hooked, **SHORT, incremental=False), audio)
+    assert np.allclose(run_stream(live, audio), windows, atol=1e-4) == bool(part)
+
+
+def test_changed_weights_are_those_of_the_next_stream(tiny_model):
+    model, other = tiny_model(), tiny_model(seed=1)
+    live, audio = StreamingEnhancer(model, **SHORT), noise(3000)
+    expected = [run_stream(StreamingEnhancer(copy.deepcopy(each), **SHORT), audio) for each in (model, other)]
+    first = live.feed(audio[:1500])
+    model.load_state_dict(other.state_dict())
+    np.testing.assert_array_equal(np.concatenate([first, live.feed(audio[1500:]), live.flush()]), expected[0])
+    np.testing.assert_array_equal(run_stream(live, audio), expected[1])
+
+
+@BOTH_WAYS
+def test_a_sample_waits_no_longer_than_the_latency(model, incremental):
+    live = StreamingEnhancer(model, **SHORT, incremental=incremental)
     assert live.latency == pytest.approx(0.07)
     fed = given = longest = 0
     for block in np.split(noise(5000), 500):
@@ -77,8 +143,9 @@ def test_a_sample_waits_no_longer_than_the_latency(model):
     assert longest < live.latency * live.rate + len(block) <= longest + 2 * len(block)
 
 
-def test_what_is_held_does_not_grow(model):
-    live = StreamingEnhancer(model, **SHORT)
+@BOTH_WAYS
+def test_what_is_held_does_not_grow(model, incremental):
+    live = StreamingEnhancer(model, **SHORT, incremental=incremental)
     held = []
     for block in np.split(noise(2, 30000), 60, axis=1):
         live.feed(block)
@@ -86,21 +153,24 @@ def test_what_is_held_does_not_grow(model):
     assert max(held) <= 4000 + 800 + 500
 
 
-def test_a_flush_begins_anew_and_an_empty_stream_is_empty(model):
-    live = StreamingEnhancer(model, **SHORT)
+@BOTH_WAYS
+def test_a_flush_begins_anew_and_an_empty_stream_is_empty(model, incremental):
+    live = StreamingEnhancer(model, **SHORT, incremental=incremental)
     assert live.flush().shape == (0,)
     first = run_stream(live, noise(2000))
     np.testing.assert_array_equal(run_stream(live, noise(2000)), first)
     assert run_stream(live, noise(2, 100)).shape == (2, 100)
 
 
-def test_silence_and_all_dry(model, tiny_model):
+@BOTH_WAYS
+def test_silence_and_all_dry(model, tiny_model, incremental):
+    options = {**SHORT, "incremental": incremental}
     silent = tiny_model()
     with torch.no_grad():
         silent.output.bias.zero_()
-    assert np.abs(run_stream(StreamingEnhancer(silent, **SHORT), np.zeros(3000, dtype=np.float32))).max() < 1e-6
+    assert np.abs(run_stream(StreamingEnhancer(silent, **options), np.zeros(3000, dtype=np.float32))).max() < 1e-6
     audio = noise(3000)
-    np.testing.assert_allclose(run_stream(StreamingEnhancer(model, **SHORT, dry=1), audio), audio, atol=1e-7)
+    np.testing.assert_allclose(run_stream(StreamingEnhancer(model, **options, dry=1), audio), audio, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +191,9 @@ def test_options_out_of_range(model, options):
         StreamingEnhancer(model, **{**SHORT, **options})
 
 
-def test_unusable_blocks_change_nothing(model):
-    live = StreamingEnhancer(model, **SHORT)
+@BOTH_WAYS
+def test_unusable_blocks_change_nothing(model, incremental):
+    live = StreamingEnhancer(model, **SHORT, incremental=incremental)
     expected = run_stream(live, noise(2000))
     first = live.feed(noise(2000)[:1500])
     for block, message in (
@@ -163,7 +234,7 @@ def test_a_file_is_no_stream(model, head, encoding):
     call = {"s16le": "arecord -t raw -f S16_LE", "f32le": "arecord -t raw -f FLOAT_LE"}[encoding]
     for source in (io.BytesIO(head + bytes(40000)), Trickle(head + bytes(400))):
         target = io.BytesIO()
-        with pytest.raises(AudioError, match=re.escape(f"PCM: {call} -c 1 -r 16000 | mvat enhance --stream")):
+        with pytest.raises(AudioError, match=re.escape(f"PCM: {call} -c 1 -r 16000 | mvat stream --pcm {encoding},")):
             enhance_pcm(StreamingEnhancer(model, **SHORT), source, target, encoding)
         assert not target.getvalue()
 

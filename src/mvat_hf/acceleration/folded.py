@@ -211,14 +211,15 @@ class FoldedEncoder(nn.Module):
         self.attention = None if level.attention is None else FoldedAttention(level.attention, target)
 
     def forward(self, source: Rows, frames: int, tile: int | None, inside: bool) -> Attended:
-        def down(start: int, stop: int) -> Tensor:
-            # (B, stride (n + parts - 1), C) -> (B, n + parts - 1, stride C)
-            rows = source(self.stride * start, self.stride * (stop + self.down.taps - 1))
-            rows = rows.reshape(rows.shape[0], -1, self.stride * rows.shape[2])
-            return self.down(rows)
-
+        down = partial(self.down_rows, source)
         hidden = in_tiles(lambda start, stop: self.residual.rows(down, start, stop, frames), frames, tile)
         return (hidden, None) if self.attention is None else self.attention(hidden, None if inside else tile)
+
+    def down_rows(self, source: Rows, start: int, stop: int) -> Tensor:
+        """Frames `start` to `stop` of the strided convolution."""
+        # (B, stride (n + parts - 1), C) -> (B, n + parts - 1, stride C)
+        rows = source(self.stride * start, self.stride * (stop + self.down.taps - 1))
+        return self.down(rows.reshape(rows.shape[0], -1, self.stride * rows.shape[2]))
 
 
 class FoldedDecoder(nn.Module):
@@ -239,17 +240,23 @@ class FoldedDecoder(nn.Module):
 
     def forward(self, hidden: Tensor, tile: int | None, finish: Finish | None, written: Tensor | None) -> Tensor:
         """`finish`, if it is given, is applied to every tile of the output, which goes to `written`, see `in_tiles`."""
-        frames, before = hidden.shape[1], self.up.taps - 1
+        frames = hidden.shape[1]
 
         def up(start: int, stop: int) -> Tensor:
-            first, last = max(start - before, 0), min(stop, frames)
-            rows = self.residual.rows(rows_of(hidden), first, last, frames)
-            rows = F.pad(rows, (0, 0, first - start + before, stop - last))
-            # (B, n, stride C) -> (B, stride n, C)
-            output = self.up(rows).reshape(rows.shape[0], -1, self.channels)
+            output = self.up_rows(rows_of(hidden), start, stop, frames)
             return output if finish is None else finish(output, self.stride * start)
 
-        return in_tiles(up, frames + before, tile, written)[:, : self.stride * (frames - 1) + self.kernel_size]
+        whole = in_tiles(up, frames + self.up.taps - 1, tile, written)
+        return whole[:, : self.stride * (frames - 1) + self.kernel_size]
+
+    def up_rows(self, source: Rows, start: int, stop: int, frames: int) -> Tensor:
+        """`stride` times the frames `start` to `stop`, of the `frames` that come in."""
+        before = self.up.taps - 1
+        first, last = max(start - before, 0), min(stop, frames)
+        rows = self.residual.rows(source, first, last, frames)
+        rows = F.pad(rows, (0, 0, first - start + before, stop - last))
+        # (B, n, stride C) -> (B, stride n, C)
+        return self.up(rows).reshape(rows.shape[0], -1, self.channels)
 
 
 def added_to(rows: Tensor) -> Finish:

@@ -203,15 +203,18 @@ class FoldedResidual(nn.Module):
         self.out = target.linear(out.squeeze(-1), out_bias + shortcut_bias)
         self.shortcut = target.linear(shortcut.squeeze(-1))
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Frames `start` to `stop` of the output; what stands around them is only seen by the depthwise convolution."""
+        stop = hidden.shape[1] if stop is None else stop
         inner = self.content(hidden).mul_(self.gate(hidden, activation="sigmoid"))
-        inner = self.project(self.depthwise(inner, activation="swish"), activation="swish")
-        return self.shortcut(hidden, add=self.out(inner), activation="relu")
+        inner = frames_of(self.depthwise(inner, activation="swish"), start, stop)
+        inner = self.project(inner, activation="swish")
+        return self.shortcut(frames_of(hidden, start, stop), add=self.out(inner), activation="relu")
 
     def rows(self, source: Rows, start: int, stop: int, length: int) -> Tensor:
         """Output frames `start` to `stop` of `length`, from the input frames that they depend on."""
         first, last = max(start - DEPTHWISE_REACH, 0), min(stop + DEPTHWISE_REACH, length)
-        return frames_of(self(source(first, last)), start - first, stop - first)
+        return self(source(first, last), start - first, stop - first)
 
 
 def in_tiles(compute: Rows, count: int, tile: int | None, output: Tensor | None = None) -> Tensor:

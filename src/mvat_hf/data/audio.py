@@ -87,7 +87,7 @@ def check_kind(source: str | Path, mode: int) -> None:
     if stat.S_ISFIFO(mode):
         raise AudioError(
             f"{name} is a pipe, expected a file: write what comes through it to a file first, or feed it as raw "
-            "samples to `mvat enhance --stream`"
+            "samples to `mvat stream`"
         )
     if not stat.S_ISREG(mode):
         raise AudioError(f"{name} is a device or a socket, expected an audio file")

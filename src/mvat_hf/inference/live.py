@@ -1,14 +1,18 @@
 """Enhancing while the audio still arrives: blocks of a microphone in, enhanced blocks out, with a stated latency.
 
-MANNER is not causal: its normalisation, pooling and attention see all of the audio that a pass is given. Live, it is
-given a window that slides: every `hop_seconds` the newest `context_seconds` go through the model, and of the result the
-hop that lies `lookahead_seconds` before the end is given out. That costs context / hop times one pass over the whole
-recording, and quality: `scripts/benchmarks/chunking.py` measures how much.
+MANNER is not causal: its normalisation, pooling and attention see all of the audio that a pass is given. Live, every
+`hop_seconds` a step gives out the hop that lies `lookahead_seconds` before the end of what has come, from the newest
+`context_seconds`. There are two ways to compute it:
+- incremental, for a `MannerModel` on a CPU: features of the past are kept, and only what is new is computed
+  (`mvat_hf.acceleration.incremental` says what that changes);
+- windows, for every other model: the newest `context_seconds` go through it anew, context / hop times the work of one
+  pass over the whole recording.
+`scripts/benchmarks/live.py` measures quality and cost of both.
 """
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -22,10 +26,13 @@ from .enhancing import from_unit_scale
 if TYPE_CHECKING:
     import torch
 
-FADE_SECONDS = 0.01  # each pass is faded in over the one before, where the look-ahead is as long
+    from ..acceleration.incremental import IncrementalManner
+
+FADE_SECONDS = 0.01  # each step is faded in over the one before, where the look-ahead is as long
+FILTER_SHARE = 4  # at most this part of the look-ahead goes to the high-pass filter of the incremental way
 PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 READ_BYTES = 2**16
-MOST_SECONDS = 1e6  # that a pass may see: beyond is a slip
+MOST_SECONDS = 1e6  # that a step may see: beyond is a slip
 HEADER = re.compile(rb"RIFF|RF64|RIFX|FORM|fLaC|OggS|\.snd|caff|riff|\x1a\x45\xdf\xa3|ID3[\x02-\x04]|(?s:....)ftyp")
 HEADER_BYTES = 8  # that tell a file from samples
 
@@ -34,13 +41,15 @@ class StreamingEnhancer:
     """
     A model on audio that arrives in blocks of any length; where they are cut changes nothing in the result.
 
-    Holds `context_seconds + hop_seconds` of audio and the newest block. Not causal inside its window, see above.
+    Holds the newest block, and `context_seconds + hop_seconds` of audio, or some of their features. Not causal inside
+    these, see above.
 
     Args:
         model: or what `MannerModel.from_pretrained` takes, or a file of `mvat export` for any length.
-        context_seconds: of audio that a pass sees, look-ahead included; at the start of a stream what there is of it.
-        hop_seconds: between two passes.
-        lookahead_seconds: of audio that a pass sees after what it gives out.
+        context_seconds: of audio that a step sees, look-ahead included; at the start of a stream what there is of it.
+        hop_seconds: between two steps.
+        lookahead_seconds: of audio that a step sees after what it gives out.
+        incremental: False for windows, whatever the model.
         dry, attenuation_limit: see `ChunkedEnhancer`.
         device: where the model is moved; None leaves it where it is.
         dtype, revision, token: of the model, see `load_model`.
@@ -48,7 +57,9 @@ class StreamingEnhancer:
     Attributes:
         rate: the model's sampling rate in Hz, of what is fed and of what comes out.
         latency: `hop_seconds + lookahead_seconds`: a sample comes out when so much audio is there from it on, or
-            before; the time of a pass comes on top.
+            before; the time of a step comes on top.
+        network: what computes the stream under way incrementally, with the model's weights as they were at its start;
+            None for windows, and before the first block.
 
     Raises:
         ValueError: an option out of its range, or a file of `mvat export` for one length.
@@ -67,6 +78,7 @@ class StreamingEnhancer:
         hop_seconds: float = 0.25,
         lookahead_seconds: float = 0.25,
         *,
+        incremental: bool = True,
         dry: float = 0.0,
         attenuation_limit: float | None = None,
         device: "str | torch.device | None" = None,
@@ -88,6 +100,7 @@ class StreamingEnhancer:
                 f"context_seconds={context_seconds}, hop_seconds={hop_seconds}, lookahead_seconds={lookahead_seconds}"
             )
         self.fade = min(round(FADE_SECONDS * self.rate), self.hop, self.lookahead)
+        self.incremental = incremental
         self.restart()
 
     @property
@@ -97,10 +110,12 @@ class StreamingEnhancer:
     def restart(self) -> None:
         """Forget what was fed: the next block begins a new stream."""
         self.shape: tuple[int, ...] | None = None  # of the blocks, less the time
+        self.network: IncrementalManner | None = None
         self.given = 0  # samples given out so far
+        self.taken = 0  # samples that `network` has
         self.start = 0  # which sample of the stream `held` begins with
         self.held = np.empty((0, 0), dtype=np.float32)
-        self.tail = np.empty((0, 0), dtype=np.float32)  # what the next pass fades out
+        self.tail = np.empty((0, 0), dtype=np.float32)  # what the next step fades out
 
     def feed(self, block: np.ndarray) -> np.ndarray:
         """
@@ -144,18 +159,45 @@ class StreamingEnhancer:
         if self.shape is None:
             self.shape = block.shape[:-1]
             self.held = self.tail = rows[:, :0]
+            if self.incremental:
+                self.network = incremental_network(self.passes.model, len(rows), self.context, self.lookahead)
         return rows
 
     def advance(self, end: int, ready: int) -> np.ndarray:
-        """Pass over the window before sample `end` of the stream; what lies between `given` and `ready` of it."""
+        """What lies between `given` and `ready` of the stream, from what lies before its sample `end`."""
         fed = self.held[:, self.given - self.start :][:, : ready - self.given]
-        first = max(end - self.context, self.start)
-        self.held, self.start = self.held[:, first - self.start :], first
-        estimate = self.passes.enhance_chunk(self.held[:, : end - first])[:, self.given - end :]
+        estimate = self.window(end) if self.network is None else self.step(self.network, end, ready)
         estimate = cross_fade(self.tail, check_finite(estimate, "enhanced audio"))
         enhanced, self.tail = estimate[:, : fed.shape[1]], estimate[:, fed.shape[1] :][:, : self.fade]
         self.given = ready
         return (1 - self.passes.share) * enhanced + self.passes.share * fed
+
+    def window(self, end: int) -> np.ndarray:
+        """From `given` to `end`, by a pass over the window before that."""
+        first = max(end - self.context, self.start)
+        self.held, self.start = self.held[:, first - self.start :], first
+        return self.passes.enhance_chunk(self.held[:, : end - first])[:, self.given - end :]
+
+    def step(self, network: "IncrementalManner", end: int, ready: int) -> np.ndarray:
+        """From `given` to `ready`, and what the next step fades out, by features that are kept."""
+        import torch
+
+        final = end == ready  # of the stream; or there is no look-ahead, and nothing that would wait for it
+        stop = end if final else min(ready + self.fade, end - network.lookahead)
+        samples = torch.from_numpy(self.held[:, self.taken - self.start : end - self.start])
+        with torch.inference_mode():
+            estimate = network.advance(samples, self.given, stop, final).numpy()
+        self.held, self.start, self.taken = self.held[:, ready - self.start :], ready, end
+        return estimate
+
+
+def incremental_network(model: Any, batch: int, context: int, lookahead: int) -> "IncrementalManner | None":
+    """An `IncrementalManner` of `model`, see there; None if it is not to be folded, or not on a CPU."""
+    from ..acceleration.folding import folded_copy
+    from ..acceleration.incremental import IncrementalManner
+
+    folded = None if isinstance(model, OnnxManner) or model.device.type != "cpu" else folded_copy(model)
+    return None if folded is None else IncrementalManner(folded, batch, context, lookahead // FILTER_SHARE)
 
 
 def enhance_pcm(enhancer: StreamingEnhancer, source: BinaryIO, target: BinaryIO, encoding: str = "s16le") -> None:
@@ -193,7 +235,7 @@ def enhance_pcm(enhancer: StreamingEnhancer, source: BinaryIO, target: BinaryIO,
 def refuse_file(start: bytes, rate: int, encoding: str) -> None:
     """AudioError if a stream starts with a file's header: as samples it would be a click and a delay."""
     if found := HEADER.match(start):
-        raw = f"| mvat enhance --stream - - --pcm {encoding}"
+        raw = f"| mvat stream --pcm {encoding}"
         record = {"s16le": "S16_LE", "f32le": "FLOAT_LE"}[encoding]
         raise AudioError(
             f"the stream is a file's (it begins with {found[0].decode('ascii', 'replace')!r}), expected raw mono PCM: "
