@@ -9,7 +9,7 @@ from mvat_hf.acceleration.folding import folded_copy
 from mvat_hf.acceleration.frames import Frames
 from mvat_hf.acceleration.incremental import IncrementalManner
 from mvat_hf.acceleration.streaming_input import StreamingInput
-from mvat_hf.models.manner.high_pass_manner import high_pass
+from mvat_hf.models.manner.modeling_manner import high_pass
 
 ENDLESS = 10**6  # samples of context
 

@@ -21,7 +21,7 @@ from mvat_hf.data.audio import AudioError
 from mvat_hf.hub.push import save_checkpoint
 from mvat_hf.inference.live import StreamingEnhancer, enhance_pcm
 from mvat_hf.metrics import si_sdr
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 
 SAMPLE = Path(__file__).parents[2] / "scripts" / "demo" / "sample_noisy.flac"
 

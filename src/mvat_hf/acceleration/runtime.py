@@ -158,7 +158,7 @@ class GraphConfig:
         return samples
 
     def heard(self, rows: np.ndarray) -> np.ndarray:
-        """Audio (B, T) without what is below `high_pass_hz`, in float64; see `high_pass_manner`."""
+        """Audio (B, T) without what is below `high_pass_hz`, in float64; see `modeling_manner.high_pass`."""
         rows = rows.astype(np.float64)
         if not self.high_pass_hz:
             return rows

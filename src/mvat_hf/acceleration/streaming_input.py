@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.manner.high_pass_manner import ORDER, REACH_SECONDS
+from ..models.manner.modeling_manner import HIGH_PASS_ORDER, HIGH_PASS_SECONDS
 from .frames import Frames
 
 LOOKAHEAD_SECONDS = 0.02  # that the filter sees, if there is so much
@@ -40,7 +40,7 @@ class StreamingInput:
         self.context, self.scale_eps = context, scale_eps
         rate, hertz = config.sampling_rate, config.high_pass_hz
         self.lookahead = min(lookahead, round(LOOKAHEAD_SECONDS * rate)) if hertz else 0
-        self.past = int(REACH_SECONDS * rate) if hertz else 0
+        self.past = int(HIGH_PASS_SECONDS * rate) if hertz else 0
         self.taps = torch.from_numpy(high_pass_taps(hertz, rate, self.lookahead, self.past)) if hertz else None
         self.raw, self.filtered, self.normalized, self.scale = (Frames(batch, 1) for _ in range(4))
 
@@ -85,7 +85,7 @@ def high_pass_taps(hertz: float, rate: int, lookahead: int, past: int) -> np.nda
     count = past + 1 + lookahead
     size = 1 << (4 * count).bit_length()
     frequencies = np.fft.rfftfreq(size, 1 / rate)
-    power = np.minimum(frequencies / hertz, 4) ** (2 * ORDER)  # from four times as high on the response is 1
+    power = np.minimum(frequencies / hertz, 4) ** (2 * HIGH_PASS_ORDER)  # from four times as high on the response is 1
     weight = np.where(frequencies < STOP_BAND * hertz, STOP_WEIGHT, 1)
     wanted = np.fft.irfft(weight * power / (1 + power), size)
     return solve_toeplitz(np.fft.irfft(weight, size)[:count], np.roll(wanted, lookahead)[:count]).astype(np.float32)

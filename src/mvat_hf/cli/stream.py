@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,10 +11,10 @@ from .options import Device, Dry, Dtype, Limit, Model, Precision, Revision, Runt
 
 Rate = Annotated[int, typer.Option(help="Sampling rate of the PCM in Hz.")]
 Pcm = Annotated[Literal["s16le", "f32le"], typer.Option(help="Format of the PCM.")]
-Context = Annotated[float, typer.Option(help="Seen by a pass, in seconds.")]
-Hop = Annotated[float, typer.Option(help="Seconds between passes.")]
+Context = Annotated[float, typer.Option(help="Seen by a step, in seconds.")]
+Hop = Annotated[float, typer.Option(help="Seconds between steps.")]
 Lookahead = Annotated[
-    float, typer.Option(help="Seen after what a pass gives out, in seconds; the latency is this and the hop.")
+    float, typer.Option(help="Seen after what a step gives out, in seconds; the latency is this and the hop.")
 ]
 
 
@@ -45,10 +45,11 @@ def stream(
     """
     if (source, target) != ("-", "-"):
         raise ValueError(f"live audio goes from - to -, got {source} and {target}: mvat enhance takes files")
-    from ..inference.live import StreamingEnhancer, enhance_pcm
+    from ..inference.live import StreamingEnhancer, enhance_pcm, live_runtime
 
+    of_model: dict[str, Any] = {"precision": precision, "dtype": dtype, "revision": revision, "token": token}
     enhancer = StreamingEnhancer(
-        load_runtime(model, runtime, device, verbose, precision=precision, dtype=dtype, revision=revision, token=token),
+        load_runtime(model, live_runtime(model, runtime), device, verbose, **of_model),
         context_seconds,
         hop_seconds,
         lookahead_seconds,
@@ -57,7 +58,7 @@ def stream(
     )
     if rate != enhancer.rate:
         raise ValueError(f"live, the model takes {enhancer.rate} Hz, got --rate {rate}: resample in the pipe")
-    print(f"latency {enhancer.latency:g} s and the time of a pass; the model is not causal", file=sys.stderr)
+    print(f"latency {enhancer.latency:g} s and the time of a step; the model is not causal", file=sys.stderr)
     try:
         enhance_pcm(enhancer, sys.stdin.buffer, sys.stdout.buffer, pcm)
     except BrokenPipeError:

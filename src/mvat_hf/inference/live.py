@@ -86,7 +86,8 @@ class StreamingEnhancer:
         revision: str | None = None,
         token: str | bool | None = None,
     ):
-        loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
+        of_model = {"dtype": dtype, "revision": revision, "token": token}
+        loaded = model_to_use(model, device, runtime=live_runtime(model, incremental=incremental), **of_model)
         if isinstance(loaded, OnnxManner) and loaded.samples is not None:
             raise ValueError(f"live, an ONNX file must take any length, got one that takes {loaded.samples} samples")
         self.passes = ChunkedEnhancer(loaded, dry, attenuation_limit, chunk_seconds=None)
@@ -189,6 +190,11 @@ class StreamingEnhancer:
             estimate = network.advance(samples, self.given, stop, final).numpy()
         self.held, self.start, self.taken = self.held[:, ready - self.start :], ready, end
         return estimate
+
+
+def live_runtime(model: Any, runtime: str = "auto", incremental: bool = True) -> str:
+    """PyTorch in place of "auto", as it alone computes incrementally; of a file of `mvat export`, what was asked for."""
+    return "torch" if runtime == "auto" and incremental and not str(model).endswith(".onnx") else runtime
 
 
 def incremental_network(model: Any, batch: int, context: int, lookahead: int) -> "IncrementalManner | None":
