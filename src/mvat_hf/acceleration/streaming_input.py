@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.manner.chunking_manner import lift
 from ..models.manner.modeling_manner import HIGH_PASS_ORDER, HIGH_PASS_SECONDS
 from .frames import Frames
 
@@ -62,7 +63,8 @@ class StreamingInput:
         # a single sample has no deviation
         scale = heard.std(dim=1, keepdim=True) if heard.shape[1] > 1 else heard.abs()
         self.scale.write(start, scale.expand(-1, stop - start, -1))
-        self.normalized.write(start, self.filtered.read(start, stop) / (scale + self.scale_eps))
+        gain = torch.from_numpy(lift(scale.numpy()))  # of quiet audio, as if it came in and went out that much louder
+        self.normalized.write(start, self.filtered.read(start, stop) / (scale + self.scale_eps / gain))
         return stop
 
     def high_passed(self, start: int, stop: int) -> Tensor:

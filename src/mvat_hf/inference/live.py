@@ -193,7 +193,7 @@ class StreamingEnhancer:
 
 
 def live_runtime(model: Any, runtime: str = "auto", incremental: bool = True) -> str:
-    """PyTorch in place of "auto", as it alone computes incrementally; of a file of `mvat export`, what was asked for."""
+    """PyTorch for "auto", as it alone computes incrementally; for a file of `mvat export` what is asked for."""
     return "torch" if runtime == "auto" and incremental and not str(model).endswith(".onnx") else runtime
 
 
