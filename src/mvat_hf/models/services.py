@@ -15,12 +15,8 @@ from .limits import ConfigLimits
 from .snapshots import SnapshotFallback
 from .weights import CheckpointError, check_weights, weights_fault
 
-OWN_FIELDS = (
-    "model_type",
-    "name_or_path",
-    "output_attentions",
-    "torch_dtype",
-)  # of transformers, beside those declared
+# of transformers, beside those declared
+OWN_FIELDS = ("model_type", "name_or_path", "output_attentions", "torch_dtype")
 # where transformers.pipeline finds the task in a repo of the Hub
 REMOTE_PIPELINES = {"audio-to-audio": {"impl": "pipeline_manner.AudioToAudioPipeline", "pt": ["AutoModel"]}}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
