@@ -114,7 +114,9 @@ def test_the_table_has_what_is_there_and_says_how_much(record, tmp_path):
     assert "6 of 9 cells are measured" in text
     first = "Two or three seeds differ by as much as most variants do: of 2 students"
     assert text.startswith(first) and "are 2 by PESQ-WB, 2 by STOI, 2 by SI-SDR (dB).\n" in text
-    seeds, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| m")]
+    seeds, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| m")
+    ]
     assert seeds == ["manner-s-2.2gf", "2", "1.00", "100.0%", "1.00"]
     assert rows[1][:3] == ["mvat", "2", "+0.22 (+0.07 to +0.38), 2 of 2"]
     assert rows[3] == rows[1] and "| p 1 | 1 | +0.12, 1 of 1 |" in text  # the ablation stands beside the whole
