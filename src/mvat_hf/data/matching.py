@@ -99,7 +99,8 @@ def match_pairs(clean: Path, noisy: Path, key: Callable[[Path], str] | None = No
     pairs, alone = match_files(clean, noisy, key)
     if alone:
         raise DataError(
-            f"{len(alone)} files of {clean} and {noisy} have no partner, expected pairs of the same name: {few(alone)}"
+            f"{len(alone)} files of {clean} and {noisy} have no partner, expected pairs of the same name: {few(alone)}; "
+            "rename them, or take them away"
         )
     return pairs
 
@@ -163,4 +164,4 @@ def is_encoded(value: Any) -> bool:
 def check_lengths(name: str, clean: int, noisy: int) -> None:
     """DataError unless both sides of a pair have as many samples."""
     if clean != noisy:
-        raise DataError(f"pair {name}: clean has {clean} samples, noisy {noisy}, expected the same")
+        raise DataError(f"pair {name}: clean has {clean} samples, noisy {noisy}, expected the same: cut the longer one")

@@ -69,7 +69,8 @@ def read_columns(root: str, split: str, clean: str, noisy: str, streaming: bool 
     try:
         rows = load_dataset(root, split=split, streaming=streaming)
     except (OSError, ValueError, DatasetsError) as error:
-        raise DataError(f"the split {split} of {root} cannot be had: {' '.join(str(error).split())}") from error
+        told = " ".join(str(error.__cause__ or error).split())
+        raise DataError(f"the split {split} of {root} cannot be had: {told}") from error
     features = rows.features or {}
     for name in (clean, noisy):
         if not isinstance(features.get(name), Audio):
