@@ -1,4 +1,4 @@
-"""`mvat stream`: live audio through a pipe."""
+"""`mvat stream`: live audio through a pipe, or from the microphone."""
 
 import os
 import sys
@@ -7,14 +7,18 @@ from typing import Annotated, Literal
 import typer
 
 from ..models import DEFAULT_MODEL
+from ..utils.errors import need
 from .options import Device, Dry, Dtype, Limit, Model, Revision, Runtime, Token, load_runtime
 
 Rate = Annotated[int, typer.Option(help="Sampling rate of the PCM in Hz.")]
 Pcm = Annotated[Literal["s16le", "f32le"], typer.Option(help="Format of the PCM.")]
-Context = Annotated[float, typer.Option(help="Seen by a pass, in seconds.")]
-Hop = Annotated[float, typer.Option(help="Seconds between passes.")]
+Context = Annotated[float, typer.Option(help="Seen by a step, in seconds.")]
+Hop = Annotated[float, typer.Option(help="Seconds between steps.")]
 Lookahead = Annotated[
-    float, typer.Option(help="Seen after what a pass gives out, in seconds; the latency is this and the hop.")
+    float, typer.Option(help="Seen after what a step gives out, in seconds; the latency is this and the hop.")
+]
+Microphone = Annotated[
+    bool, typer.Option("--microphone", help="From the microphone to the loudspeakers, until interrupted.")
 ]
 
 
@@ -28,6 +32,7 @@ def stream(
     context_seconds: Context = 2.0,
     hop_seconds: Hop = 0.25,
     lookahead_seconds: Lookahead = 0.25,
+    microphone: Microphone = False,
     dry: Dry = 0.0,
     attenuation_limit: Limit = None,
     device: Device = None,
@@ -35,7 +40,7 @@ def stream(
     revision: Revision = None,
     token: Token = None,
 ) -> int:
-    """Clean live audio in a pipe.
+    """Clean live audio in a pipe, or from the microphone.
 
     Raw mono PCM goes from standard input to standard output as it comes, in no chunks.
 
@@ -44,7 +49,10 @@ def stream(
     if (source, target) != ("-", "-"):
         raise ValueError(f"live audio goes from - to -, got {source} and {target}: mvat enhance takes files")
     from ..inference.live import StreamingEnhancer, enhance_pcm
+    from ..inference.microphone import enhance_microphone
 
+    if microphone:
+        need("live", "sounddevice")
     enhancer = StreamingEnhancer(
         load_runtime(model, runtime, device, dtype=dtype, revision=revision, token=token),
         context_seconds,
@@ -55,7 +63,10 @@ def stream(
     )
     if rate != enhancer.rate:
         raise ValueError(f"live, the model takes {enhancer.rate} Hz, got --rate {rate}: resample in the pipe")
-    print(f"latency {enhancer.latency:g} s and the time of a pass; the model is not causal", file=sys.stderr)
+    print(f"latency {enhancer.latency:g} s and the time of a step; the model is not causal", file=sys.stderr)
+    if microphone:
+        enhance_microphone(enhancer)
+        return 0
     try:
         enhance_pcm(enhancer, sys.stdin.buffer, sys.stdout.buffer, pcm)
     except BrokenPipeError:
