@@ -75,6 +75,7 @@ def base() -> None:
         "export": ["export", MODEL, "out.onnx"],
         "openvino": ["enhance", str(NOISY), "out.wav", "--runtime", "openvino"],
         "demo": ["demo"],
+        "live": ["stream", "--microphone"],
     }.items():
         named = "export" if extra == "openvino" else extra  # it is exported first
         assert f"is not installed: pip install 'mvat_hf[{named}]'" in error_of(*command), command
@@ -175,6 +176,11 @@ def demo() -> None:
     assert "real-time factor" in answer
 
 
+def live() -> None:
+    # as far as it goes without a microphone
+    assert "is not installed: pip" not in error_of("stream", "--microphone")
+
+
 def export() -> None:
     for precision in ("fp32", "int8"):
         succeeds("export", MODEL, f"{precision}.onnx", "--precision", precision)
@@ -186,7 +192,8 @@ def openvino() -> None:
 
 
 USES = {use.__name__: use for use in (
-    base, data, evaluation, dnsmos, recogniser, peers, dtln, training, tensorboard, rooms, demo, export, openvino,
+    base, data, evaluation, dnsmos, recogniser, peers, dtln, training, tensorboard, rooms, demo, live, export,
+    openvino,
 )}  # fmt: skip
 
 if __name__ == "__main__":

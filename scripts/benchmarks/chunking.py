@@ -1,4 +1,4 @@
-"""What chunks and live windows cost in quality, against one pass over the whole recording, into a record.
+"""What chunks cost in quality, against one pass over the whole recording, into a record.
 
     python scripts/benchmarks/chunking.py --data_root DNS_FOLDER
     python scripts/render_cards.py          # the tables of the README beside it from the record
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvat_hf import MannerModel, StreamingEnhancer, enhance, load_dns
+from mvat_hf import MannerModel, enhance, load_dns
 from mvat_hf.metrics import pesq, si_sdr
 from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.errors import USER_ERRORS, one_line
@@ -25,7 +25,6 @@ from mvat_hf.utils.records import environment, weights_hash, write_json
 
 RATE, PAIRS_OF_RECORDING = 16000, 5
 CHUNKS = [(chunk, overlap) for chunk in (4, 10) for overlap in (0, 0.1, 0.25, 0.5, 1, 2)]
-LIVE = [(context, 0.25, lookahead) for context in (1, 2, 4) for lookahead in (0, 0.25, 0.5)]
 Pair = dict[str, np.ndarray]
 
 
@@ -57,29 +56,19 @@ def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
     def chunked(chunk: float | None, overlap: float) -> Callable[[np.ndarray], np.ndarray]:
         return lambda noisy: enhance(model, noisy, RATE, chunk_seconds=chunk, overlap_seconds=overlap)
 
-    def live(*windows: float) -> Callable[[np.ndarray], np.ndarray]:
-        enhancer = StreamingEnhancer(model, *windows)
-        return lambda noisy: np.concatenate([enhancer.feed(noisy), enhancer.flush()])
-
-    whole, factor = run(chunked(None, 0), pairs)
+    whole, one = run(chunked(None, 0), pairs)
     scores = np.array([pesq(pair["clean"], output, RATE) for pair, output in zip(pairs, whole, strict=True)])
     noisy = np.array([pesq(pair["clean"], pair["noisy"], RATE) for pair in pairs])
-    rows: dict[str, list[dict[str, float]]] = {"chunks": [], "live": []}
-
-    def add(kind: str, function: Callable[[np.ndarray], np.ndarray], **about: float) -> None:
-        outputs, factor = run(function, pairs)
+    rows = []
+    for chunk, overlap in CHUNKS:
+        outputs, factor = run(chunked(chunk, overlap), pairs)
         change = [pesq(pair["clean"], output, RATE) for pair, output in zip(pairs, outputs, strict=True)] - scores
         apart = [si_sdr(one, output) for one, output in zip(whole, outputs, strict=True)]
         row = {"pesq_change": change.mean(), "pesq_lowest_change": change.min(), "si_sdr": np.mean(apart)}
-        rows[kind].append({**about, **{key: float(value) for key, value in row.items()}, "real_time_factor": factor})
-        print(kind, rows[kind][-1], flush=True)
-
-    for chunk, overlap in CHUNKS:
-        add("chunks", chunked(chunk, overlap), chunk_seconds=chunk, overlap_seconds=overlap)
-    for context, hop, lookahead in LIVE:
-        windows = {"context_seconds": context, "hop_seconds": hop, "lookahead_seconds": lookahead}
-        add("live", live(context, hop, lookahead), **windows)
-    return {"noisy_pesq": noisy.mean(), "one_pass": {"pesq": scores.mean(), "real_time_factor": factor}, **rows}
+        about = {"chunk_seconds": chunk, "overlap_seconds": overlap}
+        rows.append({**about, **{key: float(value) for key, value in row.items()}, "real_time_factor": factor})
+        print(rows[-1], flush=True)
+    return {"noisy_pesq": noisy.mean(), "one_pass": {"pesq": scores.mean(), "real_time_factor": one}, "chunks": rows}
 
 
 def run(function: Callable[[np.ndarray], np.ndarray], pairs: list[Pair]) -> tuple[list[np.ndarray], float]:

@@ -1,4 +1,4 @@
-"""`mvat stream`: live audio through a pipe."""
+"""`mvat stream`: live audio through a pipe, or from the microphone."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..models import DEFAULT_MODEL
+from ..utils.errors import need
 from .options import Device, Dry, Dtype, Limit, Model, Precision, Revision, Runtime, Token, Verbose, load_runtime
 
 Rate = Annotated[int, typer.Option(help="Sampling rate of the PCM in Hz.")]
@@ -15,6 +16,9 @@ Context = Annotated[float, typer.Option(help="Seen by a step, in seconds.")]
 Hop = Annotated[float, typer.Option(help="Seconds between steps.")]
 Lookahead = Annotated[
     float, typer.Option(help="Seen after what a step gives out, in seconds; the latency is this and the hop.")
+]
+Microphone = Annotated[
+    bool, typer.Option("--microphone", help="From the microphone to the loudspeakers, until interrupted.")
 ]
 
 
@@ -29,6 +33,7 @@ def stream(
     context_seconds: Context = 2.0,
     hop_seconds: Hop = 0.25,
     lookahead_seconds: Lookahead = 0.25,
+    microphone: Microphone = False,
     dry: Dry = 0.0,
     attenuation_limit: Limit = None,
     device: Device = None,
@@ -37,7 +42,7 @@ def stream(
     token: Token = None,
     verbose: Verbose = False,
 ) -> int:
-    """Clean live audio in a pipe.
+    """Clean live audio in a pipe, or from the microphone.
 
     Raw mono PCM goes from standard input to standard output as it comes, in no chunks.
 
@@ -46,7 +51,10 @@ def stream(
     if (source, target) != ("-", "-"):
         raise ValueError(f"live audio goes from - to -, got {source} and {target}: mvat enhance takes files")
     from ..inference.live import StreamingEnhancer, enhance_pcm, live_runtime
+    from ..inference.microphone import enhance_microphone
 
+    if microphone:
+        need("live", "sounddevice")
     of_model: dict[str, Any] = {"precision": precision, "dtype": dtype, "revision": revision, "token": token}
     enhancer = StreamingEnhancer(
         load_runtime(model, live_runtime(model, runtime), device, verbose, **of_model),
@@ -59,6 +67,9 @@ def stream(
     if rate != enhancer.rate:
         raise ValueError(f"live, the model takes {enhancer.rate} Hz, got --rate {rate}: resample in the pipe")
     print(f"latency {enhancer.latency:g} s and the time of a step; the model is not causal", file=sys.stderr)
+    if microphone:
+        enhance_microphone(enhancer)
+        return 0
     try:
         enhance_pcm(enhancer, sys.stdin.buffer, sys.stdout.buffer, pcm)
     except BrokenPipeError:
