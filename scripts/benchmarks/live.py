@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from mvat_hf import MannerModel, StreamingEnhancer, enhance, load_dns
 from mvat_hf.metrics import pesq, si_sdr
-from mvat_hf.models.manner.snapshot_manner import SNAPSHOTS
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 from mvat_hf.utils.plotting import legend_below
 from mvat_hf.utils.records import environment, weights_hash, write_json
@@ -81,8 +81,8 @@ def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
     length = sum(len(pair["noisy"]) for pair in pairs) / RATE
     scores = pesq_of(pairs, whole)
     rows = []
-    for (context, hop, lookahead, way), output, taken in zip(SETTINGS, outputs, seconds, strict=True):
-        change = pesq_of(pairs, output) - scores
+    for (context, hop, lookahead, way), own, taken in zip(SETTINGS, outputs, seconds, strict=True):
+        change = pesq_of(pairs, own) - scores
         rows.append(
             {
                 "way": WAYS[way],
@@ -92,7 +92,7 @@ def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
                 "pesq_change": float(change.mean()),
                 "pesq_change_error": float(change.std(ddof=1) / len(change) ** 0.5),
                 "pesq_lowest_change": float(change.min()),
-                "si_sdr": float(np.mean([si_sdr(one, live, RATE) for one, live in zip(whole, output, strict=True)])),
+                "si_sdr": float(np.mean([si_sdr(one, live, RATE) for one, live in zip(whole, own, strict=True)])),
                 "real_time_factor": taken / length,
             }
         )
