@@ -433,7 +433,7 @@ def test_recalibration_is_the_same_in_every_epoch(tmp_path):
     trainer = plain(tmp_path, recalibration_batches=2)
     statistics = []
     for epoch in (0, 1):
-        trainer.data_collator.epoch, trainer.statistics_of = epoch, None  # what it remembers is not asked
+        trainer.data_collator.epoch, trainer.recalibration.of_weights = epoch, None  # what it remembers is not asked
         trainer.recalibrate()
         statistics.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
         assert trainer.data_collator.epoch == epoch

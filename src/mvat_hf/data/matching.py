@@ -99,8 +99,8 @@ def match_pairs(clean: Path, noisy: Path, key: Callable[[Path], str] | None = No
     pairs, alone = match_files(clean, noisy, key)
     if alone:
         raise DataError(
-            f"{len(alone)} files of {clean} and {noisy} have no partner, expected pairs of the same name: {few(alone)}"
-            "; rename them, or take them away"
+            f"{len(alone)} files of {clean} and {noisy} have no partner, expected pairs of the same name (rename them, "
+            f"or take them away): {few(alone)}"
         )
     return pairs
 

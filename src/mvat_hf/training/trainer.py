@@ -308,9 +308,14 @@ class EnhancementTrainer(Trainer):
         model: Any = self.accelerator.unwrap_model(self.model)
         with kept_buffers(model):
             if self.args.recalibration_batches > 0:
-                with self.compute_loss_context_manager():
-                    self.recalibration.apply(model, self.recalibration_inputs, self.args.device)
+                self.recalibrate()
             yield
+
+    def recalibrate(self) -> None:
+        """Replace the running statistics of the batch norms by their mean over some batches, the same every time."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        with self.compute_loss_context_manager():
+            self.recalibration.apply(model, self.recalibration_inputs, self.args.device)
 
     def recalibration_inputs(self) -> Iterator[torch.Tensor]:
         """Noisy audio (B, T) of training batches, the same every time."""
