@@ -72,6 +72,16 @@ def test_deviation_is_that_of_what_is_heard():
     assert not heard_deviation(audio[:, :1], 16000, 70).any()
 
 
+@pytest.mark.parametrize("offset", [0.7, -1e-3])
+def test_an_offset_alone_is_not_lifted(offset):
+    """What is left of it beside the offset is rounding."""
+    audio = np.full(4001, offset, np.float32)
+    assert not heard_deviation(audio[None], 16000, 0).any()
+    model = Fake()
+    enhance(model, audio, 16000)
+    assert np.abs(model.chunks[0]).max() == pytest.approx(abs(offset))
+
+
 def test_every_channel_and_chunk_is_lifted_by_itself():
     audio = np.concatenate([at(-60, noise(2, 8000)), at(-30, noise(2, 8000))], axis=1)
     audio[1] = audio[1, ::-1]

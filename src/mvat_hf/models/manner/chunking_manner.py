@@ -25,7 +25,7 @@ BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
 # deviations of full scale: below QUIET the model turns down what it is given, at AMPLE by less than 0.1 dB
 QUIET, AMPLE = 10 ** (-45 / 20), 10 ** (-20 / 20)
-LIFT_SLOPE, MOST_LIFT = 4, 1e6
+LIFT_SLOPE, MOST_LIFT, FAINT = 4, 1e6, 1e-4
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
 # of a model: how many `evaluating` are under way, and which of its modules were in training before the first
 PASSING: "WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]]" = WeakKeyDictionary()
@@ -112,10 +112,12 @@ class ChunkedEnhancer:
 
 
 def heard_deviation(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.ndarray:
-    """Deviation (channels, 1) of (channels, n) without what is below `high_pass_hz`, and without an offset."""
+    """Deviation (channels, 1) of (channels, n) without what is below `high_pass_hz`, and without an offset; 0 where it is
+    so faint beside these that lifting all of it would lift their rounding."""
     samples = chunk.shape[1]
     spectrum = np.fft.rfft(chunk)[:, max(1, math.ceil(high_pass_hz * samples / rate)) :]
-    return np.sqrt(2 * np.square(np.abs(spectrum)).sum(axis=1, keepdims=True)) / samples
+    deviation = np.sqrt(2 * np.square(np.abs(spectrum)).sum(axis=1, keepdims=True)) / samples
+    return np.where(deviation > FAINT * np.abs(chunk).max(axis=1, keepdims=True), deviation, 0)
 
 
 def lift(deviation: np.ndarray) -> np.ndarray:
