@@ -24,6 +24,7 @@ OPTIONS = {
     "loader": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--batches", "4"]),
     "long_file": ([], ["--minutes", "1", "2"]),
     "chunking": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--pairs", "2"]),
+    "live": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--pairs", "2"]),
 }
 
 
