@@ -33,6 +33,7 @@ OPTIONS = {
         ["--data_root", "{data}/dns", "--recordings", "2", "--seconds", "4", "--snrs", "10"],
     ),
     "full_band": (FULL_BAND, [*FULL_BAND, "--types", "2"]),
+    "live": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--pairs", "2"]),
 }
 
 

@@ -29,9 +29,8 @@ from mvat_hf.utils.records import environment, weights_hash, write_json
 RATE, PAIRS_OF_RECORDING = 16000, 5
 WAYS = {True: "incremental", False: "windows"}
 SETTINGS = [  # context, hop and look-ahead in seconds, and whether incremental
-    *((2, 0.25, ahead, way) for ahead in (0, 0.25, 0.5) for way in WAYS),
-    *((2, 0.05, 0.1, way) for way in WAYS),
-    *((2, 0.05, ahead, True) for ahead in (0.05, 0.2)),
+    *((2, hop, ahead, way) for hop, ahead in ((0.25, 0), (0.25, 0.25), (0.05, 0.1)) for way in WAYS),
+    (2, 0.05, 0.05, True),
     *((4, hop, ahead, True) for hop, ahead in ((0.25, 0.25), (0.05, 0.1))),
 ]
 Pair = dict[str, np.ndarray]
