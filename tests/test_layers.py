@@ -27,7 +27,7 @@ OFFERED = {
     "models.manner.configuration_manner": {"models.services"},
     "models.manner.feature_extraction_manner": {"models.services"},
     "models.manner.modeling_manner": {"models.services"},
-    "models.manner.pipeline_manner": {"acceleration.folding", "data.audio"},
+    "models.manner.pipeline_manner": {"inference.chunks", "data.audio"},
     "models.services": {"acceleration.folding"},  # `model.fuse()` is a door to it
 }
 AT_THE_TOP = {"__init__.py", "__main__.py", "py.typed", "app.py", "README.md"}

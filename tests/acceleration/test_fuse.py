@@ -19,7 +19,8 @@ from configurations import CONFIGS
 from mvat_hf import MannerModel
 from mvat_hf.acceleration import folded as folded_network
 from mvat_hf.acceleration.folded_layers import PRIVATE, packs
-from mvat_hf.acceleration.folding import FoldedEnhancer, folded_copy, unknown_part
+from mvat_hf.acceleration.folding import folded_copy, unknown_part
+from mvat_hf.inference import chunks
 from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner.chunking_manner import ChunkedEnhancer
 from mvat_hf.models.manner.pipeline_manner import best_enhancer
@@ -335,7 +336,9 @@ def test_a_torch_without_the_private_operators_takes_its_own(name, tiny_model, m
 def test_the_remote_pipeline_is_as_fast_as_the_packages(tiny_model):
     """It runs on the package's folded weights where the package is there: the same to the bit."""
     model, audio = tiny_model(), 0.1 * torch.randn(5000)
-    assert best_enhancer() is FoldedEnhancer
-    plain, folded = (kind(model).enhance_chunk(audio[None].numpy()) for kind in (ChunkedEnhancer, FoldedEnhancer))
+    assert best_enhancer() is chunks.ChunkedEnhancer
+    plain, folded = (
+        kind(model).enhance_chunk(audio[None].numpy()) for kind in (ChunkedEnhancer, chunks.ChunkedEnhancer)
+    )
     assert np.array_equal(folded[0], enhance(model, audio.numpy(), 16000)) and not np.array_equal(folded, plain)
     assert_close(torch.from_numpy(folded), torch.from_numpy(plain))

@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..models.manner.chunking_manner import ChunkedEnhancer
 from .convolutions import PLAIN
 from .folded import FoldedManner, Levels
 
@@ -55,14 +54,6 @@ class FoldedEstimate:
     ) -> tuple[Tensor | None, Levels]:
         copy = folded_copy(model, self.dtype or model.dtype)
         return model.estimate(normalized, last_level) if copy is None else copy.estimate(normalized, inside, last_level)
-
-
-class FoldedEnhancer(ChunkedEnhancer):
-    """A `ChunkedEnhancer` whose passes run on folded weights on a CPU, whether the model is fused or not."""
-
-    def run(self, audio: Tensor) -> Tensor:
-        folded = folded_pass(self.model, audio)
-        return super().run(audio) if folded is None else folded
 
 
 def folded_pass(model: Any, audio: Tensor) -> Tensor | None:
@@ -192,4 +183,4 @@ def options_of(module: nn.Module) -> list[tuple[str, Any]]:
     ]
 
 
-__all__ = ["FoldedEnhancer", "fuse", "folded_copy", "folded_pass", "unknown_part"]
+__all__ = ["fuse", "folded_copy", "folded_pass", "unknown_part"]

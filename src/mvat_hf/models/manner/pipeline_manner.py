@@ -115,10 +115,10 @@ class AudioToAudioPipeline(Pipeline):
 def best_enhancer() -> type[ChunkedEnhancer]:
     """The package's, on folded weights, where it is installed; or else the model as it is, with the same output."""
     try:
-        from mvat_hf.acceleration.folding import FoldedEnhancer
+        from mvat_hf.inference import chunks
     except ImportError:
         return ChunkedEnhancer
-    return FoldedEnhancer
+    return chunks.ChunkedEnhancer
 
 
 def read_recording(recording) -> tuple[np.ndarray, float | None]:
