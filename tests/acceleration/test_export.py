@@ -260,7 +260,9 @@ def test_what_is_shorter_than_a_fixed_length_is_mirrored(length, fixed):
     mirrored = np.resize(np.concatenate([audio, audio[::-1]]), 1600)
     output = enhance(path, audio, 16000)
     assert output.shape == (length,)
-    assert relative_error(output, enhance(model, mirrored, 16000)[:length]) < 1e-4
+    expected = enhance(model, mirrored, 16000)[:length]
+    # of a single sample that is an offset, whose deviation is 0 but for rounding
+    assert np.abs(output - expected).max() < 1e-4 * np.abs(expected).max() + 1e-4
 
 
 def test_the_command_line_takes_a_fixed_length(fixed, tmp_path):
