@@ -77,8 +77,7 @@ def base() -> None:
         "demo": ["demo"],
         "live": ["stream", "--microphone"],
     }.items():
-        named = "export" if extra == "openvino" else extra  # it is exported first
-        assert f"is not installed: pip install 'mvat_hf[{named}]'" in error_of(*command), command
+        assert f"is not installed: pip install 'mvat_hf[{extra}]'" in error_of(*command), command
     assert not Path("results").exists() and not Path("out.onnx").exists()
     uses = {
         "training": lambda: mvat_hf.EnhancementTrainer,

@@ -96,8 +96,15 @@ AUTO = "AutoConfig, AutoModel, AutoFeatureExtractor, pipeline"
         "import mvat_hf, importlib.util; importlib.util.find_spec('transformers'); from transformers import *",
         f"from mvat_hf.models.manner import AudioToAudioPipeline; from transformers import {AUTO}",
         *[
-            f"from mvat_hf.models.manner.{name}_manner import *; from transformers import {AUTO}"
-            for name in ("snapshot", "configuration", "feature_extraction", "modeling", "convert", "auto")
+            f"from mvat_hf.models.{name} import *; from transformers import {AUTO}"
+            for name in (
+                "snapshots",
+                "convert",
+                "manner.configuration_manner",
+                "manner.feature_extraction_manner",
+                "manner.modeling_manner",
+                "manner.auto_manner",
+            )
         ],
         f"import mvat_hf.models.manner.pipeline_manner; from transformers import {AUTO}",
     ],

@@ -61,7 +61,7 @@ def without_encoding(source: str) -> list[int]:
             continue
         name = ast.unparse(node.func)
         modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-        binary = any("b" in str(mode) for mode in modes) or name.endswith(("os.open", "av.open"))
+        binary = any("b" in str(mode) for mode in modes) or name.endswith(("os.open", "av.open", "library().open"))
         if name.endswith((".read_text", ".write_text")) or ((name == "open" or name.endswith(".open")) and not binary):
             lines.append(node.lineno)
     return lines

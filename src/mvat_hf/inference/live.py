@@ -199,10 +199,12 @@ def live_runtime(model: Any, runtime: str = "auto", incremental: bool = True) ->
 
 def incremental_network(model: Any, batch: int, context: int, lookahead: int) -> "IncrementalManner | None":
     """An `IncrementalManner` of `model`, see there; None if it is not to be folded, or not on a CPU."""
+    if isinstance(model, OnnxManner) or model.device.type != "cpu":
+        return None
     from ..acceleration.folding import folded_copy
     from ..acceleration.incremental import IncrementalManner
 
-    folded = None if isinstance(model, OnnxManner) or model.device.type != "cpu" else folded_copy(model)
+    folded = folded_copy(model)
     return None if folded is None else IncrementalManner(folded, batch, context, lookahead // FILTER_SHARE)
 
 
