@@ -262,7 +262,7 @@ def test_what_is_shorter_than_a_fixed_length_is_mirrored(length, fixed):
     output = enhance(path, audio, 16000)
     assert output.shape == (length,)
     # of the input's peak: a single sample, mirrored, is an offset alone, and what comes out is rounding
-    assert np.abs(output - enhance(model, mirrored, 16000)[:length]).max() < 1e-4 * np.abs(audio).max()
+    assert np.abs(output - enhance(model, mirrored, 16000)[:length]).max() < 1e-3 * np.abs(audio).max()
 
 
 def test_the_command_line_takes_a_fixed_length(fixed, tmp_path):
