@@ -194,7 +194,7 @@ def weights_of(name: str) -> str:
     import os
 
     os.environ["MVAT_RUNTIME"] = "onnx"
-    model = load_model(name)
+    model = load_model(name, runtime="onnx")
     assert isinstance(model, OnnxManner)
     return model.metadata["weights_sha256"]
 
