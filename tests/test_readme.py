@@ -16,14 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = sorted(path for path in REPOSITORY.rglob("README.md") if not {".venv", "runs", "checkpoints"} & set(path.parts))
 LONGEST = 200
-NOT_RUN = "<!-- needs the Hub -->\n"  # before a block that works with a network only
 STEPS = "max_steps=1000"  # what a reader trains for, and a test does not
-
-
-def python_blocks(text: str) -> list[str]:
-    """The Python blocks of a page that work without a network."""
-    found = re.findall(rf"({re.escape(NOT_RUN)})?```python\n(.*?)```", text, flags=re.DOTALL)
-    return [block for network, block in found if not network]
 
 
 def test_it_is_read_in_two_minutes():
@@ -38,8 +31,8 @@ def test_its_python_runs_without_a_network(tmp_path):
         (tmp_path / "pairs" / kind).mkdir(parents=True)
         for number in range(2):
             soundfile.write(tmp_path / "pairs" / kind / f"{number}.wav", audio[: 3 * 16000], 16000)
-    blocks = python_blocks(README)
-    assert len(blocks) >= 2
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) >= 3
     script = "\n".join(blocks)
     assert STEPS in script
     (tmp_path / "blocks.py").write_text(script.replace(STEPS, "max_steps=1, use_cpu=True"))
@@ -50,6 +43,7 @@ def test_its_python_runs_without_a_network(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(read_mono(tmp_path / "clean.wav", 16000)) == len(noisy)
     assert (tmp_path / "runs" / "student" / "model.safetensors").is_file()
+    assert list((tmp_path / "runs" / "own").rglob("events.out.tfevents*")), "what the last block reports"
 
 
 def test_the_page_of_recipes_names_every_method_and_its_source():
