@@ -17,7 +17,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mvat_hf.hub.cards import measured_weights, read_records, validated_on
+from mvat_hf.hub.cards import measured_weights, read_records
+from mvat_hf.hub.sections import validated_on
 from mvat_hf.metrics.scoring import TITLES
 from mvat_hf.utils.errors import USER_ERRORS, one_line
 from mvat_hf.utils.plotting import legend_below

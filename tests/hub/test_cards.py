@@ -17,11 +17,9 @@ from mvat_hf.hub.cards import (
     card_metadata,
     fill_block,
     read_records,
-    render_recogniser,
-    render_results,
-    render_validation,
 )
 from mvat_hf.hub.run_cards import render_run_card
+from mvat_hf.hub.sections import render_recogniser, render_results, render_validation
 from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.models.snapshots import SNAPSHOTS

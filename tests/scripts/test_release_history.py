@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvat_hf.hub.cards import render_history
+from mvat_hf.hub.sections import render_history
 from mvat_hf.metrics.scoring import TITLES
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -16,9 +16,8 @@ from .cards import (
     TEMPLATES,
     USAGE,
     base_model,
-    render_validation,
-    render_versions,
 )
+from .sections import render_validation, render_versions
 
 
 def render_run_card(

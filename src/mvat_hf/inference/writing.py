@@ -6,8 +6,6 @@ check_written   that all of them are in it
 """
 
 import os
-import sys
-import warnings
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import soundfile
 
 from ..data.audio import AudioError, AudioFile
 from ..data.containers import library
+from .picture import Picture, ffmpeg_errors, has_picture, reading
 
 WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
 # by suffix, what libsndfile writes
@@ -212,11 +211,6 @@ def writing(target: Path) -> Iterator[None]:
         raise AudioError(f"{target} cannot be written: {reason}") from error
 
 
-def ffmpeg_errors() -> tuple[type[Exception], ...]:
-    """What FFmpeg raises; nothing where PyAV, which loads it, was not needed."""
-    return (sys.modules["av"].FFmpegError,) if "av" in sys.modules else ()
-
-
 class PlainOutput:
     """A file of libsndfile."""
 
@@ -246,7 +240,7 @@ class MediaOutput:
     silence of the delay before it.
     """
 
-    def __init__(self, file: BinaryIO, target: Path, kind: Kind, rate: int, channels: int, picture: "Picture | None"):
+    def __init__(self, file: BinaryIO, target: Path, kind: Kind, rate: int, channels: int, picture: Picture | None):
         self.target, self.rate, self.layout, self.picture, self.frames = target, rate, LAYOUTS[channels], picture, 0
         self.file = file
         # MP4's times are in ms unless told, which cuts the end
@@ -278,74 +272,6 @@ class MediaOutput:
             self.picture.copy(self.container, None)
         self.container.close()
         self.file.flush()
-
-
-def reading(file: Any) -> Any:
-    """A file that FFmpeg reads through Python; what it has to say goes into its errors."""
-    return library().open(file, "r")
-
-
-def has_picture(path: Path) -> bool:
-    """Whether a file holds a moving picture; covers are none."""
-    try:
-        with path.open("rb") as file, reading(file) as container:
-            return any(moves(stream) for stream in container.streams.video)
-    except ffmpeg_errors():  # of a format that libsndfile alone reads
-        return False
-
-
-def moves(stream: Any) -> bool:
-    """Whether a stream of pictures is no cover."""
-    return not stream.disposition & library().stream.Disposition.attached_pic
-
-
-class Picture:
-    """The picture of a video file, copied packet by packet beside a sound that is written."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.file = path.open("rb")
-        self.container = reading(self.file)
-        self.source = next(stream for stream in self.container.streams.video if moves(stream))
-        left = [stream.type for stream in self.container.streams if stream.type in ("audio", "subtitle")]
-        left.remove("audio")
-        if left:
-            warnings.warn(f"{path} has other tracks that are left out: {', '.join(left)}", stacklevel=4)
-        self.packets = (packet for packet in self.container.demux(self.source) if packet.size)
-        self.held = next(self.packets, None)
-
-    def sound_start(self, rate: int) -> int:
-        """When the file's sound begins, in samples at `rate` Hz."""
-        with self.path.open("rb") as file, reading(file) as container:
-            streams = container.streams.audio
-            default = library().stream.Disposition.default
-            sound = next((stream for stream in streams if stream.disposition & default), streams[0])
-            first: Any = next(container.decode(sound), None)
-            return 0 if first is None or first.pts is None else max(round(first.pts * first.time_base * rate), 0)
-
-    def add_stream(self, output: Any, target: Path) -> None:
-        """A stream in the file that is written; AudioError if it cannot hold this kind of picture."""
-        try:
-            self.stream = output.add_stream_from_template(self.source, opaque=True)
-        except ValueError as error:
-            codec = self.source.codec_context.name
-            raise AudioError(f"{target} cannot hold the picture of {self.path} ({codec}): choose .mkv") from error
-        if {self.container.format.name.partition(",")[0], output.format.name} <= {"mov", "mp4"}:
-            self.stream.codec_context.codec_tag = self.source.codec_context.codec_tag  # some players know only this
-
-    def copy(self, output: Any, until: Fraction | None) -> None:
-        """What there is of it up to a time in seconds, or to its end."""
-        while self.held is not None:
-            time = self.held.pts if self.held.dts is None else self.held.dts
-            if until is not None and time is not None and time * self.held.time_base > until:
-                return
-            self.held.stream = self.stream
-            output.mux(self.held)
-            self.held = next(self.packets, None)
-
-    def close(self) -> None:
-        self.container.close()
-        self.file.close()
 
 
 def check_written(path: Path, target: Path, kind: Kind, frames: int, lead: int = 0) -> None:
