@@ -3,9 +3,10 @@
     python scripts/benchmarks/long_file.py
     python scripts/render_cards.py          # the sentence of the README beside it from the record
 
-The input is the demo's speech, again and again, with white noise, as 48 kHz stereo. Memory is the largest resident size
-of the command's process, libraries included; time is that process's own CPU time on one thread, start included, so that
-other work on the machine counts little.
+The input is the demo's speech, again and again, with white noise, as 48 kHz stereo; a name as `180.mp3` says how many
+minutes of it, and how they are coded. Every runtime is measured on files up to ten minutes, the chosen one on all.
+Memory is the largest resident size of the command's process, libraries included; time is that process's own CPU time on
+one thread, start included, so that other work on the machine counts little.
 """
 
 import argparse
@@ -28,25 +29,30 @@ from mvat_hf.utils.records import environment, write_json
 
 SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE, CHANNELS = 48000, 2
+FILES = ["1.wav", "10.wav", "60.wav", "180.mp3"]
+SHORT_MINUTES = 10  # on files up to these all runtimes are measured
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", nargs="+", type=float, default=[1, 10, 60], help="lengths (default: 1 10 60)")
+    parser.add_argument("--files", nargs="+", default=FILES, help=f"minutes and format (default: {' '.join(FILES)})")
     parser.add_argument("--model", default=str(SNAPSHOTS / "manner-s-8.1gf"), help="folder or Hub id")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
     parser.add_argument("--runtimes", nargs="+", default=["auto", *CHOICES], help="see mvat enhance (default: all)")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "long.wav", Path(folder) / "enhanced.wav"
-        for minutes in options.minutes:
+        for name in options.files:
+            source, minutes = Path(folder) / f"long{Path(name).suffix}", float(Path(name).stem)
+            target = source.with_stem("enhanced")
             write_recording(source, minutes)
-            for runtime in options.runtimes:
-                rows.append({"minutes": minutes, "runtime": runtime, **measure(source, target, options.model, runtime)})
+            for runtime in options.runtimes if minutes <= SHORT_MINUTES else ["auto"]:
+                taken = measure(source, target, options.model, runtime)
+                rows.append({"minutes": minutes, "format": source.suffix[1:], "runtime": runtime, **taken})
                 print(rows[-1], flush=True)
                 target.unlink()
-        left = left_by_kill(source, target, options.model)
+            left = left_by_kill(source, target, options.model)
+            source.unlink()
     about = {"model": Path(options.model).name, "sampling_rate": RATE, "channels": CHANNELS, "threads": 1}
     print(write_json(options.output, {**about, "rows": rows, "left_by_sigterm": left, "environment": environment()}))
 

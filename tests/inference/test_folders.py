@@ -14,7 +14,8 @@ import torch
 from test_inference import SHORT, Fake, noise
 
 from mvat_hf.data.audio import AudioError, open_audio
-from mvat_hf.inference.enhancing import ChunkedEnhancer, enhance_file
+from mvat_hf.inference import folders
+from mvat_hf.inference.enhancing import ChunkedEnhancer, audio_bar, enhance_file
 from mvat_hf.inference.folders import SharedEnhancer, enhance_folder
 from mvat_hf.inference.writing import CONTAINERS, FORMATS
 
@@ -38,6 +39,18 @@ def test_folder_is_mirrored_and_failures_are_reported(tmp_path):
     assert [path for path, _ in report.failed] == [source / "broken.wav", source / "nan.wav"]
     assert all(path.name in reason and "\n" not in reason for path, reason in report.failed)
     assert sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()) == report.done
+
+
+def test_progress_is_in_audio_and_ends_at_what_was_enhanced(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name, samples in (("a.wav", 32000), ("b.flac", 8000), ("long.mp3", 160000)):  # an mp3's length is a guess
+        soundfile.write(tmp_path / "in" / name, noise(samples), 16000)
+    (tmp_path / "in" / "broken.wav").write_bytes(b"RIFF, or so it says")
+    bars = []
+    monkeypatch.setattr(folders, "audio_bar", lambda *given: bars.append(audio_bar(*given)) or bars[-1])
+    assert len(enhance_folder(Fake(), tmp_path / "in", tmp_path / "out", progress=True).done) == 3
+    seconds = sum(soundfile.info(path).duration for path in (tmp_path / "out").iterdir())
+    assert bars[0].total == pytest.approx(seconds) and bars[0].total > 12
 
 
 def test_target_inside_the_source_is_no_input(tmp_path):

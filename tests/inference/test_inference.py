@@ -438,7 +438,7 @@ def test_bars_are_shown_on_request_and_on_terminals(tmp_path, monkeypatch, termi
     for call, unit in (
         (lambda: enhance(Fake(), noise(3000), 16000, progress=progress), "s/s"),
         (lambda: enhance_file(Fake(), tmp_path / "in" / "a.wav", tmp_path / "b.wav", progress=progress), "s/s"),
-        (lambda: enhance_folder(Fake(), tmp_path / "in", tmp_path / "out", progress=progress), "file"),
+        (lambda: enhance_folder(Fake(), tmp_path / "in", tmp_path / "out", progress=progress), "1 of 1 files"),
     ):
         monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
         call()

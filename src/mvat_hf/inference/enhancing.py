@@ -121,10 +121,11 @@ def enhance(
     rows = array.reshape(-1, array.shape[-1])
     output, end = np.empty_like(rows), 0
     blocks = stream(enhancer, array_blocks(rows), rate, len(rows), full_band)
-    for block in with_progress(blocks, rows.shape[1] / rate, rate, progress):
-        check_finite(block, "enhanced audio")
-        start, end = end, end + block.shape[1]
-        output[:, start:end] = from_unit_scale(block, rows.dtype)
+    with audio_bar(rows.shape[1] / rate, progress) as bar:
+        for block in counted(blocks, rate, bar):
+            check_finite(block, "enhanced audio")
+            start, end = end, end + block.shape[1]
+            output[:, start:end] = from_unit_scale(block, rows.dtype)
     output = output.reshape(array.shape)
     if isinstance(audio, (str, Path)):
         return {"audio": output, "sampling_rate": int(rate)}
@@ -166,12 +167,15 @@ def enhance_file(
     """
     source, target = as_path(source, "source"), as_path(target, "target")
     loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
-    stream_file(ChunkedEnhancer(loaded, **fit_chunks(loaded, options)), source, target, full_band, progress)
+    with audio_bar(None, progress) as bar:
+        stream_file(ChunkedEnhancer(loaded, **fit_chunks(loaded, options)), source, target, full_band, bar)
 
 
-def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, full_band: bool, progress: bool) -> None:
-    """`enhance_file` by an enhancer that is there."""
+def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, full_band: bool, bar: tqdm) -> float:
+    """`enhance_file` by an enhancer that is there; the seconds of audio, which `bar` counts."""
     with open_audio(source) as file:
+        if bar.total is None:
+            bar.reset(told_seconds(file))
         if target.exists() and target.samefile(source):
             raise ValueError(f"target {target} is the source itself, expected another file")
         if target.exists() and not target.is_file():
@@ -186,9 +190,10 @@ def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, full_band
         blocks = stream(enhancer, file_blocks(file, source), file.samplerate, file.channels, full_band)
         with replaced_at_end(target) as partial:
             with open_output(partial, target, kind, file, source) as output:
-                for block in with_progress(blocks, told_seconds(file), file.samplerate, progress):
+                for block in counted(blocks, file.samplerate, bar):
                     output.write(check_finite(block, "enhanced audio"))
             check_written(partial, target, kind, output.frames, output.lead)
+            return output.frames / file.samplerate
 
 
 def as_path(path: str | Path, name: str) -> Path:
@@ -261,13 +266,16 @@ def told_seconds(file: AudioFile) -> float | None:
     return file.seconds if isinstance(file, StreamFile) else file.frames / file.samplerate
 
 
-def with_progress(
-    blocks: Iterable[np.ndarray], seconds: float | None, rate: float, shown: bool
-) -> Iterator[np.ndarray]:
-    """The blocks themselves, counted in seconds of audio on a bar."""
-    with tqdm(total=seconds, unit="s", unit_scale=True, disable=None if shown else True) as bar:
-        for block in blocks:
-            yield block
+def audio_bar(seconds: float | None, shown: bool) -> tqdm:
+    """A bar that counts seconds of audio; on a terminal alone, if at all."""
+    return tqdm(total=seconds, unit="s", unit_scale=True, disable=None if shown else True)
+
+
+def counted(blocks: Iterable[np.ndarray], rate: float, bar: tqdm) -> Iterator[np.ndarray]:
+    """The blocks themselves, counted on a bar that threads may share."""
+    for block in blocks:
+        yield block
+        with bar.get_lock():
             bar.update(block.shape[1] / rate)
 
 

@@ -4,14 +4,13 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
@@ -20,7 +19,7 @@ from ..utils.errors import told
 from ..utils.files import made_folders, remove_stale
 from .chunks import ChunkedEnhancer
 from .enhancer import Enhancer, model_to_use
-from .enhancing import as_path, fit_chunks, stream_file, told_seconds
+from .enhancing import as_path, audio_bar, fit_chunks, stream_file, told_seconds
 from .writing import written_name
 
 if TYPE_CHECKING:
@@ -161,12 +160,14 @@ def enhance_folder(
     if not files:
         raise AudioError(f"no audio file below {source}, expected one that ends in {', '.join(AUDIO_SUFFIXES)}")
     mirrored, faults = mirror(files, source, target)
-    ordered = sorted(mirrored, key=file_seconds, reverse=True)[shard[0] :: shard[1]]
+    seconds = {path: file_seconds(path) for path in mirrored}
+    ordered = sorted(mirrored, key=lambda path: seconds[path], reverse=True)[shard[0] :: shard[1]]
     if resume:
         remove_stale(target)
     there = {path for path in ordered if resume and mirrored[path].exists()}
     wanted = [path for path in ordered if path not in there]
-    failed = dict(stream_files(enhancer, {path: mirrored[path] for path in wanted}, full_band, progress))
+    work = [(path, mirrored[path], seconds[path]) for path in wanted]
+    failed = dict(stream_files(enhancer, work, full_band, progress))
     return FolderReport(
         done=sorted(mirrored[path] for path in wanted if path not in failed),
         failed=sorted([*failed.items(), *faults[shard[0] :: shard[1]]]),
@@ -195,22 +196,25 @@ def mirror(files: list[Path], source: Path, target: Path) -> tuple[dict[Path, Pa
 
 
 def stream_files(
-    enhancer: SharedEnhancer, targets: dict[Path, Path], full_band: bool, progress: bool
+    enhancer: SharedEnhancer, work: Sequence[tuple[Path, Path, float]], full_band: bool, progress: bool
 ) -> Iterator[tuple[Path, str]]:
-    """`stream_file` of each source to its target, some at once; (source, reason in one line) of what fails."""
+    """`stream_file` of each (source, target, seconds of audio as far as known), some at once; (source, reason in one
+    line) of what fails."""
     # of each chunk in the model another is read or made ready, and one written
     pool = ThreadPoolExecutor(2 * enhancer.batch_size * enhancer.at_once + 1)
-    with made_folders(target.parent for target in targets.values()), pool:
-        futures = {pool.submit(stream_file, enhancer, *files, full_band, False): files[0] for files in targets.items()}
+    folders = made_folders(target.parent for _, target, _ in work)
+    with folders, audio_bar(sum(seconds for *_, seconds in work), progress) as bar, pool:
+        futures = {pool.submit(stream_file, enhancer, *one[:2], full_band, bar): one for one in work}
         try:
-            for future in tqdm(
-                as_completed(futures), total=len(futures), unit="file", disable=None if progress else True
-            ):
+            for number, future in enumerate(as_completed(futures), 1):
+                source, _, expected = futures[future]
+                bar.set_postfix_str(f"{number} of {len(work)} files", refresh=False)
                 try:
-                    future.result()
+                    bar.total += future.result() - expected
                 # of the file, the disk, libsndfile and torch
                 except (ValueError, OSError, RuntimeError, MemoryError) as error:
-                    yield futures[future], " ".join(told(error).split())
+                    bar.total -= expected
+                    yield source, " ".join(told(error).split())
         except BaseException:
             enhancer.stop()
             pool.shutdown(cancel_futures=True)
