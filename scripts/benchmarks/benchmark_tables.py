@@ -22,6 +22,21 @@ def render_long_file(record: Mapping[str, Any]) -> str:
     )
 
 
+def render_many_files(record: Mapping[str, Any]) -> str:
+    """Time and memory of a folder of short files, by how it is gone through."""
+    table = [["", "files", "files a second", "CPU time a file", "memory of a process"]]
+    for row in record["rows"]:
+        speed = f"{row['files'] / row['wall_seconds']:.1f}", f"{1000 * row['cpu_seconds'] / row['files']:.0f} ms"
+        table.append([row["way"], str(row["files"]), *speed, f"{row['peak_memory_mb']:.0f} MB"])
+    machine, last = record["environment"]["machine"], record["rows"][-1]
+    length = record["seconds"] / max(row["files"] for row in record["rows"])
+    return (
+        f"Files of {length:.1f} s on {machine['cores']} cores of {processor(machine)}:\n\n{markdown(table)}\n\nThe "
+        f"last row is of the run with `--resume` alone: the one before it was killed with {last['done_before']} files "
+        f"done, of which {last['done_again']} were done again, and left {len(last['left_half_written'])} half written."
+    )
+
+
 def render_cold_start(record: Mapping[str, Any]) -> str:
     """Time and memory of each program in a table."""
     table = [["", "CPU time", "times `import torch`", "memory"]]

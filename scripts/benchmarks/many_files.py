@@ -1,4 +1,4 @@
-"""`mvat enhance` on a folder of many short files: in one process, in two, and killed half-way and resumed, into a record.
+"""`mvat enhance` on a folder of many short files: one process, two, and killed half-way and resumed, into a record.
 
     python scripts/benchmarks/many_files.py
     python scripts/render_cards.py          # the table of the README beside it from the record
@@ -27,8 +27,8 @@ from mvat_hf.utils.records import environment, write_json
 
 RATE, IN_A_FOLDER = 16000, 100
 ENHANCE = ["-m", "mvat_hf", "enhance"]
-TWO = ["-m", "accelerate.commands.launch", "--quiet", "--num_processes", "2", "--num_machines", "1",
-       "--mixed_precision", "no", "--dynamo_backend", "no", "--cpu"]  # fmt: skip
+TWO_PROCESSES = Path(__file__).parents[1] / "accelerate" / "cpu_processes.yaml"
+TWO = ["-m", "accelerate.commands.launch", "--quiet", "--config_file", str(TWO_PROCESSES)]
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
             print(rows[-1], flush=True)
             check(files, Path(folder) / f"out{number}")
         command = [*ENHANCE, str(source), str(Path(folder) / "killed"), "--model", options.model]
-        rows.append({"way": "killed half-way, resumed", "files": count(source), **killed_and_resumed(command)})
+        rows.append({"way": "what a kill half-way left", **killed_and_resumed(command)})
         print(rows[-1], flush=True)
         check(source, Path(folder) / "killed")
     about = {"model": Path(options.model).name, "seconds": seconds, "sampling_rate": RATE}
@@ -108,7 +108,8 @@ def killed_and_resumed(command: list[str]) -> dict[str, Any]:
     partial = [path.name for path in target.rglob("*") if path.is_file() and path not in there]
     taken = measure([*command, "--resume"])
     again = sum(path.stat().st_mtime_ns != at for path, at in there.items())
-    return {**taken, "done_before": len(there), "left_half_written": partial, "done_again": again}
+    done = {"files": count(source) - len(there), "done_before": len(there), "done_again": again}
+    return {**taken, **done, "left_half_written": partial}
 
 
 def count(folder: Path) -> int:

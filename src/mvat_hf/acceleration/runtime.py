@@ -67,7 +67,7 @@ class OpenVinoGraph:
         with extra("openvino"):
             import openvino
 
-        # its first look into a tensor prepares numpy for it; two threads that do so at once wait for each other for ever
+        # its first look into a tensor prepares numpy for it; two threads that do so at once can wait for each other
         openvino.Tensor(np.zeros(1, np.float32)).data[:] = 0
         self.core, self.threads, self.at_once = openvino.Core(), computing_threads(), at_once
         self.network = self.core.read_model(source)
