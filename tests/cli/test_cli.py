@@ -25,9 +25,8 @@ from mvat_hf.models.manner import MannerConfig, MannerModel
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
-    model = MannerModel(MannerConfig(hidden_size=6, depth=2, attention_levels="deepest"))
-    return str(save_checkpoint(model, tmp_path / "checkpoint"))
+def checkpoint(tiny_model, tmp_path):
+    return str(save_checkpoint(tiny_model(attention_levels="deepest"), tmp_path / "checkpoint"))
 
 
 @pytest.fixture
