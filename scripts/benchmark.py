@@ -26,7 +26,7 @@ OPTIONS = {
     ),
     "training_step": (["--threads", "1", "2"], ["--batch", "1", "--seconds", "1", "--repeats", "2"]),
     "loader": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--batches", "4"]),
-    "long_file": ([], ["--files", "1.wav", "2.mp3"]),
+    "long_file": ([], ["--files", "1.mp3", "2.wav"]),
     "many_files": ([], ["--files", "40"]),
     "chunking": (["--data_root", "{data}/dns"], ["--data_root", "{data}/dns", "--pairs", "2"]),
     "recogniser": (

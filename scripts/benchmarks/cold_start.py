@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from common import taken_by
 
 from mvat_hf.acceleration.choice import CHOICES, choose_runtime
 from mvat_hf.models import DEFAULT_MODEL
@@ -97,11 +98,8 @@ def measure(command: list[str]) -> tuple[float, float, float]:
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **told}
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - start, usage.ru_maxrss / 1024  # kilobytes on Linux
+    taken = taken_by(process)
+    return taken["cpu_seconds"], time.perf_counter() - start, taken["peak_memory_mb"]
 
 
 if __name__ == "__main__":

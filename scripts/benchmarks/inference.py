@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from baseline import Baseline
+from common import demo_speech
 from torch import Tensor, nn
 
 from mvat_hf import MannerConfig, MannerModel, complexity, load_dns, load_valentini
@@ -51,7 +51,6 @@ SYSTEMS = [
     for system in ("baseline", "PyTorch", "PyTorch fused", "PyTorch fused bfloat16", *EXPORTED)
     if BFLOAT16 or "bfloat16" not in system
 ]
-SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}
 LONGEST = {"manner-b": 10.0, "manner-l": 10.0}  # s: they attend at full rate, 18 GB for 30 s in one pass
@@ -117,8 +116,7 @@ def load_calibrated(name: str) -> MannerModel:
 
 def noisy_speech(seconds: float) -> Tensor:
     """The demo's speech, again and again, with white noise: (1, T)."""
-    speech = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in sorted(SPEECH.glob("*/*.ogg"))])
-    audio = np.resize(speech, round(seconds * RATE))
+    audio = np.resize(demo_speech(), round(seconds * RATE))
     return torch.from_numpy(audio + 0.02 * np.random.default_rng(0).standard_normal(audio.shape, np.float32))[None]
 
 

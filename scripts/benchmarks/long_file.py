@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import soundfile
 import soxr
+from common import demo_speech, taken_by
 
 from mvat_hf.acceleration.choice import CHOICES
 from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import environment, write_json
 
-SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 RATE, CHANNELS = 48000, 2
 FILES = ["1.wav", "10.wav", "60.wav", "180.mp3"]
 SHORT_MINUTES = 10  # on files up to these all runtimes are measured
@@ -43,6 +43,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.files:
+            for path in Path(folder).iterdir():  # the file before
+                path.unlink()
             source, minutes = Path(folder) / f"long{Path(name).suffix}", float(Path(name).stem)
             target = source.with_stem("enhanced")
             write_recording(source, minutes)
@@ -51,8 +53,7 @@ def main() -> None:
                 rows.append({"minutes": minutes, "format": source.suffix[1:], "runtime": runtime, **taken})
                 print(rows[-1], flush=True)
                 target.unlink()
-            left = left_by_kill(source, target, options.model)
-            source.unlink()
+        left = left_by_kill(source, target, options.model)
     about = {"model": Path(options.model).name, "sampling_rate": RATE, "channels": CHANNELS, "threads": 1}
     print(write_json(options.output, {**about, "rows": rows, "left_by_sigterm": left, "environment": environment()}))
 
@@ -60,8 +61,7 @@ def main() -> None:
 def write_recording(path: Path, minutes: float) -> None:
     """Noisy speech of that length, both channels with noise of their own, written minute by minute."""
     rng = np.random.default_rng(0)
-    speech = np.concatenate([soundfile.read(file)[0] for file in sorted(SPEECH.glob("*/*.ogg"))])
-    minute = np.resize(soxr.resample(speech, 16000, RATE), 60 * RATE)
+    minute = np.resize(soxr.resample(demo_speech(), 16000, RATE), 60 * RATE)
     with soundfile.SoundFile(path, "w", RATE, CHANNELS) as file:
         for part in np.split(minute, [round(minutes % 1 * 60 * RATE)])[:1] + [minute] * int(minutes):
             file.write(part[:, None] + 0.02 * rng.standard_normal((len(part), CHANNELS)))
@@ -75,15 +75,10 @@ def start(source: Path, target: Path, model: str, runtime: str = "auto") -> subp
 def measure(source: Path, target: Path, model: str, runtime: str) -> dict[str, Any]:
     """Memory and CPU time of one run; ValueError unless it wrote as many frames as it read."""
     process = start(source, target, model, runtime)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status or soundfile.info(target).frames != soundfile.info(source).frames:
-        raise ValueError(f"{source} was not enhanced whole: status {status}")
-    seconds = usage.ru_utime + usage.ru_stime
-    return {
-        "peak_memory_mb": usage.ru_maxrss / 1024,  # kilobytes on Linux
-        "cpu_seconds": seconds,
-        "real_time_factor": seconds / soundfile.info(source).duration,
-    }
+    taken = taken_by(process)
+    if soundfile.info(target).frames != soundfile.info(source).frames:
+        raise ValueError(f"{source} was not enhanced whole")
+    return {**taken, "real_time_factor": taken["cpu_seconds"] / soundfile.info(source).duration}
 
 
 def left_by_kill(source: Path, target: Path, model: str) -> list[str]:

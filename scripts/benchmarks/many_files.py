@@ -8,7 +8,6 @@ time of all processes of the command, start included, and by the clock; memory i
 """
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from long_file import SPEECH
+from common import demo_speech, taken_by
 
 from mvat_hf.acceleration.choice import CHOICES
 from mvat_hf.models.snapshots import SNAPSHOTS
@@ -64,8 +63,7 @@ def main() -> None:
 def write_files(folder: Path, files: int) -> float:
     """So many noisy files below `folder`; their length in seconds."""
     rng = np.random.default_rng(0)
-    speech = np.concatenate([soundfile.read(file)[0] for file in sorted(SPEECH.glob("*/*.ogg"))])
-    total = 0
+    speech, total = demo_speech(), 0
     for number in range(files):
         path = folder / str(number // IN_A_FOLDER) / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,17 +79,10 @@ def start(command: list[str]) -> subprocess.Popen:
 
 
 def measure(command: list[str]) -> dict[str, float]:
-    """Time and memory of a command with all its processes; ValueError if it fails."""
+    """Time and memory of a command with all its processes."""
     before = time.perf_counter()
-    process = start(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise ValueError(f"{' '.join(command)} failed: status {status}")
-    return {
-        "wall_seconds": time.perf_counter() - before,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_memory_mb": usage.ru_maxrss / 1024,  # kilobytes on Linux
-    }
+    taken = taken_by(start(command))
+    return {"wall_seconds": time.perf_counter() - before, **taken}
 
 
 def killed_and_resumed(command: list[str]) -> dict[str, Any]:

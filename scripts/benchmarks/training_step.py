@@ -24,6 +24,7 @@ from typing import Any
 import baseline
 import numpy as np
 import torch
+from common import SPEECH
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -37,7 +38,6 @@ from mvat_hf.utils.records import environment, write_json
 
 STUDENT, TEACHER, BETA = "manner-s-8.1gf", "manner-b", 0.1
 STEPS_TOGETHER = 5
-SPEECH = Path(__file__).parents[1] / "demo" / "speech"
 
 
 def build(preset: str, device: str) -> Any:
