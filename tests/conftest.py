@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import runpy
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -130,8 +131,9 @@ def hub_server() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def hub(hub_server) -> Hub:
-    """An empty Hub that behaves."""
+def hub(hub_server, hub_user) -> Hub:
+    """An empty Hub that behaves, and a user who has nothing of it."""
+    shutil.rmtree(Path(hub_user["HF_HOME"]) / "hub", ignore_errors=True)
     for state in (hub_server.repos, hub_server.stored, hub_server.requests, hub_server.faults):
         state.clear()
     hub_server.at_half_upload = None

@@ -190,7 +190,7 @@ def test_the_choice(there, cpu, options, expected, monkeypatch):
 
 
 def weights_of(name: str) -> str:
-    """Those that are loaded by id, in a process of a user whose home is new."""
+    """Those that are loaded by id, in a process of the user."""
     import os
 
     os.environ["MVAT_RUNTIME"] = "onnx"
