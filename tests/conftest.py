@@ -22,14 +22,16 @@ from transformers.utils import logging
 
 from hub_server import Hub
 from mvat_hf import MannerConfig, MannerModel
+from mvat_hf.hub.push import save_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
 # the files that take longest come first: of the workers that share the files, none is left with one at the end
 LONGEST = (
     "scripts/test_scripts.py", "acceleration/test_export.py", "training/test_trainer.py", "hub/test_hub.py",
-    "scripts/test_study.py", "test_wheel.py", "evaluation/test_evaluation.py", "cli/test_cli.py",
+    "scripts/test_study.py", "test_wheel.py", "evaluation/test_evaluation.py", "cli/test_enhance_command.py",
     "metrics/test_scoring.py", "inference/test_threads.py", "test_page_browser.py", "models/test_remote_code.py",
     "test_readme.py", "cli/test_cold_start.py", "inference/test_live.py", "data/test_formatting.py",
+    "cli/test_info_command.py", "cli/test_evaluate_command.py",
 )  # fmt: skip
 
 
@@ -176,6 +178,27 @@ def at_home(hub_user) -> Callable:
             patch.setenv(name, value)
         run(os.getpid)
     return run
+
+
+@pytest.fixture
+def checkpoint(tiny_model, tmp_path) -> str:
+    """Folder of a small model, as the command takes it."""
+    return str(save_checkpoint(tiny_model(attention_levels="deepest"), tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def wav(tmp_path) -> Path:
+    """A fifth of a second of stereo noise."""
+    path = tmp_path / "in.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((4410, 2)), 22050)
+    return path
+
+
+def error_of(capsys) -> str:
+    """The one line by which a command that failed says so."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    return lines[0]
 
 
 @pytest.fixture(scope="session")

@@ -1,45 +1,21 @@
-"""The `mvat` command: what it prints, its exit status, and one-line errors that leave nothing behind."""
+"""`mvat enhance` keeps what it should of a file or folder, and ends without half a file however it ends."""
 
-import json
 import os
-import pickle
 import signal
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 from transformers.utils import logging
 
-from conftest import REPOSITORY
-from mvat_hf import __version__
+from conftest import error_of
 from mvat_hf.cli import main
-from mvat_hf.hub.push import save_checkpoint
 from mvat_hf.inference import writing
-from mvat_hf.models.manner import MannerConfig, MannerModel
-
-
-@pytest.fixture
-def checkpoint(tiny_model, tmp_path):
-    return str(save_checkpoint(tiny_model(attention_levels="deepest"), tmp_path / "checkpoint"))
-
-
-@pytest.fixture
-def wav(tmp_path):
-    path = tmp_path / "in.wav"
-    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((4410, 2)), 22050)
-    return path
-
-
-def error_of(capsys) -> str:
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1
-    return lines[0]
+from mvat_hf.models.manner import MannerModel
 
 
 def test_enhance_a_file_keeps_rate_channels_and_length(checkpoint, wav, tmp_path):
@@ -212,46 +188,12 @@ def test_the_command_runs_in_any_thread(checkpoint, wav, tmp_path):
         assert pool.submit(main, command).result() == 0
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["enhance", "", "out"],
-        ["enhance", "in", ""],
-        ["enhance", "in", "out", "--model", ""],
-        ["convert", "", "out"],
-        ["export", "model", ""],
-        ["push", "", "a/b"],
-        ["evaluate", "--data", "dns", "--root", ""],
-        ["evaluate", "--data", "pairs", "--clean", "", "--noisy", "n"],
-        ["evaluate", "--data", "dns", "--root", "r", "--output", ""],
-    ],
-    ids=" ".join,
-)
-def test_an_empty_path_is_refused(arguments, tmp_path, capsys, monkeypatch):
-    """As a shell variable that is not set gives it: as a path it would be the working folder."""
-    (tmp_path / "in").mkdir()
-    soundfile.write(tmp_path / "in" / "a.wav", np.zeros(100), 16000)
-    monkeypatch.chdir(tmp_path / "in")
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-    assert "expected a path, got an empty string" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.wav", "in"]
-
-
 @pytest.mark.parametrize("size", ["0", "-1", "x", "1.5"])
 def test_a_batch_that_is_none_is_refused(size, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["enhance", "in", "out", f"--batch-size={size}"])
     assert caught.value.code == 2
     assert f"'--batch-size': expected a number of at least 1, got {size}" in capsys.readouterr().err
-
-
-def test_the_version_is_told(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["--version"])
-    assert caught.value.code == 0
-    assert capsys.readouterr().out == f"mvat {__version__}\n"
 
 
 def test_a_failure_names_its_file_once(checkpoint, tmp_path, capsys):
@@ -288,175 +230,3 @@ def test_a_hangup_that_nohup_ignores_stays_ignored(checkpoint, wav, tmp_path):
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
-    from mvat_hf.data.audio import find_audio, read_mono
-
-    for name, noise in (("clean", 0.0), ("noisy", 0.02)):
-        (tmp_path / name).mkdir()
-        speech = read_mono(find_audio(REPOSITORY / "scripts/demo/speech/cora")[0], 16000)
-        soundfile.write(
-            tmp_path / name / "a.wav", speech + noise * np.random.default_rng(0).standard_normal(len(speech)), 16000
-        )
-    output = tmp_path / "results"
-    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
-    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 0
-    record = json.loads((output / "results.json").read_text())
-    assert [system["name"] for system in record["systems"]] == ["noisy", checkpoint]
-    assert f"{record['systems'][1]['means']['stoi'] * 100:.1f}" in capsys.readouterr().out
-    assert not (output / "scores.jsonl").exists()
-
-    other = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "clean"), "--output", str(output)]
-    assert main(["evaluate", checkpoint, "--data", "pairs", *other]) == 1
-    assert f"is no record of pairs of {tmp_path.name}/clean and {tmp_path.name}/clean" in error_of(capsys)
-    for name in ("clean", "noisy"):
-        (tmp_path / name / "a.wav").rename(tmp_path / name / "b.wav")
-    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 1
-    assert "is of other files of pairs of" in error_of(capsys)
-    assert json.loads((output / "results.json").read_text()) == record
-
-
-def test_evaluate_fails_where_a_system_lacks_a_file(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("clean", "noisy", "enhanced"):
-        (tmp_path / name).mkdir()
-        for number in range(2):
-            audio = np.random.default_rng(number).standard_normal(1600) + (name == "noisy")
-            soundfile.write(tmp_path / name / f"{number}.wav", audio / 10 + (name == "enhanced") / 20, 16000)
-    command = ["evaluate", "enhanced", "--data", "pairs", "--clean", "clean", "--noisy", "noisy"]
-    command += ["--metrics", "si_sdr, si_sdr", "--processes", "1"]
-    assert main(command) == 0
-    (tmp_path / "enhanced" / "1.wav").unlink()
-    assert main(command) == 1
-    assert "not scored: enhanced: 1: enhanced has no file named 1" in capsys.readouterr().err
-    (folder,) = (tmp_path / "results").iterdir()
-    assert folder.name == f"pairs_of_{tmp_path.name}_noisy_and_{tmp_path.name}_clean"
-    record = json.loads((folder / "results.json").read_text())
-    assert record["metrics"] == ["si_sdr"] and record["systems"][1]["scored"] == 1
-
-
-@pytest.mark.parametrize("metrics", ["stoi", "pesq,dnsmos", "foo"])
-def test_evaluate_with_other_metrics(metrics, checkpoint, tmp_path, capsys):
-    noise = np.random.default_rng(0).standard_normal((2, 16000)) / 10
-    for name, audio in zip(("clean", "noisy"), noise, strict=True):
-        (tmp_path / name).mkdir()
-        soundfile.write(tmp_path / name / "a.wav", audio, 16000)
-    output = tmp_path / "results"
-    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy"), "--metrics", metrics]
-    status = main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)])
-    if metrics == "stoi":
-        assert status == 0 and (output / "results.json").is_file() and (output / "spectrograms.png").is_file()
-    else:
-        assert status == 1 and "expected metrics of pesq" in error_of(capsys)
-        assert not output.exists()
-
-
-def test_evaluate_unmatched_pairs(checkpoint, wav, tmp_path, capsys):
-    (tmp_path / "clean").mkdir()
-    (tmp_path / "noisy").mkdir()
-    soundfile.write(tmp_path / "clean" / "a.wav", np.zeros(10), 16000)
-    soundfile.write(tmp_path / "noisy" / "b.wav", np.zeros(10), 16000)
-    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
-    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(tmp_path / "r")]) == 1
-    assert "no partner" in error_of(capsys)
-    assert not (tmp_path / "r").exists()
-
-
-def test_info_prints_the_paper_s_ratios(capsys):
-    assert main(["info"]) == 0
-    printed = capsys.readouterr().out
-    assert "1,380,901" in printed
-    assert "15.4x fewer parameters, 4.7x fewer FLOPs by thop, 4.4x truly" in printed
-
-
-def test_info_tells_what_the_family_scores(capsys):
-    assert main(["info"]) == 0
-    printed = capsys.readouterr().out
-    for folder in (path.parent for path in (REPOSITORY / "model_cards").glob("*/eval_dns.json")):
-        systems = json.loads((folder / "eval_dns.json").read_text(encoding="utf-8"))["systems"]
-        means = next(system["means"] for system in systems if system["name"] == folder.name)
-        assert f"mvat/{folder.name} on DNS Challenge 2020" in printed
-        assert f"PESQ-WB {means['pesq']:.2f}, STOI {100 * means['stoi']:.1f}%" in printed
-
-
-def test_info_of_a_checkpoint_named_like_a_preset(checkpoint, monkeypatch, capsys):
-    monkeypatch.chdir(Path(checkpoint).parent)
-    Path(checkpoint).rename("manner-b")
-    assert main(["info", "manner-b"]) == 0
-    assert "24,068,671" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "systems", [["noisy=x"], ["rnnoise=x", "--peer", "rnnoise"], ["a=x", "a=y"], ["x", "x"]], ids=" ".join
-)
-def test_rows_have_names_of_their_own(systems, tmp_path, capsys):
-    for name in ("clean", "noisy"):
-        (tmp_path / name).mkdir()
-        soundfile.write(tmp_path / name / "a.wav", np.ones(1600) / 2, 16000)
-    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy"), "--output", str(tmp_path / "r")]
-    assert main(["evaluate", *systems, "--data", "pairs", *folders, "--metrics", "si_sdr"]) == 1
-    assert "error: every row needs a name of its own" in error_of(capsys)
-    assert not (tmp_path / "r").exists()
-
-
-def test_info_unknown_preset(capsys):
-    assert main(["info", "manner-x"]) == 1
-    assert "manner-s-8.1gf" in error_of(capsys)
-
-
-@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "1e+09", "1e+300"])
-def test_info_of_a_length_that_cannot_be_counted(seconds, capsys):
-    assert main(["info", "manner-b", f"--seconds={seconds}"]) == 1
-    assert error_of(capsys).endswith(f"above 0 and at most 86400, got {seconds}")
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (torch.OutOfMemoryError("no room\nfor so much"), "error: no room for so much"),
-        (RuntimeError("no room\nfor so much"), "error: no room for so much"),
-        (OverflowError("no room\nfor so much"), "error: no room for so much"),
-        (PermissionError(13, "Permission denied", "a.wav"), "error: a.wav: Permission denied"),
-        (KeyError("model_type"), "error: KeyError: 'model_type'"),
-        (TypeError("no number:\n{}"), "error: TypeError: no number: {}"),
-        (MemoryError(), "error: MemoryError"),
-        (pickle.UnpicklingError("invalid load key"), "error: UnpicklingError: invalid load key"),
-    ],
-    ids=str,
-)
-def test_whatever_goes_wrong_is_one_line(error, told, monkeypatch, capsys):
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr("mvat_hf.utils.records.environment", fail)
-    assert main(["env"]) == 1
-    assert error_of(capsys) == told
-
-
-def test_info_of_what_is_no_manner(tmp_path, capsys):
-    (tmp_path / "bert").mkdir()
-    assert main(["info", str(tmp_path / "bert")]) == 1
-    assert "got no config.json" in error_of(capsys)
-    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
-    assert main(["info", str(tmp_path / "bert")]) == 1
-    assert "got model_type 'bert'" in error_of(capsys)
-
-
-def test_convert_refuses_and_leaves_nothing(tmp_path, capsys):
-    (tmp_path / "x.pth").write_bytes(b"nonsense")
-    assert main(["convert", str(tmp_path / "x.pth"), str(tmp_path / "out")]) == 1
-    assert "x.pth" in error_of(capsys)
-    assert not (tmp_path / "out").exists()
-
-
-def test_convert_does_not_touch_an_existing_folder(tmp_path, checkpoint, capsys):
-    model = MannerModel(MannerConfig(hidden_size=6, depth=2))
-    with pytest.raises(FileExistsError, match="not an empty folder"):
-        save_checkpoint(model, checkpoint)
-    assert MannerModel.from_pretrained(checkpoint).config.attention_levels == "deepest"
-
-
-def test_env_is_json(capsys):
-    assert main(["env"]) == 0
-    assert "torch" in json.loads(capsys.readouterr().out)["versions"]

@@ -1,0 +1,96 @@
+"""`mvat evaluate` writes the record that it prints, and refuses what it cannot score."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import REPOSITORY, error_of
+from mvat_hf.cli import main
+
+
+def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
+    from mvat_hf.data.audio import find_audio, read_mono
+
+    for name, noise in (("clean", 0.0), ("noisy", 0.02)):
+        (tmp_path / name).mkdir()
+        speech = read_mono(find_audio(REPOSITORY / "scripts/demo/speech/cora")[0], 16000)
+        soundfile.write(
+            tmp_path / name / "a.wav", speech + noise * np.random.default_rng(0).standard_normal(len(speech)), 16000
+        )
+    output = tmp_path / "results"
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
+    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 0
+    record = json.loads((output / "results.json").read_text())
+    assert [system["name"] for system in record["systems"]] == ["noisy", checkpoint]
+    assert f"{record['systems'][1]['means']['stoi'] * 100:.1f}" in capsys.readouterr().out
+    assert not (output / "scores.jsonl").exists()
+
+    other = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "clean"), "--output", str(output)]
+    assert main(["evaluate", checkpoint, "--data", "pairs", *other]) == 1
+    assert f"is no record of pairs of {tmp_path.name}/clean and {tmp_path.name}/clean" in error_of(capsys)
+    for name in ("clean", "noisy"):
+        (tmp_path / name / "a.wav").rename(tmp_path / name / "b.wav")
+    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 1
+    assert "is of other files of pairs of" in error_of(capsys)
+    assert json.loads((output / "results.json").read_text()) == record
+
+
+def test_evaluate_fails_where_a_system_lacks_a_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clean", "noisy", "enhanced"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            audio = np.random.default_rng(number).standard_normal(1600) + (name == "noisy")
+            soundfile.write(tmp_path / name / f"{number}.wav", audio / 10 + (name == "enhanced") / 20, 16000)
+    command = ["evaluate", "enhanced", "--data", "pairs", "--clean", "clean", "--noisy", "noisy"]
+    command += ["--metrics", "si_sdr, si_sdr", "--processes", "1"]
+    assert main(command) == 0
+    (tmp_path / "enhanced" / "1.wav").unlink()
+    assert main(command) == 1
+    assert "not scored: enhanced: 1: enhanced has no file named 1" in capsys.readouterr().err
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name == f"pairs_of_{tmp_path.name}_noisy_and_{tmp_path.name}_clean"
+    record = json.loads((folder / "results.json").read_text())
+    assert record["metrics"] == ["si_sdr"] and record["systems"][1]["scored"] == 1
+
+
+@pytest.mark.parametrize("metrics", ["stoi", "pesq,dnsmos", "foo"])
+def test_evaluate_with_other_metrics(metrics, checkpoint, tmp_path, capsys):
+    noise = np.random.default_rng(0).standard_normal((2, 16000)) / 10
+    for name, audio in zip(("clean", "noisy"), noise, strict=True):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "a.wav", audio, 16000)
+    output = tmp_path / "results"
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy"), "--metrics", metrics]
+    status = main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)])
+    if metrics == "stoi":
+        assert status == 0 and (output / "results.json").is_file() and (output / "spectrograms.png").is_file()
+    else:
+        assert status == 1 and "expected metrics of pesq" in error_of(capsys)
+        assert not output.exists()
+
+
+def test_evaluate_unmatched_pairs(checkpoint, wav, tmp_path, capsys):
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "noisy").mkdir()
+    soundfile.write(tmp_path / "clean" / "a.wav", np.zeros(10), 16000)
+    soundfile.write(tmp_path / "noisy" / "b.wav", np.zeros(10), 16000)
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
+    assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(tmp_path / "r")]) == 1
+    assert "no partner" in error_of(capsys)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "systems", [["noisy=x"], ["rnnoise=x", "--peer", "rnnoise"], ["a=x", "a=y"], ["x", "x"]], ids=" ".join
+)
+def test_rows_have_names_of_their_own(systems, tmp_path, capsys):
+    for name in ("clean", "noisy"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "a.wav", np.ones(1600) / 2, 16000)
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy"), "--output", str(tmp_path / "r")]
+    assert main(["evaluate", *systems, "--data", "pairs", *folders, "--metrics", "si_sdr"]) == 1
+    assert "error: every row needs a name of its own" in error_of(capsys)
+    assert not (tmp_path / "r").exists()
