@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
+from hub_checkpoints import write_card
 from hub_server import Hub
 from mvat_hf import MannerConfig, MannerModel
 from mvat_hf.hub.push import save_checkpoint
@@ -27,11 +28,11 @@ from mvat_hf.hub.push import save_checkpoint
 REPOSITORY = Path(__file__).parents[1]
 # the files that take longest come first: of the workers that share the files, none is left with one at the end
 LONGEST = (
-    "scripts/test_scripts.py", "acceleration/test_export.py", "training/test_trainer.py", "hub/test_hub.py",
-    "scripts/test_study.py", "test_wheel.py", "evaluation/test_evaluation.py", "cli/test_enhance_command.py",
-    "metrics/test_scoring.py", "inference/test_threads.py", "test_page_browser.py", "models/test_remote_code.py",
-    "test_readme.py", "cli/test_cold_start.py", "inference/test_live.py", "data/test_formatting.py",
-    "cli/test_info_command.py", "cli/test_evaluate_command.py",
+    "scripts/test_scripts.py", "acceleration/test_export.py", "training/test_trainer.py", "hub/test_push.py",
+    "hub/test_loading.py", "scripts/test_study.py", "test_wheel.py", "evaluation/test_evaluation.py",
+    "cli/test_enhance_command.py", "metrics/test_scoring.py", "inference/test_threads.py", "test_page_browser.py",
+    "models/test_remote_code.py", "test_readme.py", "cli/test_cold_start.py", "inference/test_live.py",
+    "data/test_formatting.py", "cli/test_info_command.py", "cli/test_evaluate_command.py",
 )  # fmt: skip
 
 
@@ -178,6 +179,24 @@ def at_home(hub_user) -> Callable:
             patch.setenv(name, value)
         run(os.getpid)
     return run
+
+
+@pytest.fixture(scope="session")
+def hub_model(tiny_model) -> MannerModel:
+    """What tests push to the Hub and load from it."""
+    return tiny_model(seed=1)
+
+
+@pytest.fixture
+def hub_checkpoint(hub_model, tmp_path) -> Path:
+    """A measured checkpoint as `mvat push` wants it, but for its export, beside what a run leaves."""
+    folder = save_checkpoint(hub_model, tmp_path / "checkpoint")
+    write_card(folder)
+    (folder / "training_args.bin").write_bytes(b"a pickle")
+    (folder / "checkpoint-5").mkdir()
+    (folder / "checkpoint-5" / "optimizer.pt").write_bytes(b"another")
+    (folder / "model.onnx").write_bytes(b"no graph")
+    return folder
 
 
 @pytest.fixture
