@@ -1,0 +1,162 @@
+"""A run goes on from the last checkpoint that can be read, on the threads asked for, and refuses another's folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+from transformers import TrainerState
+
+from mvat_hf.training.recipe import RecipeError, parse_recipe
+from mvat_hf.training.run import (
+    asked_checkpoint,
+    check_same_folder,
+    check_same_processes,
+    check_same_recipe,
+    disk_errors,
+    last_checkpoint,
+    load_teacher,
+    prepare,
+)
+from mvat_hf.utils.cores import usable_cores
+from recipe_options import KINDS
+
+
+def test_only_what_bears_on_the_result_tells_runs_apart(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("run_name: a\nsnr_weight: 0.5\nlog_level: info\nuse_cpu: true\n")
+    check_same_recipe(tmp_path, parse_recipe(KINDS, ["--run_name=b", "--loss_weights", '{"snr": 0.5}']))
+    with pytest.raises(RecipeError, match="other loss_weights"):
+        check_same_recipe(tmp_path, parse_recipe(KINDS, ["--run_name=b"]))
+
+
+def test_another_number_of_processes_is_told(tmp_path):
+    check_same_processes(tmp_path, 4)  # nothing tells how many saved the model alone
+    for rank in range(2):
+        (tmp_path / f"rng_state_{rank}.pth").touch()
+    check_same_processes(tmp_path, 2)
+    with pytest.raises(RecipeError, match="was saved by 2 processes, got 1"):
+        check_same_processes(tmp_path, 1)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_and_the_one_before_it_taken(tmp_path, tiny_model, capsys):
+    for step in (9, 10, 11, 12):  # by number, not by name
+        tiny_model().save_pretrained(tmp_path / f"checkpoint-{step}")
+        TrainerState(global_step=step).save_to_json(str(tmp_path / f"checkpoint-{step}" / "trainer_state.json"))
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12") and not capsys.readouterr().err
+    (tmp_path / "checkpoint-12" / "trainer_state.json").write_bytes(b"")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-11")
+    assert "checkpoint-12: trainer_state.json (0 bytes) cannot be read" in capsys.readouterr().err
+    weights = tmp_path / "checkpoint-11" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    (tmp_path / "checkpoint-10" / "optimizer.pt").write_bytes(b"PK")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+    told = capsys.readouterr().err
+    assert "checkpoint-11: model.safetensors cannot be read" in told and "checkpoint-10: optimizer.pt is cut" in told
+    (tmp_path / "checkpoint-9" / "model.safetensors").unlink()
+    assert last_checkpoint(tmp_path) is None
+    assert "checkpoint-9: it has no weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "expected"), [(None, "1", 1), (2, "1", 2), (None, None, usable_cores())]
+)
+def test_threads_are_those_that_are_asked_for(tmp_path, asked, environment, expected):
+    """In processes of their own: torch reads the variable as it starts."""
+    code = (
+        "from mvat_hf.training.arguments import EnhancementConfig\nfrom mvat_hf.training.run import threads_of\n"
+        f"print(threads_of(EnhancementConfig('run', use_cpu=True, threads={asked})))"
+    )
+    others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    variables = others | ({"OMP_NUM_THREADS": environment} if environment else {})
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    *told, threads = done.stdout.splitlines()
+    assert threads == str(expected)
+    fewer = asked is None and environment == "1" and usable_cores() > 1
+    assert (
+        told == [f"computing on 1 of {usable_cores()} cores, as OMP_NUM_THREADS says: --threads N for others"] * fewer
+    )
+
+
+@pytest.mark.parametrize(
+    ("of_the_user", "command", "sets", "expected"),
+    [
+        (None, "bin/accelerate launch", "1", True),
+        (None, "-m accelerate.commands.launch", "1", True),
+        ("1", "bin/accelerate launch", "1", False),
+        (None, "bin/accelerate launch --num_cpu_threads_per_process=1", "1", False),
+        (None, "bin/accelerate launch", "4", False),
+        (None, "a shell", "1", False),
+    ],
+)
+def test_what_the_launcher_sets_is_told_from_what_its_user_sets(of_the_user, command, sets, expected):
+    """A process that starts another, with the environment that `accelerate launch` gives it."""
+    asks = "from mvat_hf.utils.cores import threads_of_launcher\nprint(threads_of_launcher())"
+    launcher = (
+        "import os, subprocess, sys\n"
+        f"environment = {{**os.environ, 'OMP_NUM_THREADS': '{sets}'}}\n"
+        f"subprocess.run([sys.executable, '-c', {asks!r}], env=environment, check=True)"
+    )
+    others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    variables = others | ({"OMP_NUM_THREADS": of_the_user} if of_the_user else {})
+    started = [sys.executable, "-c", launcher, *command.split()]
+    done = subprocess.run(started, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(expected)]
+
+
+def test_a_teacher_that_is_not_there_is_named(tmp_path):
+    for name in (str(tmp_path / "nowhere"), "./nowhere"):
+        with pytest.raises(RecipeError, match="no such teacher: .*nowhere, expected a checkpoint folder or Hub id"):
+            load_teacher(name)
+
+
+def test_a_checkpoint_that_is_asked_for_is_gone_on_from(tmp_path, tiny_model):
+    """As elsewhere: a folder, or "true" for the last one."""
+    folder = tmp_path / "checkpoint-3"
+    tiny_model().save_pretrained(folder)
+    with pytest.raises(RecipeError, match="checkpoint-3: trainer_state.json is missing"):
+        asked_checkpoint(str(folder), None, tmp_path)
+    TrainerState(global_step=3).save_to_json(str(folder / "trainer_state.json"))
+    assert asked_checkpoint(str(folder), None, tmp_path) == str(folder)
+    assert asked_checkpoint("True", "last", tmp_path) == "last"
+    with pytest.raises(RecipeError, match="holds no checkpoint to go on from"):
+        asked_checkpoint("true", None, tmp_path)
+    with pytest.raises(RecipeError, match="resume_from_checkpoint: .*nowhere: no such folder"):
+        asked_checkpoint(str(tmp_path / "nowhere"), None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_told(tmp_path, error):
+    with pytest.raises(OSError, match=f"{tmp_path} cannot be written: the disk is full"), disk_errors(tmp_path):
+        raise error
+    with pytest.raises(RuntimeError, match="shapes"), disk_errors(tmp_path):
+        raise RuntimeError("shapes")
+
+
+def test_another_recipe_is_told_from_the_same_one_with_its_defaults_spelt_out(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("beta: 0.5\n")
+    check_same_recipe(tmp_path, parse_recipe(KINDS, ["--beta=0.5"]))
+    (tmp_path / "recipe.yaml").write_text("beta: 0.1\n")
+    check_same_recipe(tmp_path, parse_recipe(KINDS, []))
+    check_same_recipe(tmp_path, parse_recipe(KINDS, ["--seed=42"]))
+    with pytest.raises(RecipeError, match="other beta, seed"):
+        check_same_recipe(tmp_path, parse_recipe(KINDS, ["--beta=0.5", "--seed=3"]))
+
+
+def test_a_stream_needs_a_number_of_steps(tmp_path):
+    args, model, data = parse_recipe(KINDS, ["--streaming=true", f"--output_dir={tmp_path}", "--use_cpu"])
+    with pytest.raises(RecipeError, match="streaming has no end: expected --max_steps, the steps to train for, got -1"):
+        prepare(model, args, data)
+
+
+def test_processes_that_do_not_share_a_folder_are_told():
+    check_same_folder(Path("runs"), ["checkpoint-1", "checkpoint-1"])
+    with pytest.raises(RecipeError, match="disk that all processes share.*by rank: checkpoint-1, none"):
+        check_same_folder(Path("runs"), ["checkpoint-1", None])
