@@ -1,0 +1,119 @@
+"""A run resumed, with batches accumulated or in two processes learns what a plain one does."""
+
+import pytest
+import torch
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
+
+from conftest import REPOSITORY
+from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.data.mixing import Mixer, MixingOptions
+from mvat_hf.data.streaming import MixtureStream
+from mvat_hf.training.trainer import EnhancementTrainer
+from training_runs import StopAt, arguments, distilling, pairs, plain, same_weights, small_model
+
+
+@pytest.mark.parametrize(
+    ("workers", "other"), [(0, {}), (1, {}), (0, {"bf16": True}), (0, {"muon_learning_rate": 1e-2})]
+)
+def test_resuming_equals_never_stopping(tmp_path, workers, other):
+    # 6 items in batches of 2: step 4 lies in the second epoch, with other crops; validation comes in between
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "dataloader_num_workers": workers}
+    options |= {"eval_strategy": "steps", "eval_steps": 2, **other}
+    whole = plain(tmp_path / "whole", **options)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        plain(tmp_path / "cut", callbacks=[StopAt(4)], **options).train()
+    resumed = plain(tmp_path / "cut", **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert same_weights(whole.model, resumed.model)
+    assert [entry.get("loss") for entry in whole.state.log_history[:6]] == [
+        entry.get("loss") for entry in resumed.state.log_history[:6]
+    ]
+
+
+def test_accumulated_loss_is_the_mean_of_its_batches(tmp_path):
+    """The loss is a mean: two batches of 1 accumulated log what their average is, not their sum."""
+    whole = plain(tmp_path, max_steps=1, learning_rate=0.0)
+    split = plain(
+        tmp_path, max_steps=1, learning_rate=0.0, per_device_train_batch_size=1, gradient_accumulation_steps=2
+    )
+    whole.train()
+    split.train()
+    assert split.state.log_history[0]["loss"] == pytest.approx(whole.state.log_history[0]["loss"], rel=0.2)
+    terms = split.state.log_history[0]
+    assert terms["loss"] == pytest.approx(
+        terms["l1"] + 0.5 * (terms["spectral_convergence"] + terms["log_magnitude"]), rel=1e-4
+    )
+
+
+class NoteItems(SegmentCollator):
+    """Writes down which items went into each batch."""
+
+    def __call__(self, items):
+        self.seen.append([item["id"] for item in items])
+        return super().__call__(items)
+
+
+def streaming(folder, callbacks=None, **options) -> EnhancementTrainer:
+    speech = [path for path in sorted((REPOSITORY / "scripts/demo/speech").glob("*/*.ogg")) if "finn" not in str(path)]
+    mixer = Mixer(speech, speech[:3], MixingOptions(seconds=0.2), seed=4)
+    collator = NoteItems(0.2)
+    collator.seen = []
+    return EnhancementTrainer(
+        small_model(), arguments(folder, **options), collator, train_dataset=MixtureStream(mixer), callbacks=callbacks
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 5, "gradient_accumulation_steps": 2}
+    options["dataloader_num_workers"] = workers
+    whole = streaming(tmp_path / "whole", **options)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        streaming(tmp_path / "cut", callbacks=[StopAt(2)], **options).train()
+    resumed = streaming(tmp_path / "cut", **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert same_weights(whole.model, resumed.model)
+    logs = [
+        [(entry["step"], entry["epoch"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+        for trainer in (whole, resumed)
+    ]
+    assert len(logs[0]) == 5 and logs[0] == logs[1]
+    if workers == 0:  # nothing was made again only to be skipped
+        assert whole.data_collator.seen[0] == ["mixture_0", "mixture_1"]
+        assert resumed.data_collator.seen == whole.data_collator.seen[4:]
+
+
+def three_steps(folder, batch_size: int) -> None:
+    """MV-AT with batch norms that keep their statistics; the losses and the weights go to `folder`."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # what was forked knows of one process
+    trainer = distilling(
+        folder, "mvat", 1.0, per_device_train_batch_size=batch_size, max_steps=3, optim="sgd", learning_rate=0.05
+    )
+    trainer.train_dataset = pairs(6, seconds=0.2)  # as long as a crop
+    for norm in trainer.model.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            norm.eval()
+            norm.train = lambda mode=True: None
+    trainer.train()
+    if trainer.is_world_process_zero():
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        terms = [entry["enhancement"] + entry["distillation"] for entry in trainer.state.log_history if "loss" in entry]
+        saved = {"processes": trainer.args.world_size, "losses": losses, "terms": terms, "weights": weights}
+        torch.save(saved, folder / "run.pt")
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    """To rounding, but for the statistics that batch norms take of each process's own batch."""
+    debug_launcher(three_steps, (tmp_path / "two", 1), num_processes=2)
+    debug_launcher(three_steps, (tmp_path / "one", 2), num_processes=1)
+    two, one = (torch.load(tmp_path / name / "run.pt") for name in ("two", "one"))
+    assert (two["processes"], one["processes"]) == (2, 1)
+    assert len(one["losses"]) == 3 and one["losses"][0] != pytest.approx(one["losses"][2], rel=1e-3)
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert two["terms"] == pytest.approx(two["losses"], rel=1e-4)
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,172 @@
+"""Validation scores the model as it would be saved, changes nothing in it, and never ends a run."""
+
+import numpy as np
+import pytest
+import torch
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
+from datasets import Dataset
+
+from conftest import REPOSITORY
+from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.metrics import si_sdr
+from mvat_hf.models.manner import MannerModel
+from mvat_hf.training.trainer import EnhancementTrainer
+from training_runs import arguments, pairs, plain, rumble, same_weights, small_model, without_times
+
+
+def test_validation_scores_against_the_recording_as_it_is(tmp_path):
+    """As `mvat evaluate` does, and any other system: below `high_pass_hz` too."""
+    trainer = plain(tmp_path, model=small_model(high_pass_hz=70).eval())
+    item = trainer.eval_dataset[0]
+    clean = item["clean"] + rumble(len(item["clean"]))
+    rows = Dataset.from_dict({"id": ["0"], "clean": [clean], "noisy": [item["noisy"]]}).with_format("numpy")
+    with torch.no_grad():
+        enhanced = trainer.model(torch.from_numpy(item["noisy"])[None]).audio_values[0].numpy()
+    assert trainer.score(rows)[0].scores["si_sdr"] == pytest.approx(si_sdr(clean, enhanced), abs=1e-3)
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_the_chosen_validation_is_that_of_the_saved_weights(best, tmp_path, monkeypatch):
+    options = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 1, "save_steps": 1, "max_steps": 3}
+    folder = tmp_path / "run"
+    trainer = plain(folder, **options, metric_for_best_model="pesq", load_best_model_at_end=best)
+    scores = iter((2.0, 3.0, 1.0))
+    monkeypatch.setattr("mvat_hf.training.trainer.mean_scores", lambda _: {"pesq": next(scores)})
+    trainer.train()
+    assert trainer.chosen_validation()["step"] == (2 if best else 3)
+    if best:  # a folder that was moved brings its best weights along
+        moved = folder.rename(tmp_path / "moved")
+        again = plain(moved, **options, metric_for_best_model="pesq", load_best_model_at_end=True)
+        again.train(resume_from_checkpoint=str(moved / "checkpoint-3"))
+        assert same_weights(again.model, trainer.model)
+
+
+def test_a_validation_that_cannot_be_scored_does_not_end_a_run(tmp_path):
+    silence = {"id": "silence", "clean": np.zeros(16000, np.float32), "noisy": np.zeros(16000, np.float32)}
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    trainer = EnhancementTrainer(
+        small_model(),
+        arguments(tmp_path, **options, load_best_model_at_end=True),
+        SegmentCollator(0.2),
+        train_dataset=pairs(2),
+        eval_dataset=[silence],
+    )
+    with pytest.warns(UserWarning, match="none of 1 validation files can be scored: silence"):
+        trainer.train()
+    assert trainer.state.global_step == 2 and trainer.state.log_history[1]["eval_unscorable"] == 1
+
+
+def test_validation_counts_silence_and_scores_the_rest(tmp_path):
+    from mvat_hf.data.audio import find_audio, read_mono
+
+    speech = [read_mono(path, 16000) for path in find_audio(REPOSITORY / "scripts/demo/speech/anna")[:2]]
+    rng = np.random.default_rng(0)
+    noisy = [clean + 0.01 * rng.standard_normal(len(clean)).astype(np.float32) for clean in speech]
+    silent = np.zeros(16000, np.float32)
+    items = {"id": ["a", "b", "silence"], "clean": [*speech, silent], "noisy": [*noisy, silent]}
+    trainer = plain(tmp_path)
+    metrics = trainer.evaluate(Dataset.from_dict(items).with_format("numpy"))
+    assert metrics["eval_unscorable"] == 1
+    assert {"eval_pesq", "eval_stoi", "eval_si_sdr"} <= metrics.keys()
+    scores = trainer.score(Dataset.from_dict(items).with_format("numpy"))
+    assert metrics["eval_si_sdr"] == pytest.approx(np.mean([score.scores["si_sdr"] for score in scores[:2]]))
+
+
+def test_recalibration_makes_the_statistics_those_of_the_batches(tmp_path):
+    trainer = plain(tmp_path, recalibration_batches=3)
+    model = trainer.model
+    first = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d))
+    seen = []
+    hook = first.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].mean(dim=(0, 2))))
+    momentum = first.momentum
+    trainer.recalibrate()
+    hook.remove()
+    assert len(seen) == 3
+    assert torch.allclose(first.running_mean, torch.stack(seen).mean(dim=0), atol=1e-6)
+    assert first.momentum == momentum
+    before = first.running_var.clone()
+    trainer.recalibrate()
+    assert torch.equal(first.running_var, before)
+
+
+def test_recalibration_is_the_same_in_every_epoch(tmp_path):
+    trainer = plain(tmp_path, recalibration_batches=2)
+    statistics = []
+    for epoch in (0, 1):
+        trainer.data_collator.epoch, trainer.recalibration.of_weights = epoch, None  # what it remembers is not asked
+        trainer.recalibrate()
+        statistics.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
+        assert trainer.data_collator.epoch == epoch
+    assert all(torch.equal(value, statistics[1][name]) for name, value in statistics[0].items())
+
+
+def test_validation_changes_nothing_and_what_it_measured_is_saved(tmp_path):
+    trainer = plain(tmp_path, recalibration_batches=2, max_steps=1)
+    trainer.train()
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    generator = torch.random.get_rng_state()
+    first, again = (without_times(trainer.evaluate()) for _ in range(2))
+    assert first == again and first["eval_loss"] > 0
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), generator)
+    trainer.save_model()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    saved = MannerModel.from_pretrained(tmp_path)
+    assert not same_weights(saved, trainer.model)
+    rescored = plain(tmp_path, model=saved).evaluate()
+    assert rescored["eval_si_sdr"] == pytest.approx(first["eval_si_sdr"], abs=1e-4)
+
+
+class WithInput(MannerModel):
+    """Its input beside its output."""
+
+    def forward(self, input_values, **options):
+        output = super().forward(input_values, **options)
+        output.audio_values = output.audio_values + input_values
+        return output
+
+
+@pytest.mark.parametrize("precision", [{}, {"bf16": True}])
+def test_validation_goes_through_the_forward_of_the_model_without_autocast(tmp_path, precision):
+    trainer = plain(tmp_path, model=WithInput(small_model().config), max_steps=1, **precision)
+    trainer.train()
+    item, seen = trainer.eval_dataset[0], []
+    hook = trainer.model.register_forward_hook(lambda module, inputs, output: seen.append(output.audio_values[0]))
+    scored = trainer.score(trainer.eval_dataset)[0].scores["si_sdr"]
+    hook.remove()
+    with torch.no_grad():
+        expected = WithInput.forward(trainer.model.eval(), torch.from_numpy(item["noisy"])[None]).audio_values[0]
+    assert torch.equal(seen[0], expected)
+    assert scored == pytest.approx(si_sdr(item["clean"], expected.numpy()), abs=1e-3)
+
+
+def test_training_with_recalibration_learns_the_same_weights(tmp_path):
+    """The statistics bear on validation alone: the steps between are those of a run without."""
+    runs = [
+        plain(tmp_path / name, eval_strategy="steps", eval_steps=2, recalibration_batches=count)
+        for name, count in (("with", 2), ("without", 0))
+    ]
+    for trainer in runs:
+        trainer.train()
+    with_it, without = (dict(trainer.model.named_parameters()) for trainer in runs)
+    assert all(torch.equal(with_it[name], without[name]) for name in without)
+
+
+def validated_with_other_statistics(folder) -> None:
+    """Two ranks whose batch norms differ; each rank's mean SI-SDR goes to `folder`."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # what was forked knows of one process
+    trainer = plain(folder, scoring_processes=1)
+    for norm in trainer.model.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            norm.running_var += trainer.args.process_index
+    metrics = without_times(trainer.evaluate(pairs(2, seconds=1.5)))
+    torch.save(metrics, folder / f"{trainer.args.process_index}.pt")
+
+
+def test_every_rank_validates_the_model_of_the_first(tmp_path):
+    for folder, processes in (("two", 2), ("one", 1)):
+        (tmp_path / folder).mkdir()
+        debug_launcher(validated_with_other_statistics, (tmp_path / folder,), num_processes=processes)
+    one, *two = (torch.load(tmp_path / name) for name in ("one/0.pt", "two/0.pt", "two/1.pt"))
+    assert two == [pytest.approx(one, rel=1e-6), pytest.approx(one, rel=1e-6)]  # to rounding
