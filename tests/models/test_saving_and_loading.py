@@ -1,0 +1,130 @@
+"""A model saved loads to the bit or is refused, and the one in the package stands in for the Hub."""
+
+import logging
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
+
+from configurations import CONFIGS
+from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel
+from mvat_hf.models import snapshots
+
+
+def same_weights(one, other):
+    """Parameters and buffers alike to the bit."""
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@torch.no_grad()
+def test_save_and_load(config, tiny_model, tmp_path):
+    model = tiny_model(**config)
+    model.save_pretrained(tmp_path)
+    loaded = MannerModel.from_pretrained(tmp_path)
+    assert not any(module.training for module in loaded.modules())
+    assert same_weights(loaded, model)
+    assert loaded.config.attended_levels == model.config.attended_levels
+    audio = torch.randn(2, 500)
+    assert torch.equal(loaded(audio).audio_values, model(audio).audio_values)
+
+
+@pytest.mark.parametrize("key", ["bottleneck.weight", "input_norm.running_mean", "decoder.1.up_norm.running_var"])
+def test_missing_weights_are_refused(key, tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if name != key}, path, {"format": "pt"})
+    with pytest.raises(OSError, match=rf"lacks 1 weights.*{key}"):
+        MannerModel.from_pretrained(tmp_path)
+
+
+def test_weights_of_another_width_are_refused(tiny_model, tmp_path):
+    tiny_model(hidden_size=6).save_pretrained(tmp_path)
+    MannerConfig(hidden_size=7, depth=2).save_pretrained(tmp_path)
+    with pytest.raises(OSError, match=r"weights have another shape.*expected \("):
+        MannerModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\0" * 100])
+def test_a_broken_weights_file_is_refused(content, tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(OSError):
+        MannerModel.from_pretrained(tmp_path)
+
+
+def test_a_folder_of_pickles_is_refused(tiny_model, tmp_path):
+    model = tiny_model()
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        MannerModel.from_pretrained(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(OSError):
+        MannerModel.from_pretrained(tmp_path)
+
+
+@pytest.fixture
+def snapshot(tiny_model, tmp_path, monkeypatch):
+    """The model inside the package under the id "mvat/tiny", on a machine without a network."""
+    model = tiny_model(seed=3)
+    model.save_pretrained(tmp_path / "checkpoints" / "tiny")
+    MannerFeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path / "checkpoints" / "tiny")
+    monkeypatch.setattr(snapshots, "SNAPSHOTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(snapshots, "hub_answers", lambda *_: False)
+    transformers_logging.get_logger().warning_once.cache_clear()
+    return model
+
+
+def test_snapshot_stands_in_for_the_hub_and_says_so(snapshot, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        loaded = MannerModel.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache")
+    assert same_weights(loaded, snapshot) and not loaded.training
+    assert "mvat/tiny could not be had from the Hub or the cache" in caplog.text
+    assert MannerConfig.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache").hidden_size == 6
+    extractor = MannerFeatureExtractor.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache")
+    assert extractor.sampling_rate == 8000
+    explicit = MannerModel.from_pretrained("mvat/tiny", revision="main", cache_dir=tmp_path / "cache")
+    assert same_weights(explicit, snapshot)
+
+
+@pytest.mark.parametrize("name", ["mvat/other", "someone/tiny", "tiny", "mvat/"])
+def test_snapshot_is_for_its_own_id(name, snapshot, tmp_path):
+    with pytest.raises(OSError):
+        MannerModel.from_pretrained(name, cache_dir=tmp_path / "cache")
+
+
+def test_snapshot_is_not_for_a_revision(snapshot, tmp_path):
+    with pytest.raises(OSError):
+        MannerModel.from_pretrained("mvat/tiny", revision="v1", cache_dir=tmp_path / "cache")
+    with pytest.raises(OSError):
+        MannerConfig.from_pretrained("mvat/tiny", revision="v1", cache_dir=tmp_path / "cache")
+
+
+def test_cache_goes_before_the_snapshot(snapshot, tiny_model, tmp_path, caplog):
+    cached, commit = tiny_model(seed=4), "0" * 40
+    folder = tmp_path / "cache" / "models--mvat--tiny"
+    cached.save_pretrained(folder / "snapshots" / commit)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    with caplog.at_level(logging.WARNING):
+        loaded = MannerModel.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache")
+    assert same_weights(loaded, cached) and not same_weights(loaded, snapshot)
+    assert "mvat/tiny" not in caplog.text
+    # without its weights the cached copy is of no use: all comes from the snapshot
+    (folder / "snapshots" / commit / "model.safetensors").unlink()
+    assert same_weights(MannerModel.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache"), snapshot)
+
+
+def test_a_folder_goes_before_the_snapshot(snapshot, tiny_model, tmp_path, monkeypatch):
+    folder = tiny_model(seed=5)
+    folder.save_pretrained(tmp_path / "mvat" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    assert same_weights(MannerModel.from_pretrained("mvat/tiny"), folder)
+    shutil.rmtree(tmp_path / "mvat")
+    assert same_weights(MannerModel.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache"), snapshot)
