@@ -231,6 +231,18 @@ def speech() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="session")
+def manner() -> MannerModel:
+    """A small network whose batch norms have seen noise: without that its output is next to nothing."""
+    torch.manual_seed(0)
+    model = MannerModel(MannerConfig(hidden_size=8, depth=2, attention_levels="deepest")).train()
+    with torch.no_grad():
+        for _ in range(20):
+            model(torch.randn(4, 4000))
+        model.output.weight.mul_(20)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
 def tiny_model():
     """Factory of small models in evaluation mode: tiny_model(seed=…, **config)."""
     return build_model

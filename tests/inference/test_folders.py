@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_inference import SHORT, Fake, noise
 
+from fake_model import SHORT, Fake, noise
 from mvat_hf.data.audio import AudioError, open_audio
 from mvat_hf.inference import folders
 from mvat_hf.inference.enhancing import ChunkedEnhancer, audio_bar, enhance_file

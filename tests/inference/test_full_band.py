@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import soundfile
-from test_inference import SHORT, Fake, noise
 
+from fake_model import SHORT, Fake, noise
 from mvat_hf.inference.enhancing import ChunkedEnhancer, enhance, enhance_file
 from mvat_hf.inference.folders import enhance_folder
 from mvat_hf.inference.full_band import stream

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from test_inference import SHORT, Fake, noise
 
+from fake_model import SHORT, Fake, noise
 from mvat_hf import MannerModel, StreamingEnhancer, enhance
 from mvat_hf.models.manner import chunking_manner
 from mvat_hf.models.manner.chunking_manner import heard_deviation, lift

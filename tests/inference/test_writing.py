@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from test_inference import Fake, noise
 
+from fake_model import Fake, noise
 from mvat_hf.data.audio import AudioError, open_audio
 from mvat_hf.inference import writing
 from mvat_hf.inference.enhancing import enhance_file
