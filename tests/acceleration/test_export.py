@@ -1,110 +1,21 @@
-"""An exported file does what the model does, at every length, through the same chunker; a wrong one is not written."""
+"""What is exported suffices to enhance, for one length too; a wrong model, or a wrong graph, is not written."""
 
 import json
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from exported_graphs import EMBEDDED, INSTALLED, needs_openvino, noisy, relative_error
 from mvat_hf import MannerModel, enhance
 from mvat_hf.acceleration import export
-from mvat_hf.acceleration import runtime as runtime_module
+from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.cli import main
 from mvat_hf.hub.push import save_checkpoint
-from mvat_hf.models.snapshots import SNAPSHOTS
-from mvat_hf.utils.records import weights_hash
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-from mvat_hf.acceleration.runtime import RUNTIMES, OnnxManner
-
-# importing OpenVINO is left to the package
-needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
-INSTALLED = [runtime for runtime in RUNTIMES if runtime != "openvino" or find_spec("openvino")]
-EMBEDDED = SNAPSHOTS / "manner-s-8.1gf"
-
-
-@pytest.fixture(scope="module")
-def embedded():
-    return MannerModel.from_pretrained(EMBEDDED)
-
-
-@pytest.fixture(scope="module")
-def exported(embedded, tmp_path_factory):
-    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    assert export.export_onnx(embedded, path) < 1e-4
-    return path
-
-
-@pytest.fixture(scope="module")
-def runtimes(exported):
-    return {runtime: OnnxManner(exported, runtime) for runtime in INSTALLED}
-
-
-def noisy(length, speech):
-    audio = np.resize(np.concatenate(speech), length)
-    return audio + 0.02 * np.random.default_rng(0).standard_normal(length).astype(np.float32)
-
-
-def relative_error(output, expected):
-    peak = np.abs(expected).max()  # 0 of a single sample, whose mean the high-pass filter takes away
-    return np.abs(output - expected).max() / (peak or 1)
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 20, 85, 1000, 4099, 16000, 47999, 160000])
-def test_one_pass_is_the_model_at_every_length(length, embedded, runtimes, speech):
-    audio = torch.from_numpy(noisy(length, speech))[None]
-    with torch.no_grad():
-        expected = embedded(audio).audio_values.numpy()
-    for model in runtimes.values():
-        for _ in range(2):  # OpenVINO compiles for a length that comes again
-            output = model(audio).audio_values.numpy()
-            assert output.shape == expected.shape and relative_error(output, expected) < 1e-4
-
-
-@needs_openvino
-def test_openvino_sends_nothing(runtimes):
-    assert "openvino" in sys.modules and sys.modules["openvino_telemetry"] is None
-
-
-@needs_openvino
-def test_openvino_keeps_the_lengths_that_came_again(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime_module, "KEPT_LENGTHS", 2)  # each takes a second or more to compile
-    model = tiny_model()
-    export.export_onnx(model, tmp_path / "model.onnx")
-    exported = OnnxManner(tmp_path / "model.onnx", "openvino")
-    lengths = (1000, 2000, 3000)
-    for length in lengths:
-        exported(torch.randn(2, length))
-    exported(torch.randn(1, 500))
-    assert list(exported.graph.by_length) == [model.config.padded_length(length) for length in lengths[1:]]
-
-
-@needs_openvino
-def test_openvino_computes_a_bf16_file_in_bfloat16_where_the_cpu_does(embedded, speech, tmp_path):
-    import openvino
-
-    export.export_onnx(embedded, tmp_path / "bf16.onnx", precision="bf16")
-    audio = noisy(32000, speech)
-    expected = enhance(embedded, audio, 16000)
-    assert relative_error(enhance(OnnxManner(tmp_path / "bf16.onnx"), audio, 16000), expected) < 1e-4
-    error = relative_error(enhance(OnnxManner(tmp_path / "bf16.onnx", "openvino"), audio, 16000), expected)
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        assert 1e-4 < error < 0.05
-    else:
-        assert error < 1e-4
-
-
-def test_a_minute_through_the_chunker(embedded, runtimes, speech):
-    audio = noisy(60 * 16000 + 1, speech)
-    expected = enhance(embedded, audio, 16000)
-    for model in runtimes.values():
-        assert relative_error(enhance(model, audio, 16000), expected) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -129,19 +40,6 @@ def test_other_configurations(config, tiny_model, tmp_path):
     for runtime in INSTALLED:
         output = OnnxManner(tmp_path / "model.onnx", runtime)(audio).audio_values
         assert relative_error(output.numpy(), model(audio).audio_values.detach().numpy()) < 1e-4
-
-
-@pytest.mark.parametrize("device", ["cuda", torch.device("cuda:1"), "mps"])
-def test_an_exported_model_is_not_moved_in_silence(device, exported, runtimes):
-    for model in (exported, str(exported), runtimes["onnx"]):
-        with pytest.raises(ValueError, match=f"runs on the CPU, got device {device}"):
-            enhance(model, np.zeros(100, np.float32), 16000, device=device)
-    assert enhance(runtimes["onnx"], np.zeros(100, np.float32), 16000, device="cpu").shape == (100,)
-
-
-def test_an_unknown_runtime_is_told(exported):
-    with pytest.raises(ValueError, match="runtime must be one of onnx, openvino, got tensorrt"):
-        OnnxManner(exported, "tensorrt")
 
 
 def enhanced_by_the_metadata(path, audio):
@@ -198,39 +96,6 @@ def test_what_is_no_manner_any_more_is_not_exported(part, tiny_model, tmp_path):
     with pytest.raises(ValueError, match="only a MANNER as it is made can be exported.*(bottleneck|mask)"):
         export.export_onnx(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("runtime", INSTALLED)
-def test_one_file_serves_several_threads(runtime, tiny_model, tmp_path):
-    export.export_onnx(tiny_model(), tmp_path / "model.onnx")
-    exported = OnnxManner(tmp_path / "model.onnx", runtime)
-    recordings = [torch.randn(1, length) for length in (1000, 1000, 2000, 3000)]
-    expected = [exported(recording).audio_values for recording in recordings]
-    with ThreadPoolExecutor(4) as pool:
-        outputs = list(pool.map(lambda audio: [exported(audio).audio_values for _ in range(10)], recordings))
-    for several, alone in zip(outputs, expected, strict=True):
-        assert all(relative_error(output.numpy(), alone.numpy()) < 1e-5 for output in several)
-
-
-@pytest.mark.parametrize("runtime", INSTALLED)
-def test_the_file_tells_what_it_is(runtime, embedded, runtimes):
-    model = runtimes[runtime]
-    assert json.loads(model.metadata["config"]) == embedded.config.to_diff_dict()
-    assert all(model.config.padded_length(n) == embedded.config.padded_length(n) for n in (1, 20, 85, 16000))
-    assert model.metadata["weights_sha256"] == weights_hash(embedded)
-    expected = {"sampling_rate": "16000", "depth": "3", "stride": "4", "samples": "any", "precision": "fp32"}
-    assert expected.items() <= model.metadata.items()
-
-
-@pytest.mark.parametrize(("precision", "size", "error"), [("fp16", 0.6, 0.005), ("int8", 0.5, 0.05)])
-def test_fewer_bits_are_smaller_and_near(precision, size, error, embedded, exported, speech, tmp_path):
-    export.export_onnx(embedded, tmp_path / "small.onnx", precision=precision)
-    assert (tmp_path / "small.onnx").stat().st_size < size * exported.stat().st_size
-    audio = noisy(32000, speech)
-    expected = enhance(embedded, audio, 16000)
-    for runtime in INSTALLED:
-        output = enhance(OnnxManner(tmp_path / "small.onnx", runtime), audio, 16000)
-        assert 1e-5 < relative_error(output, expected) < error
 
 
 @pytest.fixture(scope="module")
