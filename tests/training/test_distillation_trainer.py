@@ -1,4 +1,4 @@
-"""The trainer's side of the seam: any teacher, parameters of a method, stages, and resuming to the bit."""
+"""The trainer's side of the seam: parameters of a method, stages, and resuming to the bit."""
 
 from dataclasses import dataclass, field
 
@@ -7,104 +7,19 @@ import torch
 import yaml
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
-from datasets import Dataset
-from torch import nn
-from transformers import TrainerCallback
 
 from conftest import REPOSITORY
+from distilling_runs import ITEMS, Filtering, Scaled, distilling, pairs
 from mvat_hf.data.collator import SegmentCollator
-from mvat_hf.distillation import METHODS, DistillationMethod, Stage, build_method, register
-from mvat_hf.models.manner import MannerConfig, MannerModel
+from mvat_hf.distillation import METHODS, Stage, build_method, register
+from mvat_hf.models.manner import MannerModel
 from mvat_hf.training.arguments import DistillationConfig, EnhancementArguments
 from mvat_hf.training.distillation_trainer import METHOD_FILE, DistillationTrainer
-from mvat_hf.training.run import training_record
 from mvat_hf.training.trainer import EnhancementTrainer
+from training_runs import StopAt, same_weights, small_model
 
 NAMES = [name for name in METHODS if name != "none"]
 RECIPES = sorted((REPOSITORY / "scripts/recipes/methods").glob("*.yaml"))
-
-
-def pairs(count: int, samples: int = 3000) -> list[dict]:
-    generator = torch.Generator().manual_seed(0)
-    clean = [torch.randn(samples, generator=generator).cumsum(0) / 300 for _ in range(count)]
-    return [
-        {
-            "id": str(index),
-            "clean": speech.numpy(),
-            "noisy": (speech + 0.05 * torch.randn(samples, generator=generator)).numpy(),
-        }
-        for index, speech in enumerate(clean)
-    ]
-
-
-ITEMS = pairs(6)
-
-
-def small_model(seed: int = 0, **options) -> MannerModel:
-    torch.manual_seed(seed)
-    return MannerModel(MannerConfig(**{"hidden_size": 6, "depth": 2, "attention_levels": "deepest", **options}))
-
-
-def distilling(folder, method, beta=1.0, teacher="another", callbacks=None, more=None, **options):
-    defaults = {
-        "max_steps": 3, "per_device_train_batch_size": 2, "eval_strategy": "no", "save_strategy": "no",
-        "load_best_model_at_end": False, "logging_steps": 1, "learning_rate": 1e-3, "use_cpu": True,
-        "dataloader_num_workers": 0, "disable_tqdm": True,
-    }  # fmt: skip
-    teacher = small_model(1, hidden_size=8, depth=3, attention_levels="all") if teacher == "another" else teacher
-    built = build_method(method) if isinstance(method, str) else method
-    torch.manual_seed(3)
-    return DistillationTrainer(
-        small_model(),
-        teacher=teacher,
-        method=built,
-        beta=beta,
-        args=EnhancementArguments(str(folder), **{**defaults, **options}),
-        data_collator=SegmentCollator(0.1),
-        train_dataset=ITEMS,
-        callbacks=callbacks,
-        **(more or {}),
-    )
-
-
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    others = other.state_dict()
-    return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
-
-
-class Dies(TrainerCallback):
-    """Ends a run at the beginning of a step, as a kill does."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-class Filtering(nn.Module):
-    """A teacher of another kind: a convolution of the waveform, (B, T) to (B, T)."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Conv1d(1, 5, 8, stride=4)
-        self.outer = nn.ConvTranspose1d(5, 1, 8, stride=4)
-
-    def forward(self, audio):
-        hidden = self.outer(self.inner(audio[:, None]).relu())[:, 0]
-        return nn.functional.pad(hidden, (0, audio.shape[-1] - hidden.shape[-1]))
-
-
-class Scaled(DistillationMethod):
-    """A method with one option and one trained parameter, as a reader would write it."""
-
-    def __init__(self, start: float = 0.5):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(start))
-
-    def forward(self, student, teacher, inputs):
-        return {"scaled": (self.scale * student["audio_values"] - teacher["audio_values"]).pow(2).mean()}
 
 
 class InTwoStages(Scaled):
@@ -146,7 +61,7 @@ def test_a_killed_run_resumes_to_the_bit_with_its_method(kind, step, tmp_path):
     whole = distilling(tmp_path / "whole", method(), **options)
     whole.train()
     with pytest.raises(KeyboardInterrupt):
-        distilling(tmp_path / "cut", method(), callbacks=[Dies(step)], **options).train()
+        distilling(tmp_path / "cut", method(), callbacks=[StopAt(step)], **options).train()
     saved = tmp_path / "cut" / f"checkpoint-{step}" / METHOD_FILE
     assert saved.is_file() == bool(whole.method.state_dict())
     resumed = distilling(tmp_path / "cut", method(), **options)
@@ -203,42 +118,6 @@ def test_a_weight_of_zero_is_plain_training_to_the_bit(method, tmp_path):
     assert same_weights(student.model, baseline.model)
 
 
-@pytest.mark.parametrize(
-    "method",
-    ["output", Scaled(), build_method("at", modules={"encoder.0": "inner", "encoder.1": "inner"})],
-)
-def test_any_module_can_teach(method, tmp_path):
-    teacher = Filtering()
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    trainer = distilling(tmp_path, method, teacher=teacher, more={"teacher_cache": tmp_path / "cache"})
-    trainer.train()
-    assert all(entry["distillation"] > 0 for entry in trainer.state.log_history if "loss" in entry)
-    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("method", "teacher", "message"),
-    [
-        ("mvat", Filtering(), 'reads "view_features", which Filtering does not give'),
-        ("output", None, "needs a teacher, got none"),
-        (build_method("at", modules={"encoder.0": "layers"}), Filtering(), 'Filtering has no module "layers".*inner'),
-        (build_method("at", modules={"inner": "inner"}), Filtering(), 'MannerModel has no module "inner"'),
-    ],
-)
-def test_what_cannot_be_read_is_an_error_before_training(method, teacher, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        distilling(tmp_path, method, teacher=teacher)
-
-
-def test_a_teacher_whose_audio_is_of_another_length_is_refused(tmp_path):
-    class Short(Filtering):
-        def forward(self, audio):
-            return super().forward(audio)[:, 1:]
-
-    with pytest.raises(ValueError, match=r"must have the shape of the student's \(2, 1600\), got \(2, 1599\)"):
-        distilling(tmp_path, "output", teacher=Short()).train()
-
-
 @dataclass
 class WithMethod(EnhancementArguments):
     """Arguments that say what is transferred, as those of the command line do."""
@@ -293,48 +172,11 @@ def test_a_checkpoint_without_what_the_method_learnt_is_refused(tmp_path):
         distilling(tmp_path, Scaled(), **{**options, "max_steps": 4}).train(resume_from_checkpoint=True)
 
 
-def test_a_teacher_of_another_kind_is_in_the_record_and_the_card(tmp_path):
-    trainer = distilling(tmp_path, "output", teacher=Filtering(), max_steps=1, loss_weights={"snr": 0.5})
-    trainer.train()
-    trainer.eval_dataset = ITEMS
-    trainer.train_dataset = Dataset.from_list(ITEMS)
-    record = training_record(trainer, {}, {})
-    assert record["teacher"]["parameters"] == sum(value.numel() for value in Filtering().parameters())
-    assert len(record["teacher"]["weights_sha256"]) == 64
-    trainer.create_model_card()
-    card = (tmp_path / "README.md").read_text()
-    assert "teacher: a Filtering without a name" in card and "snr 0.5 in the loss" in card
-
-
 def test_options_of_the_method_are_in_the_card(tmp_path):
     options = {"use_cpu": True, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     args = DistillationConfig(str(tmp_path), method="at", method_kwargs={"p": 1}, **options)
     trainer = DistillationTrainer(small_model(), teacher=small_model(1), args=args, train_dataset=ITEMS)
     assert trainer.run_facts()["method"] == "AttentionTransfer, beta 0.1, {'p': 1}"
-
-
-def test_what_is_no_module_cannot_teach(tmp_path):
-    with pytest.raises(ValueError, match="teacher must be a module, a folder or a Hub id, got an object of class dict"):
-        distilling(tmp_path, "output", teacher={})
-
-
-class Silent(nn.Module):
-    """A teacher without parameters, with a module to read."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.AvgPool1d(4)
-
-    def forward(self, audio):
-        self.inner(audio[:, None])
-        return audio
-
-
-def test_a_teacher_without_parameters_has_latents(tmp_path):
-    method = build_method("latent-augmentation", modules={"encoder.0": "inner"})
-    trainer = distilling(tmp_path, method, teacher=Silent(), max_steps=1)
-    trainer.train()
-    assert trainer.state.log_history[0]["latent"] > 0
 
 
 def test_peers_compute_in_the_precision_of_the_student(tmp_path):
