@@ -29,6 +29,7 @@ from .folded_layers import (
     FoldedGate,
     FoldedResidual,
     FoldedRows,
+    Layer,
     Rows,
     Target,
     folded_weights,
@@ -43,7 +44,7 @@ Finish = Callable[[Tensor, int], Tensor]  # (frames from `start` on, start) to s
 Levels = dict[str, Attended]  # by level, but (B, C, L) and (B, C // 3, L)
 
 
-class FoldedInput(nn.Module):
+class FoldedInput(Layer):
     """The first convolution of `model` with its norm, from samples to N channels."""
 
     def __init__(self, model: Any, target: Target):
