@@ -46,6 +46,7 @@ class IncrementalManner:
 
     def __init__(self, folded: FoldedManner, batch: int, context: int, lookahead: int):
         self.folded, self.config = folded, folded.config
+        found_at_once(folded)
         self.stride, self.kernel_size, self.depth = self.config.stride, self.config.kernel_size, self.config.depth
         self.input = StreamingInput(self.config, batch, context, lookahead, SCALE_EPS)
         self.lookahead = self.input.lookahead
@@ -88,14 +89,25 @@ class IncrementalManner:
             self.counts.append((self.counts[-1] - self.kernel_size) // self.stride + 1)
         for level, firsts in enumerate(changes):
             self.encode(level, *firsts)
-        for level in reversed(range(self.depth)):
+        for level, last in reversed(list(enumerate(self.needed(stop)))):
             attention = self.decoder_attention[level]
             if attention is not None:
-                first, last = min(start // self.stride**level, attention.stop), self.counts[level]
-                attention.advance(self.upsampled(level, first, last), first, first)
+                first = min(start // self.stride**level, attention.stop)
+                attention.advance(self.upsampled(level, first, self.counts[level]), first, first, last)
         output = self.masked(start, stop) * self.input.scale.read(start, stop).squeeze(-1)
         self.forget(start)
         return output
+
+    def needed(self, stop: int) -> list[int]:
+        """For each level of the decoder, up to which frame its output is needed where samples are given out to `stop`.
+
+        Attention needs all that enters it.
+        """
+        needed, last = [], stop + 1  # the output layer sees a sample on either side
+        for level, attention in enumerate(self.decoder_attention):
+            needed.append(min(last, self.counts[level]))
+            last = -(-last // self.stride) + DEPTHWISE_REACH if attention is None else self.counts[level + 1]
+        return needed
 
     def changes(self, start: int) -> list[tuple[int, int, int]]:
         """For each level of the encoder, the first frame that more audio makes new: of its strided convolution, of its
@@ -117,7 +129,7 @@ class IncrementalManner:
         rows.write(down, encoder.down_rows(source, down, count))
         self.encoded[level].write(encoded, encoder.residual.rows(rows.read, encoded, count, count))
         if attention is not None:
-            attention.advance(self.encoded[level].read(attended, count), attended, encoded)
+            attention.advance(self.encoded[level].read(attended, count), attended, encoded, count)
 
     def inputs(self, start: int, stop: int) -> Tensor:
         """Output of the input layer, (B, stop - start, N)."""
@@ -186,7 +198,10 @@ class IncrementalAttention:
     def __init__(self, block: FoldedAttention, batch: int, context: int, dtype: torch.dtype):
         self.block, self.context = block, context
         branches: list[Any] = list(block.branches)
-        self.branches = [Frames(batch, len(branch.bias), dtype) for branch in branches]
+        by_channel, by_chunk, by_frame = (len(branch.bias) for branch in branches)
+        # attention over time is each channel's own: there channels stand beside the batch
+        sizes = ((batch, by_channel), (batch * by_chunk, 1), (batch, by_frame))
+        self.branches = [Frames(*size, dtype) for size in sizes]
         shortcut: Any = block.shortcut
         self.output = Frames(batch, len(shortcut.bias), dtype)
 
@@ -194,29 +209,35 @@ class IncrementalAttention:
     def stop(self) -> int:
         return self.output.stop
 
-    def advance(self, hidden: Tensor, start: int, changed: int) -> None:
+    def advance(self, hidden: Tensor, start: int, changed: int, stop: int) -> None:
         """
-        Write the output from frame `start` on.
+        Write the output from frame `start` to `stop`.
 
         Args:
             hidden: (B, n, C) from `start` on to the end.
             changed: the first frame that is not as it was; not before `start`.
         """
         block, hop = self.block, self.block.segment_len // 2
-        stop, first = start + hidden.shape[1], max(start - 1, 0)  # the views' convolutions see a frame on either side
+        # the views' convolutions see a frame on either side
+        end, first = start + hidden.shape[1], max(start - 1, 0)
+        last = min(stop + 1, end)
         for frames, branch in zip(self.branches, block.branches, strict=True):
-            frames.write(changed, branch(hidden[:, changed - start :], activation="relu"))
-            frames.forget(max(min(stop - self.context, first), 0) // hop * hop)
-        views = (self.channel_view(first, stop), self.global_view(first, stop), self.local_view(first, stop))
+            rows = branch(hidden[:, changed - start :], activation="relu")
+            if frames is self.branches[1]:  # (B, n, C) -> (B C, n, 1)
+                rows = rows.transpose(1, 2).flatten(0, 1).unsqueeze(-1)
+            frames.write(changed, rows)
+            frames.forget(max(min(end - self.context, first), 0) // hop * hop)
+        views = (self.channel_view(first, last), self.global_view(first, last), self.local_view(first, last))
         refine: nn.ModuleList = block.refine
         refined = [conv(view, activation="relu") for conv, view in zip(refine, views, strict=True)]
-        gated = block.gate(torch.cat(refined, dim=-1)[:, start - first :])
-        self.output.write(start, block.shortcut(hidden, add=gated))
+        gated = block.gate(torch.cat(refined, dim=-1)[:, start - first : stop - first])
+        self.output.write(start, block.shortcut(hidden[:, : stop - start], add=gated))
 
     def channel_view(self, start: int, stop: int) -> Tensor:
         frames = self.branches[0]
-        heard, mlp = frames.read(frames.first, stop), self.block.channel_mlp
-        weight = torch.sigmoid(mlp(heard.amax(dim=1)) + mlp(heard.mean(dim=1)))
+        heard = frames.read(frames.first, frames.stop)
+        pooled = self.block.channel_mlp(torch.stack([heard.amax(dim=1), heard.mean(dim=1)]))
+        weight = torch.sigmoid(pooled[0] + pooled[1])
         return frames.read(start, stop) * weight.unsqueeze(1)
 
     def global_view(self, start: int, stop: int) -> Tensor:
@@ -224,22 +245,24 @@ class IncrementalAttention:
         block, frames, length = self.block, self.branches[1], self.block.segment_len
         hop = length // 2
         # zeros of a chunk's length before, and after up to the last chunk that begins within the signal
-        begin, end = frames.first - length, (stop // hop + 2) * hop
-        # (B, n, C) -> (B, C, P + 1, S/2) -> (B, C, P, S) -> (B C, P, S)
-        halves = frames.read(begin, end).transpose(1, 2).unflatten(-1, (-1, hop))
-        tokens = torch.cat([halves[..., :-1, :], halves[..., 1:, :]], dim=-1)
-        rows = tokens.flatten(0, 1)
-        first, last = start // hop, (stop - 1) // hop + 1  # half-chunks; chunk p is of the half-chunks p and p + 1
+        begin, end = frames.first - length, (frames.stop // hop + 2) * hop
+        # (B C, n, 1) -> (B C, P + 1, S/2); chunk p is of the half-chunks p and p + 1
+        halves = frames.read(begin, end).reshape(len(frames.memory), -1, hop)
+        earlier, later = halves[:, :-1], halves[:, 1:]
+        first, last = start // hop, (stop - 1) // hop + 1  # half-chunks
         asking = slice(first - 1 - begin // hop, last - begin // hop)
-        # (B C, heads, p, S); values are projected after they are mixed, as few chunks ask
-        query = block.of_heads(block.query, rows[:, asking].contiguous())
-        keys = rows.unsqueeze(1).expand(-1, query.shape[1], -1, -1)
-        mixed = F.scaled_dot_product_attention(query, keys, keys, scale=block.scale)
-        # each head's own projection: (B C, heads, p, heads S) -> (B C, p, S)
-        mixed = block.value(mixed).unflatten(-1, (block.heads, length)).diagonal(dim1=1, dim2=3).sum(dim=-1)
-        # (B, C, p, S) -> (B, C, n) -> (B, n, C)
-        joined = halves_joined(mixed.unflatten(0, tokens.shape[:2]))
-        return joined[..., start - first * hop : stop - first * hop].transpose(1, 2)
+        # (B C, p, S) -> (B C, p, heads S) -> (B C, p heads, S)
+        query = block.query(torch.cat([earlier[:, asking], later[:, asking]], dim=-1)).reshape(len(halves), -1, length)
+        # (B C, p heads, P), then (B C, p heads, S); values are projected after they are mixed, as few chunks ask
+        scores = torch.bmm(query[..., :hop], earlier.mT).baddbmm_(query[..., hop:], later.mT)
+        weights = torch.softmax(scores.mul_(block.scale), dim=-1)
+        mixed = torch.cat([torch.bmm(weights, earlier), torch.bmm(weights, later)], dim=-1)
+        # each head's own projection: (B C, p heads, heads S) -> (B C, p, heads, heads, S) -> (B C, p, S)
+        projected = block.value(mixed).reshape(len(halves), -1, block.heads, block.heads, length)
+        mixed = projected.diagonal(dim1=2, dim2=3).sum(dim=-1)
+        # (B C, p, S) -> (B C, n) -> (B, n, C)
+        joined = halves_joined(mixed)[:, start - first * hop : stop - first * hop]
+        return joined.unflatten(0, (self.output.memory.shape[0], -1)).transpose(1, 2)
 
     def local_view(self, start: int, stop: int) -> Tensor:
         block, frames = self.block, self.branches[2]
@@ -249,6 +272,12 @@ class IncrementalAttention:
         halves = frames.read((first - 1) * hop, (last + 1) * hop).unflatten(1, (-1, hop))
         weights = halves_joined(block.local_weights(torch.cat([halves[:, :-1], halves[:, 1:]], dim=2)))
         return frames.read(start, stop) * weights[:, start - first * hop : stop - first * hop].unsqueeze(-1)
+
+
+def found_at_once(folded: nn.Module) -> None:
+    """Let layers and weights be plain attributes too: PyTorch looks through three lists, hundreds of times a step."""
+    for part in folded.modules():
+        vars(part).update({**part._buffers, **part._modules})
 
 
 def halves_joined(chunks: Tensor) -> Tensor:
