@@ -14,8 +14,8 @@ from mvat_hf.models.manner.modeling_manner import high_pass
 ENDLESS = 10**6  # samples of context
 
 
-def incremental(model, batch=1, context=ENDLESS, lookahead=0) -> IncrementalManner:
-    return IncrementalManner(folded_copy(model), batch, context, lookahead)
+def incremental(model, batch=1, context=ENDLESS) -> IncrementalManner:
+    return IncrementalManner(folded_copy(model), batch, context)
 
 
 def noise(*shape, seed=0):
@@ -27,17 +27,15 @@ def assert_close(output, expected, tolerance=1e-5):
 
 
 class FixedScale(StreamingInput):
-    """The input as it is."""
+    """Divides by one."""
 
-    def advance(self, samples, final):
-        for frames, values in ((self.normalized, samples), (self.scale, torch.ones_like(samples))):
-            frames.write(frames.stop, values.unsqueeze(-1))
-        return self.normalized.stop
+    def deviation(self):
+        return torch.ones(len(self.filtered.memory), 1, 1)
 
 
 def at_fixed_scale(model, batch=1) -> IncrementalManner:
     network = incremental(model, batch)
-    network.input = FixedScale(model.config, batch, ENDLESS, 0, 0)
+    network.input = FixedScale(model.config, batch, ENDLESS, 0)
     return network
 
 
@@ -54,7 +52,7 @@ def run_stream(network, audio, hop=333, lookahead=1500):
     while given < total:
         end = min(given + hop + lookahead, total)
         ready = total if end == total else given + hop
-        outputs.append(network.advance(audio[:, fed:end], given, ready, final=end == total))
+        outputs.append(network.advance(audio[:, fed:end], given, ready))
         given, fed = ready, end
     return torch.cat(outputs, dim=-1)
 
@@ -64,7 +62,7 @@ def run_stream(network, audio, hop=333, lookahead=1500):
 @torch.inference_mode()
 def test_the_first_step_is_one_pass(tiny_model, config, length):
     model, audio = tiny_model(**config), noise(2, length)
-    output = incremental(model, batch=2).advance(audio, 0, length, final=True)
+    output = incremental(model, batch=2).advance(audio, 0, length)
     assert_close(output, model(audio).audio_values, tolerance=1e-4)
 
 
@@ -75,6 +73,33 @@ def test_convolutions_see_the_whole_stream(tiny_model, kernel_size, stride, hop)
     model, audio = tiny_model(attention_levels="none", kernel_size=kernel_size, stride=stride), noise(2, 1500 + 8 * hop)
     output = run_stream(at_fixed_scale(model, 2), audio, hop)
     assert_close(output, one_pass_at_fixed_scale(model, audio))
+
+
+@pytest.mark.parametrize("hop", [1, 64, 333])
+@torch.inference_mode()
+def test_what_the_filter_had_computed_with_silence_is_computed_anew(tiny_model, hop):
+    """In the network too: where the look-ahead is longer by what the filter sees, steps are one step over all."""
+    model, audio = tiny_model(attention_levels="none", high_pass_hz=70.0), noise(2, 2000 + 8 * hop)
+    expected = at_fixed_scale(model, 2).advance(audio, 0, audio.shape[1])
+    assert_close(run_stream(at_fixed_scale(model, 2), audio, hop, lookahead=1820), expected)
+
+
+@torch.inference_mode()
+def test_the_past_is_not_touched_by_hops_shorter_than_what_the_filter_sees(tiny_model):
+    """Without look-ahead, provisional samples were given out before they are settled."""
+    model, audio = tiny_model(high_pass_hz=70.0, segment_len=8), noise(2, 1500)
+    network, outputs = incremental(model, 2), []
+    for start in range(0, 1500, 50):
+        outputs.append(network.advance(audio[:, start : start + 50], start, start + 50))
+    output = torch.cat(outputs, dim=-1)
+    assert output.isfinite().all() and output.shape == audio.shape
+    assert_close(network.input.filtered.read(0, 1500), one_step(model, audio).input.filtered.read(0, 1500))
+
+
+def one_step(model, audio) -> IncrementalManner:
+    network = incremental(model, len(audio))
+    network.advance(audio, 0, audio.shape[1])
+    return network
 
 
 @pytest.mark.parametrize("levels", ["all", "deepest", [0]])
@@ -89,19 +114,31 @@ def test_what_is_not_given_out_yet_is_one_pass_over_all(tiny_model, levels):
         fed = end
 
 
+@pytest.mark.parametrize("levels", ["all", "deepest", [0], "none"])
+@torch.inference_mode()
+def test_how_much_is_given_out_does_not_change_it(tiny_model, levels):
+    """The decoder computes no more than what is given out needs."""
+    model, audio = tiny_model(attention_levels=levels, segment_len=8), noise(2, 6000)
+    less, more = incremental(model, 2), incremental(model, 2)
+    for given in range(0, 3000, 333):
+        samples = audio[:, less.input.raw.stop : given + 2000]
+        expected = more.advance(samples, given, given + 2000)
+        assert_close(less.advance(samples, given, given + 333), expected[:, :333])
+
+
 @pytest.mark.parametrize("config", [{}, {"attention_levels": "all", "high_pass_hz": 70.0}])
 def test_the_context_is_all_that_is_remembered(tiny_model, config):
     """Four contexts after two streams became one they are alike: attention stands four times in a row at most."""
     model = tiny_model(segment_len=8, **config)
     audio = noise(2, 20000)
     audio[:, 4000:] = audio[0, 4000:]
-    first, second = (run_stream(incremental(model, context=2000, lookahead=320), row[None]) for row in audio)
+    first, second = (run_stream(incremental(model, context=2000), row[None]) for row in audio)
     assert not torch.allclose(first[:, 3000:6000], second[:, 3000:6000], atol=1e-3)
     assert_close(first[:, 16500:], second[:, 16500:])
 
 
 def test_what_is_held_does_not_grow(tiny_model):
-    network, sizes = incremental(tiny_model(high_pass_hz=70.0), context=2000, lookahead=320), []
+    network, sizes = incremental(tiny_model(high_pass_hz=70.0), context=2000), []
     audio = noise(1, 60000)
     with torch.inference_mode():
         for given in range(0, 50000, 400):
@@ -120,14 +157,13 @@ def all_frames(network) -> list[Frames]:
 # --- the input ---
 
 
-def taken_in(audio, cuts=(), lookahead=320, **config):
+def taken_in(audio, cuts=(), **config):
     """What a `StreamingInput` makes of audio (B, T) that comes in parts: filtered, normalised, scale."""
     from mvat_hf import MannerConfig
 
-    stream = StreamingInput(MannerConfig(**config), len(audio), ENDLESS, lookahead, 1e-3)
+    stream = StreamingInput(MannerConfig(**config), len(audio), ENDLESS, 1e-3)
     for part in np.split(audio, cuts, axis=1):
-        stream.advance(torch.as_tensor(part, dtype=torch.float32), final=False)
-    stream.advance(torch.zeros(len(audio), 0), final=True)
+        stream.advance(torch.as_tensor(part, dtype=torch.float32))
     return [frames.read(0, audio.shape[1]).squeeze(-1) for frames in (stream.filtered, stream.normalized, stream.scale)]
 
 

@@ -80,11 +80,10 @@ def test_a_hop_of_windows_is_a_pass_over_its_window_faded_in(model):
 
 @torch.inference_mode()
 def test_a_hop_is_a_step_faded_in(tiny_model):
-    """What a step gives out and what the next one fades out, of a model whose filter takes a part of the look-ahead."""
+    """What a step gives out and what the next one fades out, of a model whose filter sees as much as the look-ahead."""
     model, audio = tiny_model(high_pass_hz=70.0), noise(1, 4000)
     output = run_stream(StreamingEnhancer(model, **SHORT), audio)
-    network, samples = IncrementalManner(folded_copy(model), 1, 4000, 80), torch.from_numpy(audio)
-    assert network.lookahead == 80
+    network, samples = IncrementalManner(folded_copy(model), 1, 4000), torch.from_numpy(audio)
     first = network.advance(samples[:, :1120], 0, 960).numpy()
     second = network.advance(samples[:, 1120:1920], 800, 1760).numpy()
     last = network.advance(samples[:, 1920:2720], 1600, 2560).numpy()

@@ -2,14 +2,16 @@
 
 A pass over a window computes all of its frames. Here the features of the past are kept at every level, and a step
 computes only what the new audio changes:
-- encoder: new frames, and those before them whose depthwise convolutions had seen zeros where there is audio now;
+- encoder: new frames, and those before them that the filter or depthwise convolutions had computed with zeros where
+  there is audio now;
 - attention: its first convolutions likewise; the views and what follows for the frames that are not given out yet,
   over the newest `context` of frames (keys, pooled channels);
 - decoder: what is given out, and as many frames around it as convolutions see.
 
 A step gives what one pass over all of the stream up to then gives, but for what looks further than convolutions do:
 - the input is divided by the deviation that the newest `context` of audio has when it arrives, and not divided anew;
-- the high-pass filter is a convolution that sees 20 ms of what follows, and no mean is taken away (`streaming_input`);
+- the high-pass filter is a convolution that sees 20 ms of what follows, silence where nothing has come yet, and no mean
+  is taken away (`streaming_input`);
 - attention sees the newest `context` of frames, from a whole half-chunk on; of those that were given out, it sees the
   features that they had then: their own attention is not computed again.
 The first step has no past: it is one pass, but for the filter.
@@ -38,18 +40,13 @@ class IncrementalManner:
         folded: in tiles.
         batch: B.
         context: samples that the deviation is taken over and attention sees.
-        lookahead: samples that the high-pass filter may see, see `StreamingInput`.
-
-    Attributes:
-        lookahead: samples before the end of what came in that cannot be given out yet.
     """
 
-    def __init__(self, folded: FoldedManner, batch: int, context: int, lookahead: int):
+    def __init__(self, folded: FoldedManner, batch: int, context: int):
         self.folded, self.config = folded, folded.config
         found_at_once(folded)
         self.stride, self.kernel_size, self.depth = self.config.stride, self.config.kernel_size, self.config.depth
-        self.input = StreamingInput(self.config, batch, context, lookahead, SCALE_EPS)
-        self.lookahead = self.input.lookahead
+        self.input = StreamingInput(self.config, batch, context, SCALE_EPS)
         encoder: list[Any] = list(folded.encoder)
         decoder: list[Any] = list(folded.decoder)
 
@@ -67,24 +64,22 @@ class IncrementalManner:
         self.encoder_attention = [attending(level.attention, index + 1) for index, level in enumerate(encoder)]
         self.decoder_attention = [attending(level.attention, index) for index, level in enumerate(decoder)]
         self.counts = [0] * (self.depth + 1)  # frames of each level up to now, those of level 0 being samples
-        self.ready = 0  # samples that the network has seen
 
-    def advance(self, samples: Tensor, start: int, stop: int, final: bool = False) -> Tensor:
+    def advance(self, samples: Tensor, start: int, stop: int) -> Tensor:
         """
         Take in what is new, and give out some of the stream.
 
         Args:
             samples: (B, n), what follows on those of the step before.
             start, stop: what is given out, counted from the beginning of the stream; `start` is not before that of the
-                step before, `stop` not after what is ready.
-            final: nothing follows, so that all is ready.
+                step before, `stop` not after the end of what is taken in.
 
         Returns:
             (B, stop - start) float32.
         """
         changes = self.changes(start)
-        self.ready = self.input.advance(samples, final)
-        self.counts = [self.config.padded_length(self.ready)]
+        self.input.advance(samples)
+        self.counts = [self.config.padded_length(self.input.normalized.stop)]
         for _ in range(self.depth):
             self.counts.append((self.counts[-1] - self.kernel_size) // self.stride + 1)
         for level, firsts in enumerate(changes):
@@ -112,7 +107,7 @@ class IncrementalManner:
     def changes(self, start: int) -> list[tuple[int, int, int]]:
         """For each level of the encoder, the first frame that more audio makes new: of its strided convolution, of its
         residual block, and of its output, which is not given out before sample `start`."""
-        changes, changed = [], max(self.ready - 1, 0)  # the input layer sees a sample on either side
+        changes, changed = [], max(self.input.settled - 1, 0)  # the input layer sees a sample on either side
         for level, count in enumerate(self.counts[1:]):
             down = min(max(-(-(changed - self.kernel_size + 1) // self.stride), 0), count)
             changed = encoded = max(down - DEPTHWISE_REACH, 0)
@@ -170,9 +165,9 @@ class IncrementalManner:
 
     def forget(self, start: int) -> None:
         """Drop what no later step reads, which gives out what lies after `start`."""
-        needed = min(start, self.ready) - 1  # frames of what `decoded` gives
+        needed = min(start, self.input.settled) - 1  # frames of what `decoded` gives
         self.input.normalized.forget(needed - self.stride * self.kernel_size)
-        self.input.scale.forget(start)
+        self.input.scale.forget(min(start, self.input.settled))
         for level, (_, encoded, attended) in enumerate(self.changes(start)):
             decoder, encoder = self.decoder_attention[level], self.encoder_attention[level]
             if decoder is not None:

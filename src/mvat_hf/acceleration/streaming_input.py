@@ -1,7 +1,8 @@
 """What MANNER does to audio before its network, on a stream: the high-pass filter, and division by the deviation.
 
 Both see the whole recording in a `MannerModel`. On a stream the filter is a convolution that sees little of what
-follows, and the deviation is that of the newest audio; what was divided once stays as it is.
+follows: at the end it sees silence there, and computes anew what does not stay so. The deviation is that of the newest
+audio; what was divided once stays as it is.
 """
 
 from functools import lru_cache
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..models.manner.chunking_manner import lift
-from ..models.manner.modeling_manner import HIGH_PASS_ORDER, HIGH_PASS_SECONDS
+from ..models.manner.modeling_manner import HIGH_PASS_ORDER, HIGH_PASS_SECONDS, HIGH_PASS_STEP
 from .frames import Frames
 
-LOOKAHEAD_SECONDS = 0.02  # that the filter sees, if there is so much
+LOOKAHEAD_SECONDS = 0.02  # that the filter sees
 STOP_BAND = 0.75  # of the cut-off: what is below is to be silent, which counts
 STOP_WEIGHT = 30.0  # times as much as the rest
 
@@ -28,53 +29,58 @@ class StreamingInput:
         config: of the model.
         batch: B.
         context: samples that the deviation is taken over.
-        lookahead: samples that the filter may see.
         scale_eps: beside the deviation that the input is divided by.
 
     Attributes:
-        lookahead: so many samples of the last are not ready, if there is a filter.
+        settled: so many samples are as they stay; those after them, which the filter computes anew when it sees what
+            follows, are provisional.
         normalized: samples (B, T, 1) as the network takes them.
         scale: what the network's output is multiplied by, (B, T, 1).
     """
 
-    def __init__(self, config: Any, batch: int, context: int, lookahead: int, scale_eps: float):
+    def __init__(self, config: Any, batch: int, context: int, scale_eps: float):
         self.context, self.scale_eps = context, scale_eps
         rate, hertz = config.sampling_rate, config.high_pass_hz
-        self.lookahead = min(lookahead, round(LOOKAHEAD_SECONDS * rate)) if hertz else 0
+        self.lookahead = round(LOOKAHEAD_SECONDS * rate) if hertz else 0
         self.past = int(HIGH_PASS_SECONDS * rate) if hertz else 0
         self.taps = torch.from_numpy(high_pass_taps(hertz, rate, self.lookahead, self.past)) if hertz else None
+        self.response = torch.empty(0)  # of the taps, for the latest size
         self.raw, self.filtered, self.normalized, self.scale = (Frames(batch, 1) for _ in range(4))
 
-    def advance(self, samples: Tensor, final: bool) -> int:
-        """
-        Take in more samples (B, n); so many are ready then.
+    @property
+    def settled(self) -> int:
+        return max(self.raw.stop - self.lookahead, 0)
 
-        Args:
-            final: nothing follows; otherwise the last `lookahead` samples wait for what does.
-        """
+    def advance(self, samples: Tensor) -> None:
+        """Take in more samples (B, n)."""
+        start = self.settled
         self.raw.write(self.raw.stop, samples.unsqueeze(-1))
-        start, stop = self.filtered.stop, self.raw.stop - (0 if final else self.lookahead)
-        if stop <= start:
-            return start
+        stop = self.raw.stop
         self.filtered.write(start, self.high_passed(start, stop).unsqueeze(-1))
-        self.raw.forget(stop - self.past)
-        self.filtered.forget(stop - self.context)
-        heard = self.filtered.read(self.filtered.first, stop)
-        # a single sample has no deviation
-        scale = heard.std(dim=1, keepdim=True) if heard.shape[1] > 1 else heard.abs()
+        self.raw.forget(self.settled - self.past)
+        self.filtered.forget(min(stop - self.context, self.settled))
+        scale = self.deviation()
         self.scale.write(start, scale.expand(-1, stop - start, -1))
         gain = torch.from_numpy(lift(scale.numpy()))  # of quiet audio, as if it came in and went out that much louder
         self.normalized.write(start, self.filtered.read(start, stop) / (scale + self.scale_eps / gain))
-        return stop
+
+    def deviation(self) -> Tensor:
+        """(B, 1, 1), of the filtered samples that are kept."""
+        heard = self.filtered.read(self.filtered.first, self.filtered.stop)
+        # a single sample has none
+        return heard.std(dim=1, keepdim=True) if heard.shape[1] > 1 else heard.abs()
 
     def high_passed(self, start: int, stop: int) -> Tensor:
         """Samples `start` to `stop`, (B, stop - start), silence before the stream and after its end."""
         audio = self.raw.read(start - self.past, stop + self.lookahead).squeeze(-1)
         if self.taps is None:
             return audio
-        size = 1 << (audio.shape[1] - 1).bit_length()  # what wraps around falls on what is cut off
-        spectrum = torch.fft.rfft(audio, size) * torch.fft.rfft(self.taps, size)
-        return torch.fft.irfft(spectrum, size)[:, len(self.taps) - 1 : audio.shape[1]]
+        # what wraps around falls on what is cut off
+        size = -(-audio.shape[1] // HIGH_PASS_STEP) * HIGH_PASS_STEP
+        if len(self.response) != size // 2 + 1:
+            self.response = torch.fft.rfft(self.taps, size)
+        filtered = torch.fft.irfft(torch.fft.rfft(audio, size) * self.response, size)
+        return filtered[:, len(self.taps) - 1 : audio.shape[1]]
 
 
 @lru_cache(maxsize=16)

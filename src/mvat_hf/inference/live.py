@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..acceleration.incremental import IncrementalManner
 
 FADE_SECONDS = 0.01  # each step is faded in over the one before, where the look-ahead is as long
-FILTER_SHARE = 4  # at most this part of the look-ahead goes to the high-pass filter of the incremental way
 PCM: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 READ_BYTES = 2**16
 MOST_SECONDS = 1e6  # that a step may see: beyond is a slip
@@ -161,7 +160,7 @@ class StreamingEnhancer:
             self.shape = block.shape[:-1]
             self.held = self.tail = rows[:, :0]
             if self.incremental:
-                self.network = incremental_network(self.passes.model, len(rows), self.context, self.lookahead)
+                self.network = incremental_network(self.passes.model, len(rows), self.context)
         return rows
 
     def advance(self, end: int, ready: int) -> np.ndarray:
@@ -183,11 +182,10 @@ class StreamingEnhancer:
         """From `given` to `ready`, and what the next step fades out, by features that are kept."""
         import torch
 
-        final = end == ready  # of the stream; or there is no look-ahead, and nothing that would wait for it
-        stop = end if final else min(ready + self.fade, end - network.lookahead)
+        stop = min(ready + self.fade, end)
         samples = torch.from_numpy(self.held[:, self.taken - self.start : end - self.start])
         with torch.inference_mode():
-            estimate = network.advance(samples, self.given, stop, final).numpy()
+            estimate = network.advance(samples, self.given, stop).numpy()
         self.held, self.start, self.taken = self.held[:, ready - self.start :], ready, end
         return estimate
 
@@ -197,7 +195,7 @@ def live_runtime(model: Any, runtime: str = "auto", incremental: bool = True) ->
     return "torch" if runtime == "auto" and incremental and not str(model).endswith(".onnx") else runtime
 
 
-def incremental_network(model: Any, batch: int, context: int, lookahead: int) -> "IncrementalManner | None":
+def incremental_network(model: Any, batch: int, context: int) -> "IncrementalManner | None":
     """An `IncrementalManner` of `model`, see there; None if it is not to be folded, or not on a CPU."""
     if isinstance(model, OnnxManner) or model.device.type != "cpu":
         return None
@@ -205,7 +203,7 @@ def incremental_network(model: Any, batch: int, context: int, lookahead: int) ->
     from ..acceleration.incremental import IncrementalManner
 
     folded = folded_copy(model)
-    return None if folded is None else IncrementalManner(folded, batch, context, lookahead // FILTER_SHARE)
+    return None if folded is None else IncrementalManner(folded, batch, context)
 
 
 def enhance_pcm(enhancer: StreamingEnhancer, source: BinaryIO, target: BinaryIO, encoding: str = "s16le") -> None:
