@@ -24,6 +24,7 @@ from .sections import (
     render_recogniser,
     render_results,
     render_training,
+    render_twin,
     render_versions,
     scored_pairs,
 )
@@ -47,12 +48,13 @@ def render_card(folder: str | Path) -> str:
         template_path=str(TEMPLATES / "release.md"),
         name=folder.name,
         usage=USAGE.format(repo=f"mvat/{folder.name}"),
-        results=render_results(evaluations),
-        cost="\n\n".join(part for part in (render_cost(folder.name), render_recogniser(folder)) if part),
+        results="\n\n".join(filter(None, [render_results(evaluations), render_twin(folder.name, evaluations)])),
+        cost="\n\n".join(filter(None, [render_cost(folder.name), render_recogniser(folder)])),
         lineage=render_lineage(folder),
         training=render_training(training),
         versions=render_versions(training["environment"]["versions"]),
         citation=CITATION,
+        history=(folder / "HISTORY.md").is_file(),
         **about_sections(about.text),
     )
     return f"{card.content.rstrip()}\n"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.report import markdown, render_table
+from ..evaluation.report import add_statistics, markdown, render_differences, render_table
 from ..metrics.scoring import METRICS, TITLES
 from ..models.complexity import complexity
 from ..models.manner import MannerConfig
@@ -156,6 +156,25 @@ def render_results(evaluations: list[dict[str, Any]], metrics: Sequence[str] | N
             f"{title}, {share} (means, with 95 % bootstrap intervals over files):\n\n{render_table(record, metrics)}"
         )
     return "\n\n".join(parts)
+
+
+def render_twin(name: str, evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """What a distilled model scores more than its twin without a teacher, for every test set with a row `NAME-plain`;
+    "" where none has one."""
+    parts = []
+    for record in evaluations:
+        rows = {system["name"]: system for system in record["systems"]}
+        if twin := rows.get(f"{name}-plain"):
+            systems = [dict(row) for row in (record["systems"][0], twin, rows[name])]
+            differences = render_differences(add_statistics({**record, "systems": systems}))
+            parts.append(f"{TEST_SETS[record['dataset']['name']][0]}:\n\n{differences}")
+    if not parts:
+        return ""
+    about = (
+        f"`{name}-plain` is its twin: the same first weights, data, steps and seed, without a teacher. Mean "
+        "differences by file, with 95 % bootstrap intervals:"
+    )
+    return "\n\n".join(["### What the teacher added", about, *parts])
 
 
 def share_of_set(record: Mapping[str, Any]) -> str:
