@@ -22,6 +22,15 @@ CONSTRAINTS = REPOSITORY / ".ci" / "constraints.txt"
 EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
+def extras_within(extra: str) -> set[str]:
+    """It, and the extras that it takes in, and those that these do."""
+    named = [name for need in EXTRAS[extra] for name in Requirement(need).extras if "mvat_hf" in need]
+    return {extra}.union(*map(extras_within, named))
+
+
+NOT_IN_DEV = sorted(EXTRAS.keys() - extras_within("dev"))  # nothing of them is here: pip has to install them
+
+
 @pytest.fixture(scope="module")
 def files() -> list[Path]:
     """The files of the repository, by their paths in it."""
@@ -123,9 +132,7 @@ def run_use(python: list[str], name: str, folder: Path, **environment: str) -> N
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "base" else pytest.mark.slow) for name in USES]
-)
+@pytest.mark.parametrize("name", [name for name in USES if name not in NOT_IN_DEV])
 def test_with_the_packages_of_one_extra_alone(package, tmp_path, name):
     """Links to what pip would install stand in for an environment: no other package can be imported."""
     [about] = package.glob("*.dist-info")
@@ -169,7 +176,7 @@ def install(folder: Path, what: str, below: Path | None = None, pinned: bool = T
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", USES)
+@pytest.mark.parametrize("name", ["base", *NOT_IN_DEV])
 def test_installed_with_one_extra_alone(installed_base, wheel, tmp_path, name):
     python = installed_base
     if name != "base":
