@@ -12,52 +12,52 @@ import typer
 from ..utils.errors import need
 from .options import Device, parse_name, parse_path, parse_positive
 
+Systems = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL|FOLDER]...",
+        help="Model folders, Hub ids, folders of enhanced files; ROW=... names the row; differences are to the first.",
+    ),
+]
+Root = Annotated[
+    str | None,
+    typer.Option(
+        parser=parse_name, metavar="ROOT", help="Folder of the data set, or of Valentini its Hub id (valentini, dns)."
+    ),
+]
+Clean = Annotated[Path | None, typer.Option(parser=parse_path, metavar="DIR", help="Folder of clean files (pairs).")]
+Noisy = Annotated[
+    Path | None, typer.Option(parser=parse_path, metavar="DIR", help="Folder of noisy files of the same names (pairs).")
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(help="For example pesq,stoi,dnsmos_ovrl.", show_default="all but DNSMOS and word_error_rate"),
+]
+Processes = Annotated[
+    Any, typer.Option(parser=parse_positive, metavar="N", help="Processes that score.", show_default="one per core")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        parser=parse_path, metavar="DIR", help="Folder of the record, the table and the pictures.",
+        show_default="results/ and the name of the data set",
+    ),
+]  # fmt: skip
+
 
 def evaluate(
-    systems: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MODEL|FOLDER]...",
-            help="Model folders, Hub ids, folders of enhanced files; ROW=... names the row; differences are to the "
-            "first.",
-        ),
-    ] = None,
+    systems: Systems = None,
     *,
     data: Annotated[Literal["valentini", "dns", "pairs"], typer.Option(help="How --root is laid out.")],
-    root: Annotated[
-        str | None,
-        typer.Option(
-            parser=parse_name,
-            metavar="ROOT",
-            help="Folder of the data set, or of Valentini its Hub id (valentini, dns).",
-        ),
-    ] = None,
+    root: Root = None,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
-    clean: Annotated[
-        Path | None, typer.Option(parser=parse_path, metavar="DIR", help="Folder of clean files (pairs).")
-    ] = None,
-    noisy: Annotated[
-        Path | None,
-        typer.Option(parser=parse_path, metavar="DIR", help="Folder of noisy files of the same names (pairs)."),
-    ] = None,
+    clean: Clean = None,
+    noisy: Noisy = None,
     peer: Annotated[list[str] | None, typer.Option(help="Enhancement of another package; once for each.")] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(help="For example pesq,stoi,dnsmos_ovrl.", show_default="all but DNSMOS and word_error_rate"),
-    ] = None,
-    processes: Annotated[
-        Any, typer.Option(parser=parse_positive, metavar="N", help="Processes that score.", show_default="one per core")
-    ] = None,
+    metrics: Metrics = None,
+    processes: Processes = None,
     device: Device = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            parser=parse_path,
-            metavar="DIR",
-            help="Folder of the record, the table and the pictures.",
-            show_default="results/ and the name of the data set",
-        ),
-    ] = None,
+    output: Output = None,
 ) -> int:
     """Score models, peers and enhanced files on noisy and clean pairs."""
     from ..evaluation.evaluating import evaluate as score_systems
