@@ -45,7 +45,8 @@ Runtime = Annotated[
     typer.Option(help="What computes: auto takes the fastest that is installed, with the same result."),
 ]
 Precision = Annotated[
-    Literal["exact", "fast"], typer.Option(help="fast lets OpenVINO compute in bfloat16 where the CPU does.")
+    Literal["exact", "fast"],
+    typer.Option(help="fast lets OpenVINO compute in bfloat16 where the CPU does, and tells what it costs."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Tell what computes.")]
 Dry = Annotated[float, typer.Option(help="Share of the input mixed back, 0 to 1.")]
@@ -57,7 +58,8 @@ Token = Annotated[str | None, typer.Option(help="Of the Hub, for a private repo;
 
 
 def load_runtime(model: str, runtime: str, device: str | None, verbose: bool = False, **options: Any) -> Any:
-    """A model in the runtime that is asked for, told on standard error if `verbose`; `options` see `load_model`."""
+    """A model in the runtime that is asked for; what computes is told on standard error if `verbose`, or if it may be
+    less than exact; `options` see `load_model`."""
     if runtime not in ("auto", "torch") and device not in (None, "cpu"):
         raise ValueError(f"--runtime {runtime} runs on the CPU, got --device {device}")
     from ..inference.enhancer import load_model
@@ -65,7 +67,7 @@ def load_runtime(model: str, runtime: str, device: str | None, verbose: bool = F
     several = device == "cuda" and "LOCAL_RANK" in os.environ  # processes that accelerate launched
     if several:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    with telling() if verbose else nullcontext():
+    with telling() if verbose or options.get("precision") == "fast" else nullcontext():
         return load_model(model, device, runtime, **options)
 
 
