@@ -140,8 +140,11 @@ def test_a_card_comes_to_use_and_results_before_the_rest(folder):
 
 
 def test_about_lacks_no_part():
-    with pytest.raises(ValueError, match="must have a summary, ## Limits and ## Data, got summary, limits"):
-        about_sections("A model.\n\n## Limits\n\nMany.")
+    family = "## Limits\n\nMany."
+    with pytest.raises(ValueError, match="expected a summary, ## Limits and ## Data, got summary, limits"):
+        about_sections(family, "A model.")
+    sections = about_sections(family, "A model.\n\n## Data\n\nSpeech.\n\n## Limits\n\nMore.")
+    assert sections == {"summary": "A model.", "limits": "More.", "data": "Speech."}
 
 
 def test_the_citation_of_cards_is_that_of_the_readme():

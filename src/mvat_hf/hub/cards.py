@@ -1,7 +1,7 @@
 """Model cards and README tables, rendered from the records of `model_cards/NAME/`; no number in them is typed.
 
-A folder there holds `about.md` (licence, languages and data sets as metadata; a summary, `## Limits` and `## Data` in
-prose), `training.json` (the last run's record), one `eval_*.json` for every test set, and perhaps `recogniser.json` (of
+A folder there holds `about.md` (licence, languages and data sets as metadata; a summary and `## Data` in prose;
+`family.md` beside the folders has `## Limits`, of all models), `training.json` (the last run's record), one `eval_*.json` for every test set, and perhaps `recogniser.json` (of
 `scripts/benchmarks/recogniser.py`), `lineage.json` (the stages of training), `HISTORY.md` with blocks for `trials.json`
 (records of short runs by which the recipe was chosen) and `history.json` (what every release scored). The cards are
 filled from `templates/`.
@@ -55,24 +55,27 @@ def render_card(folder: str | Path) -> str:
         versions=render_versions(training["environment"]["versions"]),
         citation=CITATION,
         history=(folder / "HISTORY.md").is_file(),
-        **about_sections(about.text),
+        **about_sections((folder.parent / "family.md").read_text(encoding="utf-8"), about.text),
     )
     return f"{card.content.rstrip()}\n"
 
 
-def about_sections(text: str) -> dict[str, str]:
-    """The parts of `about.md`: "summary" before the first heading, "limits" and "data" below theirs.
+def about_sections(family: str, about: str) -> dict[str, str]:
+    """The parts of `family.md` and `about.md`, of which the latter's hold: "summary" before its first heading, "limits"
+    and "data" below theirs.
 
     Raises:
         ValueError: one of them is not there.
     """
-    summary, *parts = ("\n" + text.strip()).split("\n## ")
-    sections = {"summary": summary.strip()}
-    for part in parts:
-        title, _, body = part.partition("\n")
-        sections[title.strip().lower()] = body.strip()
+    sections = {}
+    for text in (family, about):
+        summary, *parts = ("\n" + text.strip()).split("\n## ")
+        sections["summary"] = summary.strip()
+        for part in parts:
+            title, _, body = part.partition("\n")
+            sections[title.strip().lower()] = body.strip()
     if sections.keys() != {"summary", "limits", "data"}:
-        raise ValueError(f"about.md must have a summary, ## Limits and ## Data, got {', '.join(sections)}")
+        raise ValueError(f"expected a summary, ## Limits and ## Data, got {', '.join(sections)}")
     return sections
 
 
