@@ -196,21 +196,23 @@ def draw_pictures() -> None:
 
 
 def render_twins(record: Mapping[str, Any]) -> str:
-    """Runs with and without a teacher, by model and seed: what each validated, and the difference."""
-    runs = {(run["recipe"]["preset"], run["seed"], run["recipe"]["method"]): run["chosen"] for run in record["runs"]}
+    """Runs with and without a teacher, by model, steps and seed: what each validated, and the difference."""
+    runs = {
+        (run["recipe"]["preset"], run["steps"], run["seed"], run["recipe"]["method"]): run["chosen"]
+        for run in record["runs"]
+    }
     names = [f"eval_{key}" for key in QUICK]
-    rows = [["model", "seed", "validation: PESQ / STOI / SI-SDR, plain", "MV-AT", "difference"]]
-    for preset, seed in sorted({(preset, seed) for preset, seed, _ in runs}):
-        plain, distilled = ([runs[preset, seed, method][name] for name in names] for method in (PLAIN, "mvat"))
+    rows = [["model", "steps", "seed", "validation: PESQ / STOI / SI-SDR, plain", "MV-AT", "difference"]]
+    for pair in sorted({run[:3] for run in runs}):
+        plain, distilled = ([runs[*pair, method][name] for name in names] for method in (PLAIN, "mvat"))
         differences = [after - before for before, after in zip(plain, distilled, strict=True)]
         shown = [
             " / ".join(METRICS[key].format.replace("{:", "{:+" if signed else "{:").format(value)
                        for key, value in zip(QUICK, values, strict=True))
             for values, signed in ((plain, False), (distilled, False), (differences, True))
         ]  # fmt: skip
-        rows.append([preset, str(seed), *shown])
-    first = record["runs"][0]
-    return f"{markdown(rows)}\n\n{first['steps']} steps; {first['validation_files']} mixtures to validate on."
+        rows.append([*map(str, pair), *shown])
+    return f"{markdown(rows)}\n\n{record['runs'][0]['validation_files']} mixtures to validate on."
 
 
 # what renders the records below `scripts/`, each into the README.md beside it

@@ -1,10 +1,10 @@
 """Model cards and README tables, rendered from the records of `model_cards/NAME/`; no number in them is typed.
 
 A folder there holds `about.md` (licence, languages and data sets as metadata; a summary and `## Data` in prose;
-`family.md` beside the folders has `## Limits`, of all models), `training.json` (the last run's record), one `eval_*.json` for every test set, and perhaps `recogniser.json` (of
-`scripts/benchmarks/recogniser.py`), `lineage.json` (the stages of training), `HISTORY.md` with blocks for `trials.json`
-(records of short runs by which the recipe was chosen) and `history.json` (what every release scored). The cards are
-filled from `templates/`.
+`family.md` beside the folders has `## Limits`, of all models), `training.json` (the last run's record), one
+`eval_*.json` for every test set, and perhaps `recogniser.json` (of `scripts/benchmarks/recogniser.py`), `lineage.json`
+(the stages of training), `HISTORY.md` with blocks for `trials.json` (records of short runs by which the recipe was
+chosen) and `history.json` (what every release scored). The cards are filled from `templates/`.
 """
 
 import json
