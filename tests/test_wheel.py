@@ -127,12 +127,15 @@ def run_use(python: list[str], name: str, folder: Path, **environment: str) -> N
     """Run a use of `uses_of_extras.py` in `folder`, offline."""
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     kept |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **environment}
-    command = [*python, "-P", str(REPOSITORY / "tests" / "uses_of_extras.py"), name, str(folder)]
+    command = [*python, "-P", str(REPOSITORY / "tests" / "support" / "uses_of_extras.py"), name, str(folder)]
     done = subprocess.run(command, env=kept, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("name", [name for name in USES if name not in NOT_IN_DEV])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "base" else pytest.mark.slow) for name in USES if name not in NOT_IN_DEV],
+)
 def test_with_the_packages_of_one_extra_alone(package, tmp_path, name):
     """Links to what pip would install stand in for an environment: no other package can be imported."""
     [about] = package.glob("*.dist-info")

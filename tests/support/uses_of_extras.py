@@ -1,6 +1,6 @@
 """What the README says that the package and each of its extras serve, run where nothing else is installed.
 
-python -P tests/uses_of_extras.py EXTRA FOLDER    # "base" for the package without extras; see test_wheel.py
+python -P tests/support/uses_of_extras.py EXTRA FOLDER    # "base" for the package without extras; see test_wheel.py
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import mvat_hf
 from mvat_hf.cli import main
 from mvat_hf.utils.errors import MissingExtraError
 
-SAMPLES = Path(__file__).parents[1] / "scripts" / "demo"
+SAMPLES = Path(__file__).parents[2] / "scripts" / "demo"
 NOISY = SAMPLES / "sample_noisy.flac"
 MODEL = "mvat/manner-s-8.1gf"
 EVALUATE = ["evaluate", MODEL, "--data", "pairs", "--clean", "clean", "--noisy", "noisy", "--processes", "1"]
