@@ -13,9 +13,9 @@ from mvat_hf.distillation import build_method
 from mvat_hf.hub.cards import (
     CITATION,
     about_sections,
-    base_model,
     card_metadata,
     fill_block,
+    of_the_hub,
     read_records,
 )
 from mvat_hf.hub.run_cards import render_run_card
@@ -84,6 +84,7 @@ def test_a_mean_over_fewer_files_says_so_in_the_card(folder):
     released["scored"] -= 1
     files = record["dataset"]["files"]
     metadata = card_metadata(folder.name, CardData(), training, [record])
+    assert ("knowledge-distillation" in metadata.tags) == ("teacher" in metadata.to_dict())
     assert {result.dataset_name.split(", ")[-1] for result in metadata.eval_results} == {
         f"{files - 1} of {files} pairs"
     }
@@ -161,8 +162,8 @@ def test_the_citation_of_cards_is_that_of_the_readme():
         (None, {}),
     ],
 )
-def test_the_base_model_is_another_one_of_the_hub(begun_at, expected):
-    assert base_model("owner/this", begun_at) == expected
+def test_a_base_model_is_another_one_of_the_hub(begun_at, expected):
+    assert of_the_hub("base_model", begun_at, but="owner/this") == expected
 
 
 @pytest.fixture

@@ -170,18 +170,18 @@ def card_metadata(
         tags=[*TAGS, *(DISTILLED_TAGS if training["teacher"] else [])],
         metrics=list(TITLES),
         eval_results=results,
-        **({"teacher": training["teacher"]} if training["teacher"] else {}),
-        **base_model(f"mvat/{name}", training["recipe"].get("init_from")),
+        **of_the_hub("teacher", training["recipe"].get("teacher_model_name_or_path") if training["teacher"] else None),
+        **of_the_hub("base_model", training["recipe"].get("init_from"), but=f"mvat/{name}"),
         weights_sha256=measured_weights(name, evaluations),
         **HUB_METADATA,
     )
 
 
-def base_model(repo: str, begun_at: str | None) -> dict[str, Any]:
-    """The Hub's model that a run began at, as metadata; nothing for none, a folder, or an earlier release of itself."""
-    named = begun_at is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", begun_at) is not None
-    local = str(begun_at).startswith("runs/") or Path(str(begun_at)).exists()
-    return {"base_model": str(begun_at)} if named and not local and begun_at != repo else {}
+def of_the_hub(key: str, model: str | None, but: str | None = None) -> dict[str, Any]:
+    """A model by its Hub id, as metadata; nothing for none, a folder, or `but`, of which a run is a further release."""
+    named = model is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None
+    local = str(model).startswith("runs/") or Path(str(model)).exists()
+    return {key: str(model)} if named and not local and model != but else {}
 
 
 def fill_block(text: str, name: str, content: str) -> str:

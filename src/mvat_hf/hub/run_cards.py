@@ -15,7 +15,7 @@ from .cards import (
     TAGS,
     TEMPLATES,
     USAGE,
-    base_model,
+    of_the_hub,
 )
 from .sections import render_validation, render_versions
 
@@ -48,7 +48,7 @@ def render_run_card(
         tags=[*known, *(tag for tag in listed(tags) if tag not in known)],
         datasets=sets or None,
         **HUB_METADATA,
-        **base_model(repo, begun_at),
+        **of_the_hub("base_model", begun_at, but=repo),
         **{key: value for key, value in metadata.items() if value is not None},
     )
     lines = [f"- data sets: {', '.join(sets) or 'not named'}"]

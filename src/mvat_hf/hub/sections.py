@@ -117,7 +117,8 @@ def validated_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
 def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
     """A line for every run: its own options (of a run by itself, the weights of its losses) and its last validation."""
     # a plain run of `scripts/distill.py` names the teacher that it does not use
-    names = sorted({name for trial in trials for name in trial["recipe"]} - {"teacher", "method"})
+    unused = {"teacher", "teacher_model_name_or_path", "method"}
+    names = sorted({name for trial in trials for name in trial["recipe"]} - unused)
     differing = [name for name in names if len({str(trial["recipe"].get(name)) for trial in trials}) > 1]
     if len(trials) == 1:
         differing = [name for name in names if name.endswith("_weight")]
