@@ -10,6 +10,7 @@ import torch
 from exported_graphs import EMBEDDED, INSTALLED, needs_openvino, noisy, relative_error
 from mvat_hf import MannerModel, enhance
 from mvat_hf.acceleration import export
+from mvat_hf.acceleration.graphs import GRAPH
 from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.cli import main
 from mvat_hf.hub.push import save_checkpoint
@@ -68,15 +69,19 @@ def enhanced_by_the_metadata(path, audio):
 
 
 @pytest.mark.parametrize("high_pass_hz", [0, 70])
-def test_a_file_suffices_to_enhance(high_pass_hz, speech, tmp_path):
-    model = MannerModel.from_pretrained(EMBEDDED)
-    model.config.high_pass_hz = high_pass_hz
-    export.export_onnx(model, tmp_path / "model.onnx")
+def test_a_file_suffices_to_enhance(high_pass_hz, speech, tiny_model, tmp_path):
+    """A new one, and that of the package, whose model has a filter."""
+    model, path = tiny_model(), tmp_path / "model.onnx"
+    if high_pass_hz:
+        model, path = MannerModel.from_pretrained(EMBEDDED), EMBEDDED / GRAPH
+    else:
+        export.export_onnx(model, path)
+    assert model.config.high_pass_hz == high_pass_hz
     for length in (1, 2, 700, 16000, 50001):
         audio = noisy(length, speech) + 0.1 * np.sin(2 * np.pi * 40 * np.arange(length) / 16000).astype(np.float32)
         with torch.no_grad():  # the model itself, where `enhance` lifts what is quiet
             expected = model(torch.from_numpy(audio)[None]).audio_values[0].numpy()
-        assert relative_error(enhanced_by_the_metadata(tmp_path / "model.onnx", audio), expected) < 1e-5
+        assert relative_error(enhanced_by_the_metadata(path, audio), expected) < 1e-5
 
 
 def test_a_file_for_one_length_suffices_too(fixed):
