@@ -172,8 +172,8 @@ def render_twin(name: str, evaluations: Sequence[Mapping[str, Any]]) -> str:
     if not parts:
         return ""
     about = (
-        f"`{name}-plain` is its twin: the same first weights, data, steps and seed, without a teacher. Mean "
-        "differences by file, with 95 % bootstrap intervals:"
+        f"`{name}-plain` is its twin: the same first weights, data, steps and seed, without a teacher; a run each. "
+        "Mean differences by file, with 95 % bootstrap intervals over files, which do not tell how other seeds differ:"
     )
     return "\n\n".join(["### What the teacher added", about, *parts])
 
