@@ -51,6 +51,7 @@ SYSTEMS = [
     for system in ("baseline", "PyTorch", "PyTorch fused", "PyTorch fused bfloat16", *EXPORTED)
     if BFLOAT16 or "bfloat16" not in system
 ]
+MODELS = ["manner-s-8.1gf", "manner-s-5.3gf", "manner-s-2.2gf", "manner-b"]  # those with weights, and the largest
 RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}
 LONGEST = {"manner-b": 10.0, "manner-l": 10.0}  # s: they attend at full rate, 18 GB for 30 s in one pass
@@ -61,9 +62,7 @@ FIRST_PASSES = 2  # that are slower, and not timed: OpenVINO compiles for a leng
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed, error and memory of every way to run a model.")
-    parser.add_argument(
-        "--models", nargs="+", default=["manner-s-8.1gf", "manner-b"], help="presets (default: %(default)s)"
-    )
+    parser.add_argument("--models", nargs="+", default=MODELS, help="presets (default: %(default)s)")
     parser.add_argument("--seconds", nargs="+", type=float, default=[1, 4, 10, 60], help="lengths of the input")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], help="numbers of threads (default: 1)")
     parser.add_argument("--repeats", type=int, default=7, help="timed passes of each system (default: %(default)s)")
