@@ -53,25 +53,22 @@ class FoldedLinear(Layer):
     Products of few frames, as live, are `F.linear`'s even there: a call of oneDNN takes 20 microseconds more.
     """
 
-    weight: Tensor
+    weight: Tensor  # None if only what is packed is used
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, packed: bool):
         super().__init__()
         weight = weight.to(dtype).contiguous()
         self.channels = len(weight)
-        self.few = FEW_PRODUCTS if dtype == torch.float32 else 0
+        self.few = FEW_PRODUCTS if packed and dtype == torch.float32 else 0
         self.register_buffer("bias", None if bias is None else bias.to(dtype))
         # oneDNN's own arrangement of the weight; the operation is the one that torch.compile uses for frozen weights
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight) if packed else None
-        self.register_buffer("weight", weight)
+        self.register_buffer("weight", None if packed and not self.few else weight)
 
     def forward(self, hidden: Tensor, add: Tensor | None = None, activation: Activation = "none") -> Tensor:
-        if self.packed is None:
+        if self.packed is None or hidden.numel() * self.channels < self.few:
             return self.plain(hidden, add, activation)
-        if hidden.numel() * self.channels < self.few:
-            output = F.linear(hidden, self.weight, self.bias)
-            return ACTIVATIONS[activation](output if add is None else output.add_(add))
         if add is None:
             return torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, activation, [], "")
         output = torch.ops.mkldnn._linear_pointwise.binary(hidden, add, self.packed, self.bias, "add")

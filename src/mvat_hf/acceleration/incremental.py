@@ -44,7 +44,6 @@ class IncrementalManner:
 
     def __init__(self, folded: FoldedManner, batch: int, context: int):
         self.folded, self.config = folded, folded.config
-        found_at_once(folded)
         self.stride, self.kernel_size, self.depth = self.config.stride, self.config.kernel_size, self.config.depth
         self.input = StreamingInput(self.config, batch, context, SCALE_EPS)
         encoder: list[Any] = list(folded.encoder)
@@ -267,12 +266,6 @@ class IncrementalAttention:
         halves = frames.read((first - 1) * hop, (last + 1) * hop).unflatten(1, (-1, hop))
         weights = halves_joined(block.local_weights(torch.cat([halves[:, :-1], halves[:, 1:]], dim=2)))
         return frames.read(start, stop) * weights[:, start - first * hop : stop - first * hop].unsqueeze(-1)
-
-
-def found_at_once(folded: nn.Module) -> None:
-    """Let layers and weights be plain attributes too: PyTorch looks through three lists, hundreds of times a step."""
-    for part in folded.modules():
-        vars(part).update({**part._buffers, **part._modules})
 
 
 def halves_joined(chunks: Tensor) -> Tensor:
