@@ -35,6 +35,7 @@ from mvat_hf.acceleration.export import export_onnx
 from mvat_hf.acceleration.folded_layers import packs
 from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.evaluation.peers import PEERS, load_peer
+from mvat_hf.models.manner.configuration_manner import PRESETS
 from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import environment, weights_hash, write_json
 
@@ -51,7 +52,7 @@ SYSTEMS = [
     for system in ("baseline", "PyTorch", "PyTorch fused", "PyTorch fused bfloat16", *EXPORTED)
     if BFLOAT16 or "bfloat16" not in system
 ]
-MODELS = ["manner-s-8.1gf", "manner-s-5.3gf", "manner-s-2.2gf", "manner-b"]  # those with weights, and the largest
+MODELS = [*(name for name in PRESETS if (SNAPSHOTS / name).is_dir()), "manner-b"]  # a large one, with random weights
 RATE = 16000
 QUALITY_PAIRS = {"dns": 12, "valentini": 8}
 LONGEST = {"manner-b": 10.0, "manner-l": 10.0}  # s: they attend at full rate, 18 GB for 30 s in one pass
