@@ -28,7 +28,7 @@ from mvat_hf.hub.push import save_checkpoint
 REPOSITORY = Path(__file__).parents[1]
 # the files that take longest come first: of the workers that share the files, none is left with one at the end
 LONGEST = (
-    "cli/test_cold_start.py", "scripts/test_scripts.py", "acceleration/test_exported_model.py",
+    "cli/test_cold_start.py", "acceleration/test_exported_model.py", "scripts/test_scripts.py",
     "training/test_distillation_trainer.py", "scripts/test_study.py", "acceleration/test_export.py",
     "evaluation/test_evaluation.py", "test_wheel.py", "inference/test_live.py", "cli/test_enhance_command.py",
     "training/test_resuming_and_processes.py", "inference/test_runtimes.py", "metrics/test_nonintrusive.py",

@@ -225,7 +225,7 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
 
     (tmp_path / "runs").rename(tmp_path / "lost")
     assert run() == record and not (tmp_path / "runs").exists()
-    assert run("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
+    assert launch("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
 
 
 def test_a_training_that_dies_is_told(tmp_path, monkeypatch):
