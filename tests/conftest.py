@@ -28,12 +28,12 @@ from mvat_hf.hub.push import save_checkpoint
 REPOSITORY = Path(__file__).parents[1]
 # the files that take longest come first: of the workers that share the files, none is left with one at the end
 LONGEST = (
-    "cli/test_cold_start.py", "acceleration/test_exported_model.py", "scripts/test_scripts.py",
-    "training/test_distillation_trainer.py", "scripts/test_study.py", "acceleration/test_export.py",
-    "evaluation/test_evaluation.py", "test_wheel.py", "inference/test_live.py", "cli/test_enhance_command.py",
-    "training/test_resuming_and_processes.py", "inference/test_runtimes.py", "metrics/test_nonintrusive.py",
-    "test_page_browser.py", "acceleration/test_fuse.py", "training/test_run.py", "hub/test_loading.py",
-    "scripts/test_train_family.py", "hub/test_push.py", "metrics/test_scoring.py", "test_readme.py",
+    "scripts/test_scripts.py", "acceleration/test_export.py", "acceleration/test_exported_model.py",
+    "training/test_resuming_and_processes.py", "hub/test_push.py", "hub/test_loading.py", "training/test_validation.py",
+    "scripts/test_study.py", "test_wheel.py", "evaluation/test_evaluation.py", "cli/test_enhance_command.py",
+    "training/test_manner_teacher.py", "metrics/test_scoring.py", "inference/test_threads.py", "test_page_browser.py",
+    "models/test_remote_code.py", "test_readme.py", "cli/test_cold_start.py", "inference/test_live.py",
+    "data/test_formatting.py", "training/test_trainer.py", "cli/test_info_command.py", "cli/test_evaluate_command.py",
 )  # fmt: skip
 
 
