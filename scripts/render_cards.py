@@ -38,7 +38,7 @@ from benchmark_tables import (
     render_training_step,
 )
 from method_figure import draw_method
-from tables import PLAIN, differences, render_study, rows_of, spread
+from tables import PLAIN, differences, render_privileged, render_study, rows_of, spread
 
 REPO = Path(__file__).parents[1]
 SCRIPTS = REPO / "scripts"
@@ -230,6 +230,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "recipes/twins": render_twins,
     "study/study": render_study,
     "study/study_longer": render_study,
+    "study/privileged": render_privileged,
 }
 # blocks that have another name than their record
 BLOCKS = {"inference": "speed", "inference_avx2": "speed_avx2", "inference_gpu": "speed_gpu"}

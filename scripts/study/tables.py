@@ -174,6 +174,14 @@ def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
     return markdown(rows)
 
 
+def render_privileged(record: Mapping[str, Any]) -> str:
+    """What a model scores that hears the same mixtures at a better signal-to-noise ratio, a row for every gain."""
+    rows = [["SNR better by", *(METRICS[key].title for key in QUICK)]]
+    rows += [[f"{row['snr_gain']:g} dB", *(show(key, row[key], None) for key in QUICK)] for row in record["rows"]]
+    about = f"{record['model']} on {record['mixtures']} validation mixtures, against the clean recordings."
+    return f"{markdown(rows)}\n\n{about}"
+
+
 def share_of(scored: int, files: int) -> str:
     """ " (148 of 150 files)" beside a row whose means lack some, of the seed that lacks most; else nothing."""
     return f" ({scored} of {files} files)" if scored < files else ""
