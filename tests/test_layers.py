@@ -26,6 +26,7 @@ TOP = {"__init__", "__main__", "app", "cli"}  # may import everything
 OFFERED = {
     "models.manner.configuration_manner": {"models.services"},
     "models.manner.feature_extraction_manner": {"models.services"},
+    "models.manner.loss_manner": {"models.spectral_terms"},
     "models.manner.modeling_manner": {"models.services"},
     "models.manner.pipeline_manner": {"inference.chunks", "data.audio"},
     "models.services": {"acceleration.folding"},  # `model.fuse()` is a door to it

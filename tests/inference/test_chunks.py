@@ -6,7 +6,7 @@ import torch
 
 from fake_model import SHORT, Fake, noise
 from mvat_hf.inference.enhancing import ChunkedEnhancer, enhance
-from mvat_hf.models.manner.chunking_manner import evaluating
+from mvat_hf.models.modes import evaluating
 
 
 def forward(model, audio):
@@ -53,6 +53,7 @@ def test_chunks_are_passes_of_the_model(manner):
     np.testing.assert_allclose(output[7200:], forward(manner, audio[-4000:])[0, -1800:], atol=1e-6)
     apart = enhance(manner, audio, 16000, chunk_seconds=0.25, overlap_seconds=0)
     np.testing.assert_allclose(apart[4000:8000], forward(manner, audio[4000:8000])[0], atol=1e-6)
+    np.testing.assert_allclose(apart[8000:], forward(manner, audio[-4000:])[0, -1000:], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ import pytest
 import torch
 
 from mvat_hf.losses import enhancement_loss
+from mvat_hf.models.manner import loss_manner
+from mvat_hf.models.manner.loss_manner import spectral_terms
+from mvat_hf.models.spectral_terms import quick_terms
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # FFT, hop, window
 
@@ -75,7 +78,9 @@ def in_torch(enhanced, clean, noisy):
 
 
 @pytest.mark.parametrize("volume", [1.0, 1e-2, 1e-4])  # at the last, every bin is at its bound or near it
-def test_loss_and_gradient_are_those_of_the_straightforward_computation(volume, audio):
+@pytest.mark.parametrize("terms", [quick_terms, spectral_terms])  # in the package, and where the code stands alone
+def test_loss_and_gradient_are_those_of_the_straightforward_computation(terms, volume, audio, monkeypatch):
+    monkeypatch.setattr(loss_manner, "quick_terms", terms)
     results = []
     for function in (in_torch, lambda *audio: enhancement_loss(*audio)[0]):
         enhanced, clean, noisy = (volume * part for part in audio)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..models.manner import chunking_manner
+from ..models.modes import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +16,10 @@ class ChunkedEnhancer(chunking_manner.ChunkedEnhancer):
         from ..acceleration.folding import folded_pass  # takes torch, and so did who made `audio`
 
         folded = folded_pass(self.model, audio)
-        return super().run(audio) if folded is None else folded
+        if folded is not None:
+            return folded
+        with evaluating(self.model):
+            return super().run(audio)
 
 
 __all__ = ["ChunkedEnhancer"]

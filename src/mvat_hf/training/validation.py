@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..data.collator import as_item
 from ..metrics.scoring import FileScore, ScoringPool
 from ..models.manner import MannerModel
-from ..models.manner.chunking_manner import evaluating
+from ..models.modes import evaluating
 from ..utils.cores import processes_here, usable_cores
 from ..utils.errors import extra
 from .arguments import EnhancementConfig

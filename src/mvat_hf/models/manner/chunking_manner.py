@@ -8,17 +8,14 @@ model's own rate nothing but numpy and the model is needed, and torch for a mode
 import itertools
 import math
 import sys
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from numbers import Real
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 CHUNK_SECONDS, OVERLAP_SECONDS, OVERLAP_SHARE = 10.0, 1.0, 1 / 4  # unless others are asked for
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
@@ -27,9 +24,6 @@ MAX_CHANNELS = 64  # more than this in an array means that its axes are the wron
 QUIET, AMPLE = 10 ** (-45 / 20), 10 ** (-20 / 20)
 LIFT_SLOPE, MOST_LIFT, FAINT = 4, 1e6, 1e-4
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
-# of a model: how many `evaluating` are under way, and which of its modules were in training before the first
-PASSING: "WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]]" = WeakKeyDictionary()
-CHANGING = threading.Lock()  # of that
 
 
 class ChunkedEnhancer:
@@ -74,16 +68,12 @@ class ChunkedEnhancer:
 
     def enhance_blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Overlap-add at the model's rate; as many samples come out as went in, in blocks of other lengths."""
-        window = tail = np.empty(
-            (0, 0)
-        )  # the newest chunk's input, and the end of its output, which the next fades out
-        for number, piece in enumerate(recut_blocks(blocks, self.chunk, self.chunk - self.overlap)):
-            if number == 0:
-                window = piece
-                output = self.enhance_chunk(window)
-            else:
-                window = np.concatenate([window, piece], axis=1)[:, -self.chunk :]
-                output = cross_fade(tail, self.enhance_chunk(window)[:, -(self.overlap + piece.shape[1]) :])
+        window = tail = np.empty((0, 0))  # the newest chunk's input; the end of its output, which the next fades out
+        for piece in recut_blocks(blocks, self.chunk, self.chunk - self.overlap):
+            window = np.concatenate([window, piece], axis=1)[:, -self.chunk :] if window.size else piece
+            output = self.enhance_chunk(window)[:, -(self.overlap + piece.shape[1]) :]
+            if tail.size:
+                output = cross_fade(tail, output)
             ready = max(output.shape[1] - self.overlap, 0)
             tail = output[:, ready:]
             yield output[:, :ready]
@@ -106,9 +96,8 @@ class ChunkedEnhancer:
             return self.run(values).float().cpu().numpy()
 
     def run(self, audio: "Tensor") -> "Tensor":
-        """Audio (B, T) through the model in evaluation; `mvat_hf.acceleration` has a faster way."""
-        with evaluating(self.model):
-            return self.model(audio).audio_values
+        """Audio (B, T) through the model, which is left in evaluation; `mvat_hf.inference.chunks` has a faster way."""
+        return self.model.eval()(audio).audio_values
 
 
 def heard_deviation(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.ndarray:
@@ -241,25 +230,6 @@ def mix_blocks(dry: Iterable[np.ndarray], wet: Iterator[np.ndarray], share: floa
             ready = np.concatenate([ready, next(wet)], axis=1)
         enhanced, ready = np.split(ready, [block.shape[1]], axis=1)
         yield (1 - share) * enhanced + share * block
-
-
-@contextmanager
-def evaluating(model: "nn.Module") -> Iterator[None]:
-    """Evaluation mode, and each module in the mode it was in once the last thread that passes through has left."""
-    with CHANGING:
-        others, training = PASSING.get(model, (0, [module for module in model.modules() if module.training]))
-        PASSING[model] = others + 1, training
-        model.eval()
-    try:
-        yield
-    finally:
-        with CHANGING:
-            passing, training = PASSING.pop(model)
-            if passing > 1:
-                PASSING[model] = passing - 1, training
-            else:
-                for module in training:
-                    module.training = True
 
 
 __all__ = ["ChunkedEnhancer"]

@@ -51,7 +51,11 @@ class MannerFeatureExtractor(FeatureExtractorServices, SequenceFeatureExtractor)
         if sampling_rate != self.sampling_rate:
             got = "no sampling_rate" if sampling_rate is None else f"{sampling_rate} Hz"
             raise ValueError(f"expected audio at {self.sampling_rate} Hz, got {got}: resample, or use mvat_hf.enhance")
-        recordings = self._as_list(raw_audio)
+        if isinstance(raw_audio, (list, tuple)) and len(raw_audio) and np.ndim(raw_audio[0]) > 0:
+            recordings = [as_array(recording) for recording in raw_audio]
+        else:
+            array = as_array(raw_audio)
+            recordings = list(array) if array.ndim == 2 else [array]
         if not recordings:
             raise ValueError("expected at least one recording, got none")
         for recording in recordings:
@@ -66,13 +70,6 @@ class MannerFeatureExtractor(FeatureExtractorServices, SequenceFeatureExtractor)
         for row, recording in zip(batch, recordings, strict=True):
             row[: len(recording)] = recording
         return BatchFeature({"input_values": batch}, tensor_type=return_tensors)
-
-    @staticmethod
-    def _as_list(raw_audio) -> list[np.ndarray]:
-        if isinstance(raw_audio, (list, tuple)) and len(raw_audio) and np.ndim(raw_audio[0]) > 0:
-            return [as_array(recording) for recording in raw_audio]
-        array = as_array(raw_audio)
-        return list(array) if array.ndim == 2 else [array]
 
 
 def as_array(audio) -> np.ndarray:

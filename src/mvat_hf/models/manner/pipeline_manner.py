@@ -95,14 +95,11 @@ class AudioToAudioPipeline(Pipeline):
         outputs = list(batch)
         for (_, rate), indices in alike.items():
             # recordings (time,) or (channels, time) -> (all their channels, time)
-            rows = np.concatenate([np.atleast_2d(batch[index][0]) for index in indices])
+            channels = [np.atleast_2d(batch[index][0]) for index in indices]
+            rows, ends = np.concatenate(channels), np.cumsum([len(own) for own in channels])
             enhanced = np.concatenate(list(enhancer.stream(array_blocks(rows), rate, len(rows))), axis=1)
-            start = 0
-            for index in indices:
-                shape = batch[index][0].shape
-                end = start + (shape[0] if len(shape) == 2 else 1)
-                outputs[index] = enhanced[start:end].reshape(shape).astype(np.float32), rate
-                start = end
+            for index, own in zip(indices, np.split(enhanced, ends[:-1]), strict=True):
+                outputs[index] = own.reshape(batch[index][0].shape).astype(np.float32), rate
         return outputs
 
     def postprocess(self, output: Recording) -> dict[str, Any]:  # type: ignore[override]
@@ -189,9 +186,7 @@ def decode_by_soundfile(content: bytes, name: str) -> tuple[np.ndarray, int]:
     try:
         audio, rate = soundfile.read(io.BytesIO(content), dtype="float32")
     except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"{name} cannot be read as audio: {error.error_string} With mvat_hf installed, more formats are read"
-        ) from error
+        raise ValueError(f"{name} cannot be read as audio (mvat_hf reads more): {error.error_string}") from error
     return np.ascontiguousarray(audio.T), rate
 
 
