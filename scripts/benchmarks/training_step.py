@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mvat_hf import MannerConfig, MannerModel
-from mvat_hf.acceleration.convolutions import use_training_convolutions
+from mvat_hf.acceleration.training_layers import use_training_layers
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.mixing import Mixer, MixingOptions
 from mvat_hf.distillation import MultiViewAttentionTransfer, multi_view_attention_transfer
@@ -105,7 +105,7 @@ class PackageStep(Step):
         compiled: bool = False,
     ):
         super().__init__(batch, seconds, device)
-        use_training_convolutions(self.student)
+        use_training_layers(self.student)
         self.tf32 = tf32
         self.method = MultiViewAttentionTransfer()
         self.last_level = self.method.last_level(self.student.config, self.teacher.config)

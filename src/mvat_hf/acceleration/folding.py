@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from .convolutions import PLAIN
 from .folded import FoldedManner, Levels
+from .training_layers import PLAIN
 
 # of a model: the values that it was folded from, and the copy
 COPIES: WeakKeyDictionary[nn.Module, tuple[Tensor, FoldedManner]] = WeakKeyDictionary()

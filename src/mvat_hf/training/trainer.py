@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainingArguments
 from transformers.trainer_utils import speed_metrics
 
-from ..acceleration.convolutions import use_training_convolutions
+from ..acceleration.training_layers import use_training_layers
 from ..data.collator import SegmentCollator
 from ..data.streaming import EndlessStream
 from ..losses import enhancement_loss, with_terms
@@ -74,9 +74,7 @@ class EnhancementTrainer(Trainer):
             kwargs["processing_class"] = MannerFeatureExtractor(sampling_rate=rate)
         if data_collator is None:
             data_collator = SegmentCollator(sampling_rate=rate, seed=args.seed)
-        super().__init__(
-            model=model and use_training_convolutions(model), args=args, data_collator=data_collator, **kwargs
-        )
+        super().__init__(model=model and use_training_layers(model), args=args, data_collator=data_collator, **kwargs)
         if isinstance(data_collator, SegmentCollator):
             self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())
@@ -90,8 +88,8 @@ class EnhancementTrainer(Trainer):
         self.l_se: Any = torch.compile(enhancement_loss) if args.torch_compile else enhancement_loss
 
     def call_model_init(self, trial=None):
-        """As in transformers, with the convolutions for training."""
-        return use_training_convolutions(super().call_model_init(trial))
+        """As in transformers, with the layers for training."""
+        return use_training_layers(super().call_model_init(trial))
 
     def get_train_dataloader(self) -> DataLoader:
         """transformers' own, but for a stream: it splits itself, where accelerate would let one process make it all."""

@@ -1,8 +1,8 @@
-"""Convolutions that train faster on CPUs: `torch.nn`'s layers with their parameters, computed as matrix products.
+"""Layers that train faster on CPUs: `torch.nn`'s convolutions with their parameters, and attention, as matrix products.
 
 PyTorch's own kernels are slow on CPUs where layers are as narrow as here and signals as long, above all backwards:
 together these layers halve the time of a training step. Outputs and gradients differ from PyTorch's by rounding. On
-other devices, in other types than float32 and under autocast, all but the 1x1 convolution are PyTorch's.
+other devices and in other types than float32 and bfloat16, all but the 1x1 convolution are PyTorch's.
 
 Shapes: B batch, I and O channels in and out, L frames, K kernel, S stride.
 """
@@ -12,12 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..models.manner.attention_manner import GlobalView
+
 TOEPLITZ_BLOCK = 32  # frames of output that the gradient of a depthwise kernel is summed over at once
 
 
-def as_products(hidden: Tensor) -> bool:
-    """Whether matrix products are the faster way for this input."""
-    return hidden.device.type == "cpu" and hidden.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+def for_products(hidden: Tensor) -> Tensor | None:
+    """What is convolved, in the type that autocast asks for; None where matrix products are not the faster way."""
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
+    quick = hidden.device.type == "cpu" and dtype in (torch.float32, torch.bfloat16)
+    return hidden.to(dtype) if quick else None
 
 
 class PointwiseConv(nn.Conv1d):
@@ -38,11 +42,11 @@ class FromOneChannel(nn.Conv1d):
     padding: tuple[int]
 
     def forward(self, hidden: Tensor) -> Tensor:
-        if not as_products(hidden):
+        if (audio := for_products(hidden)) is None:
             return super().forward(hidden)
-        reach, batch = self.padding[0], hidden.shape[0]
+        reach, batch = self.padding[0], audio.shape[0]
         # (B, 1, L) -> (B, K, L): what each tap sees; -> (B, O, L)
-        seen = F.pad(hidden, (reach, reach)).unfold(-1, hidden.shape[-1], 1).squeeze(1)
+        seen = F.pad(audio, (reach, reach)).unfold(-1, audio.shape[-1], 1).squeeze(1)
         weight = self.weight.squeeze(1).expand(batch, -1, -1)
         return torch.baddbmm(self.bias.unsqueeze(-1).expand(batch, -1, 1), weight, seen)
 
@@ -54,11 +58,11 @@ class ToOneChannel(nn.Conv1d):
     padding: tuple[int]
 
     def forward(self, hidden: Tensor) -> Tensor:
-        if not as_products(hidden):
+        if (features := for_products(hidden)) is None:
             return super().forward(hidden)
         # (B, I, L) -> (B, K, L) -> (B, 1, L), tap k from k - K/2 frames away
-        reach, frames = self.padding[0], hidden.shape[-1]
-        taps = F.pad(torch.bmm(self.weight.squeeze(0).t().expand(hidden.shape[0], -1, -1), hidden), (reach, reach))
+        reach, frames = self.padding[0], features.shape[-1]
+        taps = F.pad(torch.bmm(self.weight.squeeze(0).t().expand(len(features), -1, -1), features), (reach, reach))
         shifted = [tap[..., k : k + frames] for k, tap in enumerate(taps.split(1, dim=1))]
         return torch.stack(shifted).sum(dim=0) + self.bias
 
@@ -79,11 +83,15 @@ class Depthwise(torch.autograd.Function):
 
 
 def channels_last_depthwise(hidden: Tensor, weight: Tensor) -> Tensor:
-    """(B, C, L) and (C, K) to (B, C, L), in the layout that oneDNN's fast kernel is for."""
-    image = hidden.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-    reach = weight.shape[-1] // 2
-    output = F.conv2d(image, weight[:, None, None], padding=(0, reach), groups=weight.shape[0])
-    return output.squeeze(2).contiguous()
+    """(B, C, L) and (C, K) to (B, C, L), in the layout that oneDNN's fast kernel is for. In float32 where they are
+    bfloat16: oneDNN 3.12 never ends preparing some such kernels."""
+    dtype = torch.float32 if hidden.dtype == torch.bfloat16 else hidden.dtype
+    image = hidden.unsqueeze(2).to(dtype, memory_format=torch.channels_last)
+    with torch.autocast("cpu", enabled=False):
+        output = F.conv2d(
+            image, weight.to(dtype)[:, None, None], padding=(0, weight.shape[-1] // 2), groups=len(weight)
+        )
+    return output.squeeze(2).to(hidden.dtype, memory_format=torch.contiguous_format)
 
 
 def depthwise_weight_gradient(hidden: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
@@ -109,9 +117,9 @@ class DepthwiseConv1d(nn.Conv1d):
     """Depthwise convolution of an odd kernel without bias that keeps the length."""
 
     def forward(self, hidden: Tensor) -> Tensor:
-        if not as_products(hidden):
+        if (features := for_products(hidden)) is None:
             return super().forward(hidden)
-        return Depthwise.apply(hidden, self.weight.squeeze(1))
+        return Depthwise.apply(features, self.weight.squeeze(1).to(features.dtype))
 
 
 PLAIN: dict[type, type] = dict.fromkeys((PointwiseConv, FromOneChannel, ToOneChannel, DepthwiseConv1d), nn.Conv1d)
@@ -132,16 +140,26 @@ def training_kind(conv: nn.Conv1d) -> type[nn.Conv1d] | None:
     return ToOneChannel if biased and conv.out_channels == 1 else None
 
 
-def use_training_convolutions(model: nn.Module) -> nn.Module:
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention, (..., P, S) each to the same. In bfloat16 PyTorch's takes three times as long."""
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query, key, value)
+    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.mT)
+    return torch.matmul(torch.softmax(scores, dim=-1).to(value.dtype), value)
+
+
+def use_training_layers(model: nn.Module) -> nn.Module:
     """
-    Let the convolutions of `model` compute by the classes here, in place; the model is given back.
+    Let the convolutions and the global views of `model` compute by what is here, in place; the model is given back.
 
     They stay the same modules: parameters, hooks, names and what is saved are as they were.
     """
     for module in model.modules():
+        if isinstance(module, GlobalView):
+            module.attend = attend  # type: ignore[assignment]  # it has fewer options
         if isinstance(module, nn.Conv1d) and (kind := training_kind(module)) is not None:
             module.__class__ = kind
     return model
 
 
-__all__ = ["PLAIN", "use_training_convolutions"]
+__all__ = ["PLAIN", "use_training_layers"]
