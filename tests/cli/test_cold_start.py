@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from forks import Ended, run_programs
 from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel, export_onnx
 
 TELL = "import json, sys; print(json.dumps(sorted(sys.modules)))"
@@ -50,12 +51,6 @@ def saved(tmp_path_factory) -> str:
     return str(folder)
 
 
-def test_enhancing_by_pytorch_loads_no_pipelines(saved):
-    there = loaded_by(f"import numpy; from mvat_hf import enhance; enhance({saved!r}, numpy.zeros(999), 16000)")
-    unused = {"transformers.pipelines", "transformers.image_processing_utils", "onnxruntime", "matplotlib", "datasets"}
-    assert "torch" in there and not there & unused
-
-
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_an_exported_model_is_enhanced_without_torch(runtime, saved, tmp_path):
     """Arrays, files, folders and live audio; av is for what libsndfile does not read."""
@@ -86,42 +81,28 @@ print()
 
 
 AUTO = "AutoConfig, AutoModel, AutoFeatureExtractor, pipeline"
-
-
-@pytest.mark.parametrize(
-    "imports",
-    [
-        f"import mvat_hf; from transformers import {AUTO}",
-        f"from transformers import {AUTO}; import mvat_hf",
-        "import mvat_hf, importlib.util; importlib.util.find_spec('transformers'); from transformers import *",
-        f"from mvat_hf.models.manner import AudioToAudioPipeline; from transformers import {AUTO}",
-        *[
-            f"from mvat_hf.models.{name} import *; from transformers import {AUTO}"
-            for name in (
-                "snapshots",
-                "convert",
-                "manner.configuration_manner",
-                "manner.feature_extraction_manner",
-                "manner.modeling_manner",
-                "manner.auto_manner",
-            )
-        ],
-        f"import mvat_hf.models.manner.pipeline_manner; from transformers import {AUTO}",
-    ],
-)
-def test_classes_are_registered_in_either_order_of_imports(imports, saved):
-    code = f"""
-{imports}
+IMPORT = f"from transformers import {AUTO}"
+FOUND = "import mvat_hf, importlib.util; importlib.util.find_spec('transformers'); "
+STAR = "from transformers import *"
+FILES = ("configuration", "feature_extraction", "modeling", "auto")
+ORDERS = {
+    "package first": f"import mvat_hf; {IMPORT}",
+    "transformers first": f"{IMPORT}; import mvat_hf",
+    "found then star": f"{FOUND}import transformers; transformers.__all__ = {AUTO!r}.split(', '); {STAR}",
+    "its pipeline first": f"from mvat_hf.models.manner import AudioToAudioPipeline; {IMPORT}",
+    "snapshots first": f"from mvat_hf.models.snapshots import *; {IMPORT}",
+    "convert first": f"from mvat_hf.models.convert import *; {IMPORT}",
+    **{f"{name} first": f"from mvat_hf.models.manner.{name}_manner import *; {IMPORT}" for name in FILES},
+    "file of the pipeline first": f"import mvat_hf.models.manner.pipeline_manner; {IMPORT}",
+}
+LOADS = """
 for auto in (AutoConfig, AutoModel, AutoFeatureExtractor):
     assert type(auto.from_pretrained({saved!r})).__module__.startswith("mvat_hf.models.manner."), auto
 found = pipeline("audio-to-audio", model={saved!r})
 assert type(found).__module__ == "mvat_hf.models.manner.pipeline_manner", type(found)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_public_names():
-    code = """
+ENHANCES = "import numpy; from mvat_hf import enhance; enhance({saved!r}, numpy.zeros(999), 16000)\n"
+PUBLIC = """
 import mvat_hf
 assert set(mvat_hf.__all__) <= set(dir(mvat_hf))
 assert all(name in mvat_hf.__all__ or name.startswith("__") for name in dir(mvat_hf)), dir(mvat_hf)
@@ -131,4 +112,33 @@ from mvat_hf.evaluation.evaluating import evaluate
 assert mvat_hf.evaluate_systems is evaluate
 assert "evaluation" not in dir(mvat_hf)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def ended(saved) -> dict[str, Ended]:
+    """How the programs of the tests below ended, each in a process that had neither the package nor transformers."""
+    orders = {name: f"{order}\n{LOADS.format(saved=saved)}" for name, order in ORDERS.items()}
+    return run_programs({**orders, "names": PUBLIC, "enhancing": ENHANCES.format(saved=saved) + TELL})
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_classes_are_registered_in_either_order_of_imports(order, ended):
+    assert ended[order].status == 0, ended[order].output
+
+
+@pytest.mark.slow
+def test_classes_are_registered_though_all_of_transformers_is_imported(saved):
+    (ended,) = run_programs({"all": f"{FOUND}{STAR}\n{LOADS.format(saved=saved)}"}).values()
+    assert ended.status == 0, ended.output
+
+
+def test_the_public_names(ended):
+    assert ended["names"].status == 0, ended["names"].output
+
+
+def test_enhancing_by_pytorch_loads_no_pipelines(ended):
+    status, output = ended["enhancing"]
+    assert status == 0, output
+    there = set(json.loads(output.splitlines()[-1]))
+    unused = {"transformers.pipelines", "transformers.image_processing_utils", "onnxruntime", "matplotlib", "datasets"}
+    assert "mvat_hf.models.manner.modeling_manner" in there and not there & unused
