@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
+from forks import Forks
 from hub_checkpoints import write_card
 from hub_server import Hub
 from mvat_hf import MannerConfig, MannerModel
@@ -88,6 +89,14 @@ def shared() -> Path:
     if not (folder / "data").is_dir() or not (folder / "reference").is_dir():
         pytest.skip(f"needs the recordings and reference numbers of {folder}, which are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """forks.run(code, *arguments, env=…): how a program of its own ended that need not load torch again."""
+    ours = Forks()
+    yield ours
+    ours.close()
 
 
 @pytest.fixture(scope="session")

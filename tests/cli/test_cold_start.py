@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from forks import Ended, run_programs
 from mvat_hf import MannerConfig, MannerFeatureExtractor, MannerModel, export_onnx
 
 TELL = "import json, sys; print(json.dumps(sorted(sys.modules)))"
@@ -101,8 +100,22 @@ for auto in (AutoConfig, AutoModel, AutoFeatureExtractor):
 found = pipeline("audio-to-audio", model={saved!r})
 assert type(found).__module__ == "mvat_hf.models.manner.pipeline_manner", type(found)
 """
-ENHANCES = "import numpy; from mvat_hf import enhance; enhance({saved!r}, numpy.zeros(999), 16000)\n"
-PUBLIC = """
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_classes_are_registered_in_either_order_of_imports(order, saved, forks):
+    ended = forks.run(f"{ORDERS[order]}\n{LOADS.format(saved=saved)}")
+    assert ended.status == 0, ended.stderr
+
+
+@pytest.mark.slow
+def test_classes_are_registered_though_all_of_transformers_is_imported(saved, forks):
+    ended = forks.run(f"{FOUND}{STAR}\n{LOADS.format(saved=saved)}")
+    assert ended.status == 0, ended.stderr
+
+
+def test_the_public_names(forks):
+    code = """
 import mvat_hf
 assert set(mvat_hf.__all__) <= set(dir(mvat_hf))
 assert all(name in mvat_hf.__all__ or name.startswith("__") for name in dir(mvat_hf)), dir(mvat_hf)
@@ -112,33 +125,13 @@ from mvat_hf.evaluation.evaluating import evaluate
 assert mvat_hf.evaluate_systems is evaluate
 assert "evaluation" not in dir(mvat_hf)
 """
+    ended = forks.run(code)
+    assert ended.status == 0, ended.stderr
 
 
-@pytest.fixture(scope="module")
-def ended(saved) -> dict[str, Ended]:
-    """How the programs of the tests below ended, each in a process that had neither the package nor transformers."""
-    orders = {name: f"{order}\n{LOADS.format(saved=saved)}" for name, order in ORDERS.items()}
-    return run_programs({**orders, "names": PUBLIC, "enhancing": ENHANCES.format(saved=saved) + TELL})
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_classes_are_registered_in_either_order_of_imports(order, ended):
-    assert ended[order].status == 0, ended[order].output
-
-
-@pytest.mark.slow
-def test_classes_are_registered_though_all_of_transformers_is_imported(saved):
-    (ended,) = run_programs({"all": f"{FOUND}{STAR}\n{LOADS.format(saved=saved)}"}).values()
-    assert ended.status == 0, ended.output
-
-
-def test_the_public_names(ended):
-    assert ended["names"].status == 0, ended["names"].output
-
-
-def test_enhancing_by_pytorch_loads_no_pipelines(ended):
-    status, output = ended["enhancing"]
-    assert status == 0, output
-    there = set(json.loads(output.splitlines()[-1]))
+def test_enhancing_by_pytorch_loads_no_pipelines(saved, forks):
+    ended = forks.run(f"import numpy; from mvat_hf import enhance; enhance({saved!r}, numpy.zeros(999), 16000)\n{TELL}")
+    assert ended.status == 0, ended.stderr
+    there = set(json.loads(ended.stdout))
     unused = {"transformers.pipelines", "transformers.image_processing_utils", "onnxruntime", "matplotlib", "datasets"}
     assert "mvat_hf.models.manner.modeling_manner" in there and not there & unused

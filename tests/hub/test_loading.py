@@ -7,12 +7,12 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load
 
+from forks import Ended
 from hub_checkpoints import HF, content_of, load_hash
 from hub_server import Answer, failing
 from mvat_hf.models import snapshots
@@ -259,19 +259,18 @@ for clean in (pipeline("audio-to-audio", model=model), pipeline("audio-to-audio"
 """
 
 
-def run_away(environment, *repos) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", AWAY, *repos]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def run_away(forks, environment, *repos) -> Ended:
+    done = forks.run(AWAY, *repos, env=environment)
+    assert done.status == 0, done.stderr
     assert done.stderr.count("using the one in mvat_hf") == 1
     return done
 
 
-def test_the_hub_comes_first_then_the_cache_then_the_package(hub, hub_user, at_home, hub_model, hub_checkpoint):
+def test_the_hub_comes_first_then_the_cache_then_the_package(forks, hub, hub_user, at_home, hub_model, hub_checkpoint):
     """Offline, what was loaded once comes from the cache, and the embedded checkpoint from the package."""
     hub.add("tester/cached", content_of(hub_checkpoint))
     assert at_home(load_hash, "tester/cached") == weights_hash(hub_model)
-    done = run_away(hub_user | {"HF_HUB_OFFLINE": "1"}, "tester/cached", EMBEDDED)
+    done = run_away(forks, hub_user | {"HF_HUB_OFFLINE": "1"}, "tester/cached", EMBEDDED)
     assert done.stdout.split() == [weights_hash(hub_model), embedded_hash()]
 
     hub.add(EMBEDDED, content_of(hub_checkpoint))
@@ -280,7 +279,7 @@ def test_the_hub_comes_first_then_the_cache_then_the_package(hub, hub_user, at_h
     assert at_home(load_hash, EMBEDDED) == weights_hash(hub_model)
 
 
-def test_a_proxy_that_forbids_everything_leaves_the_embedded_weights(hub, hub_user, tmp_path):
+def test_a_proxy_that_forbids_everything_leaves_the_embedded_weights(forks, hub, hub_user, tmp_path):
     proxied = {name: value for name, value in hub_user.items() if name != "HF_ENDPOINT" and "proxy" not in name.lower()}
     proxied |= {"HTTPS_PROXY": hub.url, "HF_HOME": str(tmp_path)}
-    assert run_away(proxied, EMBEDDED).stdout.split() == [embedded_hash()]
+    assert run_away(forks, proxied, EMBEDDED).stdout.split() == [embedded_hash()]

@@ -1,7 +1,7 @@
 """Programs in processes of their own that start at once: each is forked from one that has imported what is slow.
 
 That is what the package and transformers import of others, and nothing of either: what is imported when is up to the
-program. Where processes are not forked, each starts from nothing.
+program, and so is what they read of the environment. Where processes are not forked, each starts from nothing.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 SLOW = (
@@ -23,40 +24,57 @@ LEFT = ("mvat_hf", "transformers", "huggingface_hub", "accelerate", "datasets")
 
 
 class Ended(NamedTuple):
+    """How a program ended."""
+
     status: int
-    output: str  # and errors
+    stdout: str
+    stderr: str
 
 
-def run_programs(programs: dict[str, str]) -> dict[str, Ended]:
-    """How each of the programs ended, which are Python."""
-    if sys.platform != "linux":
-        return {name: from_nothing(code) for name, code in programs.items()}
-    command = [sys.executable, __file__]
-    done = subprocess.run(command, input=json.dumps(programs), stdout=subprocess.PIPE, text=True, check=True)
-    return {name: Ended(*ended) for name, ended in json.loads(done.stdout).items()}
+class Forks:
+    """A process that forks others, from the first program to `close`."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self, code: str, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        """`python -c CODE ARGUMENTS…`, with the environment `env`, or that of now."""
+        env = dict(os.environ if env is None else env)
+        if sys.platform != "linux":
+            done = subprocess.run([sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True)
+            return Ended(done.returncode, done.stdout, done.stderr)
+        if self.process is None:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self.process = subprocess.Popen([sys.executable, __file__], **pipes)
+        print(json.dumps([code, arguments, env]), file=self.process.stdin, flush=True)
+        return Ended(*json.loads(self.process.stdout.readline()))
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.communicate()
 
 
-def from_nothing(code: str) -> Ended:
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return Ended(done.returncode, done.stdout)
-
-
-def fork(name: str, code: str) -> Ended:
-    with tempfile.TemporaryFile("w+") as output:
+def fork(code: str, arguments: Sequence[str], env: Mapping[str, str]) -> Ended:
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         child = os.fork()
         if not child:
-            for stream in (sys.stdout, sys.stderr):
-                os.dup2(output.fileno(), stream.fileno())
-            os._exit(run(name, code))
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(out.fileno(), 1)
+            os.dup2(errors.fileno(), 2)
+            os._exit(run(code, arguments, env))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        output.seek(0)
-        return Ended(status, output.read())
+        for output in (out, errors):
+            output.seek(0)
+        return Ended(status, out.read(), errors.read())
 
 
-def run(name: str, code: str) -> int:
+def run(code: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:0] = [folder for folder in env.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.argv = ["-c", *arguments]
     try:
-        exec(compile(code, name, "exec"), {"__name__": "__main__"})
+        exec(code, {"__name__": "__main__"})
         return 0
     except BaseException:
         traceback.print_exc()
@@ -66,14 +84,17 @@ def run(name: str, code: str) -> int:
         sys.stderr.flush()
 
 
-if __name__ == "__main__":
-    del sys.path[0]  # the folder of this file, which a program has not
-    sys.path.insert(0, "")
-    asked = json.load(sys.stdin)
+def serve() -> None:
+    sys.path[0] = ""  # as of `python -c`, not the folder of this file
     for module in SLOW:
-        with contextlib.suppress(ImportError):  # what is not there is not missed: the programs tell
+        with contextlib.suppress(ImportError):  # the program that needs it will tell
             importlib.import_module(module)
     early = [name for name in LEFT if name in sys.modules]
     assert not early, early
     gc.freeze()  # what is there is not looked through again in each
-    print(json.dumps({name: fork(name, code) for name, code in asked.items()}))
+    for line in sys.stdin:
+        print(json.dumps(fork(*json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -9,6 +9,7 @@ import pytest
 from safetensors import SafetensorError
 from transformers import TrainerState
 
+from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.recipe import RecipeError, parse_recipe
 from mvat_hf.training.run import (
     asked_checkpoint,
@@ -19,6 +20,7 @@ from mvat_hf.training.run import (
     last_checkpoint,
     load_teacher,
     prepare,
+    threads_of,
 )
 from mvat_hf.utils.cores import usable_cores
 from recipe_options import KINDS
@@ -59,24 +61,29 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_the_one_before_it_taken(t
     assert "checkpoint-9: it has no weights" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("asked", "environment", "expected"), [(None, "1", 1), (2, "1", 2), (None, None, usable_cores())]
-)
-def test_threads_are_those_that_are_asked_for(tmp_path, asked, environment, expected):
-    """In processes of their own: torch reads the variable as it starts."""
+@pytest.mark.parametrize(("asked", "environment", "expected"), [(2, "1", 2), (None, None, usable_cores())])
+def test_threads_are_those_that_are_asked_for(tmp_path, monkeypatch, capsys, asked, environment, expected):
+    if environment:
+        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    else:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads_of(EnhancementConfig(str(tmp_path), use_cpu=True, threads=asked)) == expected
+    assert not capsys.readouterr().out
+
+
+def test_fewer_threads_that_the_environment_asks_for_are_told():
+    """In a process of its own: torch reads the variable as it starts."""
     code = (
         "from mvat_hf.training.arguments import EnhancementConfig\nfrom mvat_hf.training.run import threads_of\n"
-        f"print(threads_of(EnhancementConfig('run', use_cpu=True, threads={asked})))"
+        "print(threads_of(EnhancementConfig('run', use_cpu=True)))"
     )
-    others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    variables = others | ({"OMP_NUM_THREADS": environment} if environment else {})
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
     *told, threads = done.stdout.splitlines()
-    assert threads == str(expected)
-    fewer = asked is None and environment == "1" and usable_cores() > 1
-    assert (
-        told == [f"computing on 1 of {usable_cores()} cores, as OMP_NUM_THREADS says: --threads N for others"] * fewer
-    )
+    assert threads == "1"
+    cores = usable_cores()
+    expected = [f"computing on 1 of {cores} cores, as OMP_NUM_THREADS says: --threads N for others"]
+    assert told == (expected if cores > 1 else [])
 
 
 @pytest.mark.parametrize(
