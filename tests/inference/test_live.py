@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from mvat_hf.acceleration.incremental import IncrementalManner
 from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
 from mvat_hf.hub.push import save_checkpoint
+from mvat_hf.inference.enhancer import load_model
 from mvat_hf.inference.live import StreamingEnhancer, enhance_pcm
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.snapshots import SNAPSHOTS
@@ -254,42 +257,77 @@ def test_a_stream_that_trickles_is_the_stream(model, length):
     np.testing.assert_array_equal(np.frombuffer(target.getvalue(), "<f4"), expected)
 
 
+@pytest.fixture(scope="module", params=[["stream"], ["enhance", "--stream", "-", "-"]], ids=" ".join)
+def command(request) -> list[str]:
+    return [*request.param, *(f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items())]
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory) -> str:
+    return str(save_checkpoint(model, tmp_path_factory.mktemp("live") / "checkpoint"))
+
+
 @pytest.mark.parametrize(
     "arguments, message", [(["--rate", "44100"], "16000 Hz, got --rate 44100"), (["--hop-seconds", "9"], "hop_seconds")]
 )
-def test_what_the_command_refuses(command, capsys, arguments, message):
-    assert main([*command[3:], *arguments]) == 1
+def test_what_the_command_refuses(command, folder, capsys, arguments, message):
+    assert main([*command, "--model", folder, *arguments]) == 1
     assert message in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module", params=[["stream"], ["enhance", "--stream", "-", "-"]], ids=" ".join)
-def command(request, model, tmp_path_factory) -> list[str]:
-    folder = save_checkpoint(model, tmp_path_factory.mktemp("live") / "checkpoint")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
-    return [sys.executable, "-m", "mvat_hf", *request.param, "--model", str(folder), *options]
+class Speaker(io.BytesIO):
+    """Says 1500 samples, and the rest once a hop of them was given out."""
+
+    def __init__(self, pcm: bytes, heard: io.BytesIO) -> None:
+        super().__init__(pcm)
+        self.heard = heard
+
+    def read1(self, size=-1):
+        if self.tell():
+            assert len(self.heard.getvalue()) >= 2 * 800
+        return super().read1(2 * 1500)
 
 
-def pipe(command) -> subprocess.Popen:
+def near(pcm: bytes, samples: np.ndarray, model) -> bool:
+    """Whether `pcm` is what the model makes of samples, but for the rounding."""
+    expected = run_stream(StreamingEnhancer(model, **SHORT), (samples / 2**15).astype(np.float32))
+    return np.abs(np.frombuffer(pcm, "<i2") - (expected * 2**15)).max() <= 0.51
+
+
+def test_a_checkpoint_gives_pcm_before_the_input_ends(command, folder, model, monkeypatch):
+    samples, target = np.rint(noise(3000) * 2**15).astype("<i2"), io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Speaker(samples.tobytes(), target)))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=target))
+    assert main([*command, "--model", folder]) == 0
+    assert near(target.getvalue(), samples, model)
+
+
+@pytest.fixture(scope="module")
+def fast(folder) -> str:
+    """What starts in an eighth of the time, where there is a runtime for it: an exported model."""
+    return str(SNAPSHOTS / "manner-s-2.2gf" / "model.onnx") if find_spec("onnxruntime") else folder
+
+
+def pipe(arguments: list[str], model: str) -> subprocess.Popen:
+    """The command in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "HF_HUB_OFFLINE": "1"}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, **streams)
+    return subprocess.Popen([sys.executable, "-m", "mvat_hf", *arguments, "--model", model], env=environment, **streams)
 
 
-def test_pcm_comes_out_before_the_input_ends(command, model):
-    audio = noise(3000)
-    pcm = np.rint(audio * 2**15).astype("<i2")
-    with pipe(command) as process:
-        process.stdin.write(pcm[:1500].tobytes())
+def test_pcm_comes_out_before_the_input_ends(command, fast):
+    samples = np.rint(noise(3000) * 2**15).astype("<i2")
+    with pipe(command, fast) as process:
+        process.stdin.write(samples[:1500].tobytes())
         process.stdin.flush()
         first = process.stdout.read(2 * 800)  # hangs if output waits for the end
-        rest, _ = process.communicate(pcm[1500:].tobytes())
+        rest, _ = process.communicate(samples[1500:].tobytes())
     assert process.returncode == 0
-    expected = run_stream(StreamingEnhancer(model, **SHORT), (pcm / 2**15).astype(np.float32))
-    assert np.abs(np.frombuffer(first + rest, "<i2") - (expected * 2**15)).max() <= 0.51
+    assert near(first + rest, samples, load_model(fast))
 
 
-def test_a_reader_that_leaves_ends_the_command_quietly(command):
-    with pipe(command) as process:
+def test_a_reader_that_leaves_ends_the_command_quietly(command, fast):
+    with pipe(command, fast) as process:
         process.stdout.close()
         process.stdin.write(bytes(4000))
         process.stdin.close()
