@@ -6,7 +6,11 @@ counts a transposed convolution at its output length without dividing by the str
 attention products, which are no modules.
 """
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -26,7 +30,7 @@ class Complexity:
 
 def complexity(model: MannerModel | MannerConfig, seconds: float = 4.0) -> Complexity:
     """
-    Count one forward pass over `seconds` of mono audio; nothing is computed, so it is instant at any size.
+    Count one forward pass over `seconds` of mono audio; nothing is computed, so it takes no longer at any size.
 
     Args:
         model: a model or a configuration.
@@ -39,42 +43,43 @@ def complexity(model: MannerModel | MannerConfig, seconds: float = 4.0) -> Compl
     samples = round(seconds * config.sampling_rate)
     if samples < 1:
         raise ValueError(f"seconds must give at least one sample, got {seconds}")
+    return cost_of(config.to_json_string(use_diff=False), samples)
+
+
+@lru_cache(maxsize=64)
+@torch.no_grad()
+def cost_of(fields: str, samples: int) -> Complexity:
+    """Of a configuration in JSON, and so many samples: counted once, in one pass, however often it is asked for."""
     with torch.device("meta"):
-        blank = MannerModel._from_config(config).eval()
+        blank = MannerModel._from_config(MannerConfig.from_dict(json.loads(fields))).eval()
         audio = torch.zeros(1, samples)
+    one_kernel = nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH)  # so that its products are seen
+    with counting_as_thop(blank) as counted, FlopCounterMode(display=False) as counter, one_kernel:
+        blank(audio)
     return Complexity(
         parameters=sum(parameter.numel() for parameter in blank.parameters()),
-        flops=count_flops(blank, audio),
-        flops_thop=count_flops_thop(blank, audio),
+        flops=counter.get_total_flops(),
+        flops_thop=2 * sum(counted),
     )
 
 
-@torch.no_grad()
-def count_flops(model: MannerModel, audio: torch.Tensor) -> int:
-    """Operations of convolutions, matrix products and attention, as PyTorch's own counter finds them."""
-    with FlopCounterMode(display=False) as counter, nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):
-        model(audio)
-    return counter.get_total_flops()
-
-
-@torch.no_grad()
-def count_flops_thop(model: MannerModel, audio: torch.Tensor) -> int:
-    """2 x MACs by the rules of `thop`: convolutions and linear layers by their output, batch norms 4 per element."""
-    macs = 0
+@contextmanager
+def counting_as_thop(model: MannerModel) -> Iterator[list[int]]:
+    """MACs of each layer that runs within, by the rules of `thop`: convolutions and linear layers by their output,
+    batch norms 4 per element."""
+    macs: list[int] = []
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        nonlocal macs
         if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
-            macs += output.numel() * module.in_channels // module.groups * module.kernel_size[0]
+            macs.append(output.numel() * module.in_channels // module.groups * module.kernel_size[0])
         elif isinstance(module, nn.Linear):
-            macs += output.numel() * module.in_features
+            macs.append(output.numel() * module.in_features)
         elif isinstance(module, nn.BatchNorm1d):
-            macs += 4 * inputs[0].numel()
+            macs.append(4 * inputs[0].numel())
 
     hooks = [module.register_forward_hook(count) for module in model.modules()]
     try:
-        model(audio)
+        yield macs
     finally:
         for hook in hooks:
             hook.remove()
-    return 2 * macs
