@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from importlib import import_module
 from threading import Thread
 from time import sleep
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..utils.cores import usable_cores
-from ..utils.errors import need
+from ..utils.errors import extra, need
 from .composite import llr, opinions, segmental_snr, wss
 from .intrusive import UnscorableError, UsageError, estoi, pesq, si_sdr, stoi
 from .nonintrusive import check_dnsmos, dnsmos
@@ -92,6 +93,9 @@ DNSMOS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "dnsmos_p808")  # on reques
 
 TITLES = {key: METRICS[key].title for key in QUICK}
 
+# of workers: fork is fast and safe here (they run numpy and C only); elsewhere it is not to be relied on
+START = "fork" if sys.platform == "linux" else "spawn"
+
 
 @dataclass(frozen=True)
 class FileScore:
@@ -150,6 +154,13 @@ def leading_metric(metrics: Sequence[str]) -> str:
     return "pesq" if "pesq" in metrics else metrics[0]
 
 
+def load_packages(metrics: Iterable[str]) -> None:
+    """Import what `metrics` take: workers that are forked have it then, of which each would take a second for it."""
+    with extra("evaluation"):
+        for package in sorted({package for key in metrics for package in METRICS[key].packages}):
+            import_module("scipy.signal" if package == "scipy" else package)
+
+
 class ScoringPool:
     """
     Process pool for `score_pair`; a context manager, good for any number of rounds.
@@ -168,6 +179,8 @@ class ScoringPool:
     def __init__(self, processes: int | None = None, metrics: Iterable[str] = QUICK):
         self.metrics = check_metrics(metrics)
         self.processes = processes or usable_cores()
+        if START == "fork":
+            load_packages(self.metrics)
         self.executor = start_workers(self.processes)
 
     def submit(self, name: str, reference: np.ndarray, degraded: np.ndarray, sampling_rate: int) -> "PendingScore":
@@ -228,8 +241,7 @@ def score_alone(name: str, *arguments) -> FileScore:
 
 def start_workers(processes: int) -> ProcessPoolExecutor:
     """Worker processes that end when this one does, however it ends."""
-    # fork is fast and safe here (workers run numpy and C only); elsewhere it is not to be relied on
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context = multiprocessing.get_context(START)
     return ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(os.getpid(),))
 
 
