@@ -293,18 +293,17 @@ def test_audio_that_is_not_there(root):
         nothing[0]
 
 
-def first_sample(dataset, answers):
-    answers.put((float(dataset[0]["noisy"][0]), len(dataset)))
+def first_samples(datasets, answers):
+    answers.put([(float(dataset[0]["noisy"][0]), len(dataset)) for dataset in datasets])
 
 
-@pytest.mark.parametrize("kind", ["pairs", "mixtures"])
-def test_a_new_process_that_is_sent_a_data_set_knows_the_format(kind, root):
-    dataset = load(kind, root)
+def test_a_new_process_that_is_sent_data_sets_knows_the_format(root):
+    datasets = [load(kind, root) for kind in ("pairs", "mixtures")]
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    process = context.Process(target=first_sample, args=(dataset, answers))
+    process = context.Process(target=first_samples, args=(datasets, answers))
     process.start()
-    assert answers.get(timeout=120) == (dataset[0]["noisy"][0], 4)
+    assert answers.get(timeout=120) == [(dataset[0]["noisy"][0], 4) for dataset in datasets]
     process.join()
 
 

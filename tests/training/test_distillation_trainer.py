@@ -50,37 +50,50 @@ def test_parameters_of_a_method_learn_and_their_gradients_do_not_pile_up(tmp_pat
     assert first["loss"] == pytest.approx(first["enhancement"] + first["scaled"], rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", [Scaled, InTwoStages, "two-step", "latent-augmentation", "peers"])
-@pytest.mark.parametrize("step", [2, 4])  # the second lies in the second stage
-def test_a_killed_run_resumes_to_the_bit_with_its_method(kind, step, tmp_path):
-    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 6}
+@pytest.fixture(scope="module", params=[Scaled, InTwoStages, "two-step", "latent-augmentation", "peers"])
+def uninterrupted(request, tmp_path_factory):
+    """What makes a method, and a run with it that was never stopped."""
 
     def method():
-        return build_method(kind) if isinstance(kind, str) else kind()
+        return build_method(request.param) if isinstance(request.param, str) else request.param()
 
-    whole = distilling(tmp_path / "whole", method(), **options)
+    whole = distilling(tmp_path_factory.mktemp("whole"), method(), max_steps=6)
     whole.train()
+    return method, whole
+
+
+@pytest.mark.parametrize("step", [2, 4])  # the second lies in the second stage
+def test_a_killed_run_resumes_to_the_bit_with_its_method(uninterrupted, step, tmp_path):
+    method, whole = uninterrupted
+    options = {"save_strategy": "steps", "save_steps": step, "max_steps": 6}
     with pytest.raises(KeyboardInterrupt):
-        distilling(tmp_path / "cut", method(), callbacks=[StopAt(step)], **options).train()
-    saved = tmp_path / "cut" / f"checkpoint-{step}" / METHOD_FILE
+        distilling(tmp_path, method(), callbacks=[StopAt(step)], **options).train()
+    saved = tmp_path / f"checkpoint-{step}" / METHOD_FILE
     assert saved.is_file() == bool(whole.method.state_dict())
-    resumed = distilling(tmp_path / "cut", method(), **options)
+    resumed = distilling(tmp_path, method(), **options)
     resumed.train(resume_from_checkpoint=True)
     assert same_weights(whole.model, resumed.model) and same_weights(whole.method, resumed.method)
     logged = [[entry.get("loss") for entry in trainer.state.log_history[:6]] for trainer in (whole, resumed)]
-    assert logged[0] == logged[1]
+    assert len(logged[0]) == 6 and logged[0] == logged[1]
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory) -> MannerModel:
+    """The student trained as all here are, by nobody's method."""
+    args = distilling(tmp_path_factory.mktemp("baseline"), None, 0.0).args
+    trainer = EnhancementTrainer(small_model(), args, data_collator=SegmentCollator(0.1), train_dataset=ITEMS)
+    trainer.train()
+    return trainer.model
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_method_changes_the_student_trains_its_own_and_not_the_teacher(name, tmp_path):
+def test_a_method_changes_the_student_trains_its_own_and_not_the_teacher(name, baseline, tmp_path):
     teacher = small_model(1, hidden_size=9, depth=3, attention_levels="all")
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    trainer = distilling(tmp_path, name, teacher=teacher, max_steps=2)
+    trainer = distilling(tmp_path, name, teacher=teacher)
     own = {key: value.clone() for key, value in trainer.method.named_parameters()}
-    baseline = distilling(tmp_path, name, 0.0, teacher=teacher, max_steps=2)
-    for run in (trainer, baseline):
-        run.train()
-    assert not same_weights(baseline.model, trainer.model)
+    trainer.train()
+    assert not same_weights(baseline, trainer.model)
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
     still = [key for key, value in trainer.method.named_parameters() if torch.equal(value, own[key])]
     assert not still, f"not trained: {still}"
@@ -110,12 +123,11 @@ def test_the_weight_of_the_enhancement_loss(tmp_path):
 
 
 @pytest.mark.parametrize("method", [*NAMES, Scaled()])
-def test_a_weight_of_zero_is_plain_training_to_the_bit(method, tmp_path):
-    student = distilling(tmp_path, method, 0.0)
-    baseline = EnhancementTrainer(small_model(), student.args, data_collator=SegmentCollator(0.1), train_dataset=ITEMS)
-    for trainer in (student, baseline):
-        trainer.train()
-    assert same_weights(student.model, baseline.model)
+def test_a_weight_of_zero_is_plain_training_to_the_bit(method, baseline, tmp_path):
+    teacher, before = (small_model(1, hidden_size=8, depth=3, attention_levels="all") for _ in range(2))
+    student = distilling(tmp_path, method, 0.0, teacher=teacher)
+    student.train()
+    assert same_weights(student.model, baseline) and same_weights(teacher, before)
 
 
 @dataclass

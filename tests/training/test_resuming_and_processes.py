@@ -20,7 +20,7 @@ def test_resuming_equals_never_stopping(tmp_path, workers, other):
     # 6 items in batches of 2: step 4 lies in the second epoch, with other crops; validation comes in between
     options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "dataloader_num_workers": workers}
     options |= {"eval_strategy": "steps", "eval_steps": 2, **other}
-    whole = plain(tmp_path / "whole", **options)
+    whole = plain(tmp_path / "whole", **{**options, "save_strategy": "no"})
     whole.train()
     with pytest.raises(KeyboardInterrupt):
         plain(tmp_path / "cut", callbacks=[StopAt(4)], **options).train()
@@ -69,7 +69,7 @@ def streaming(folder, callbacks=None, **options) -> EnhancementTrainer:
 def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
     options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 5, "gradient_accumulation_steps": 2}
     options["dataloader_num_workers"] = workers
-    whole = streaming(tmp_path / "whole", **options)
+    whole = streaming(tmp_path / "whole", **{**options, "save_strategy": "no"})
     whole.train()
     with pytest.raises(KeyboardInterrupt):
         streaming(tmp_path / "cut", callbacks=[StopAt(2)], **options).train()
