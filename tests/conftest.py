@@ -203,7 +203,7 @@ def at_home(hub_user) -> Callable:
 @pytest.fixture(scope="session")
 def hub_model(tiny_model) -> MannerModel:
     """What tests push to the Hub and load from it."""
-    return tiny_model(seed=1)
+    return tiny_model(seed=1, attention_levels="deepest")
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def enhanced_by_the_metadata(path, audio):
 @pytest.mark.parametrize("high_pass_hz", [0, 70])
 def test_a_file_suffices_to_enhance(high_pass_hz, speech, tiny_model, tmp_path):
     """A new one, and that of the package, whose model has a filter."""
-    model, path = tiny_model(), tmp_path / "model.onnx"
+    model, path = tiny_model(attention_levels="deepest"), tmp_path / "model.onnx"
     if high_pass_hz:
         model, path = MannerModel.from_pretrained(EMBEDDED), EMBEDDED / GRAPH
     else:
@@ -106,7 +106,7 @@ def test_what_is_no_manner_any_more_is_not_exported(part, tiny_model, tmp_path):
 @pytest.fixture(scope="module")
 def fixed(tiny_model, tmp_path_factory):
     """A model, and its export for 1600 samples."""
-    model, path = tiny_model(), tmp_path_factory.mktemp("onnx") / "model.onnx"
+    model, path = tiny_model(attention_levels="deepest"), tmp_path_factory.mktemp("onnx") / "model.onnx"
     export.export_onnx(model, path, chunk_seconds=0.1)
     return model, path
 
@@ -155,42 +155,51 @@ def test_weights_that_are_not_finite_are_not_exported(tiny_model, tmp_path):
 
 
 def test_a_model_in_bfloat16_is_exported_as_it_would_be_in_float32(tiny_model, tmp_path):
-    model = tiny_model().eval()
+    model = tiny_model(attention_levels="deepest")
     assert export.export_onnx(model.fuse(torch.bfloat16), tmp_path / "a.onnx") < 1e-4
     assert model.fused
 
 
 def test_a_graph_that_differs_is_not_written(tiny_model, tmp_path, monkeypatch):
-    wrong = export.onnx_graph(tiny_model(seed=1))
+    wrong = export.onnx_graph(tiny_model(seed=1, attention_levels="none"))
     monkeypatch.setattr(export, "onnx_graph", lambda *arguments: wrong)
     (tmp_path / "model.onnx").write_bytes(b"precious")
     with pytest.raises(ValueError, match="differs from PyTorch by .* of the peak"):
-        export.export_onnx(tiny_model(seed=0), tmp_path / "model.onnx")
+        export.export_onnx(tiny_model(seed=0, attention_levels="none"), tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("runtime", INSTALLED)
-def test_the_command_line_goes_both_ways(runtime, tiny_model, tmp_path, capsys):
-    checkpoint = str(save_checkpoint(tiny_model(), tmp_path / "checkpoint"))
-    soundfile.write(tmp_path / "in.wav", 0.1 * np.random.default_rng(0).standard_normal((9000, 2)), 22050)
-    assert main(["export", checkpoint, str(tmp_path / "new" / "model.onnx")]) == 0
+@pytest.fixture(scope="module")
+def commanded(tiny_model, tmp_path_factory):
+    """A folder with a checkpoint, its export by the command, a recording, and what PyTorch makes of it."""
+    folder = tmp_path_factory.mktemp("commanded")
+    save_checkpoint(tiny_model(attention_levels="deepest"), folder / "checkpoint")
+    soundfile.write(folder / "in.wav", 0.1 * np.random.default_rng(0).standard_normal((9000, 2)), 22050)
+    assert main(["export", str(folder / "checkpoint"), str(folder / "new" / "model.onnx")]) == 0
+    files = [str(folder / name) for name in ("in.wav", "torch.wav")]
+    assert main(["enhance", *files, "--model", str(folder / "checkpoint")]) == 0
+    return folder
+
+
+def test_the_command_tells_how_near_an_export_is(tiny_model, tmp_path, capsys):
+    save_checkpoint(tiny_model(attention_levels="none"), tmp_path / "checkpoint")
+    assert main(["export", str(tmp_path / "checkpoint"), str(tmp_path / "model.onnx")]) == 0
     assert "differs from PyTorch by at most" in capsys.readouterr().out
-    runs = {
-        "torch": ["--model", checkpoint],
-        "exported": ["--model", checkpoint, "--runtime", runtime],
-        "file": [
-            "--model",
-            str(tmp_path / "new" / "model.onnx"),
-            *(["--runtime", runtime] if runtime != "onnx" else []),
-        ],
-    }
+
+
+@pytest.mark.parametrize("runtime", INSTALLED)
+def test_the_command_line_goes_both_ways(runtime, commanded, tmp_path):
+    wanted = ["--runtime", runtime]
+    runs = {"checkpoint": wanted, "new/model.onnx": wanted if runtime != "onnx" else []}
+    outputs = []
     for name, options in runs.items():
-        target = tmp_path / f"{name}.wav"
-        assert main(["enhance", str(tmp_path / "in.wav"), str(target), *options]) == 0
-    torch_output, exported_output, file_output = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in runs)
-    assert relative_error(exported_output, torch_output) < 1e-4 + 2**-15 / np.abs(torch_output).max()
-    np.testing.assert_array_equal(file_output, exported_output)
+        files = [str(commanded / "in.wav"), str(tmp_path / "out.wav")]
+        assert main(["enhance", *files, "--model", str(commanded / name), *options]) == 0
+        outputs.append(soundfile.read(tmp_path / "out.wav")[0])
+    torch_output, _ = soundfile.read(commanded / "torch.wav")
+    assert relative_error(outputs[0], torch_output) < 1e-4 + 2**-15 / np.abs(torch_output).max()
+    np.testing.assert_array_equal(outputs[1], outputs[0])
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 import copy
 import gc
 import pickle
-import subprocess
-import sys
 import weakref
 from types import SimpleNamespace
 
@@ -74,17 +72,18 @@ def test_bfloat16_is_near_and_gives_the_models_dtype(speech):
     assert 1e-6 < error < 0.05
 
 
-def test_bfloat16_on_several_threads_comes_to_an_end():
+def test_bfloat16_on_several_threads_comes_to_an_end(forks):
     """Where CPUs compute in it, see `FoldedConv`; in a process of its own, as nothing else ends such a convolution."""
     program = (
-        "import sys, torch; from mvat_hf import MannerModel\n"
+        "import signal, sys, torch; from mvat_hf import MannerModel\n"
+        "signal.alarm(120)\n"
         "model = MannerModel.from_pretrained(sys.argv[1]).fuse(torch.bfloat16)\n"
         "for threads in (2, 3, 4):\n"
         "    torch.set_num_threads(threads)\n"
         "    with torch.no_grad(): print(model(torch.randn(1, 16000)).audio_values.shape)"
     )
-    command = [sys.executable, "-c", program, str(SNAPSHOTS / "manner-s-8.1gf")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = forks.run(program, str(SNAPSHOTS / "manner-s-8.1gf"))
+    assert done.status == 0, done.stderr
     assert done.stdout.count("torch.Size([1, 16000])") == 3
 
 

@@ -45,7 +45,7 @@ def test_the_functions_that_enhance_load_no_network_library():
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("saved")
-    MannerModel(MannerConfig(hidden_size=6, depth=2)).save_pretrained(folder)
+    MannerModel(MannerConfig(hidden_size=6, depth=2, attention_levels="none")).save_pretrained(folder)
     MannerFeatureExtractor().save_pretrained(folder)
     return str(folder)
 

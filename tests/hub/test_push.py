@@ -29,7 +29,7 @@ CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 
 @pytest.fixture(scope="module")
 def other(tiny_model):
-    return tiny_model(seed=2)
+    return tiny_model(seed=2, attention_levels="deepest")
 
 
 @pytest.fixture(scope="module")
