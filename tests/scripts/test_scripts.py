@@ -42,20 +42,20 @@ def flags(options: dict[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
 
 
-def launch(script: str, *arguments: object, processes: int = 1, **options: object) -> subprocess.Popen[str]:
-    """`accelerate launch scripts/SCRIPT …` on the CPU, each process on one thread."""
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--quiet", f"--num_processes={processes}",
-        "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", str(REPOSITORY / "scripts" / script),
-        *map(str, arguments), *flags(options),
-    ]  # fmt: skip
-    if processes > 1:
-        command.insert(3, "--multi_gpu")  # accelerate's word for several processes, on the CPU too
+def launch(script: str, *arguments: object, processes: int | None = 1, **options: object) -> subprocess.Popen[str]:
+    """`accelerate launch scripts/SCRIPT …` on the CPU, each process on one thread; of `processes` None without
+    accelerate, which takes seconds to start."""
+    launcher = [
+        "-m", "accelerate.commands.launch", "--quiet", f"--num_processes={processes}", "--num_machines=1",
+        "--mixed_precision=no", "--dynamo_backend=no", *(["--multi_gpu"] if processes and processes > 1 else []),
+    ]  # fmt: skip  # accelerate's word for several processes, on the CPU too
+    script = str(REPOSITORY / "scripts" / script)
+    command = [sys.executable, *(launcher if processes else []), script, *map(str, arguments), *flags(options)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_OFFLINE": "1"}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     options = {"text": True, "env": environment, "start_new_session": True, **pipes}
-    with one_core() if processes == 1 else contextlib.nullcontext():
+    with one_core() if processes != 2 else contextlib.nullcontext():
         return subprocess.Popen(command, **options)
 
 
@@ -104,7 +104,7 @@ def corpora(data, valentini) -> dict[str, Path]:
 def teacher(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "teacher"
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
-    done = finished(launch("train.py", *config, data_root=data, output_dir=folder, **SHORT))
+    done = finished(launch("train.py", *config, processes=None, data_root=data, output_dir=folder, **SHORT))
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
@@ -207,7 +207,7 @@ def test_a_stream_of_the_hub_goes_on_to_the_bit(valentini, tmp_path, monkeypatch
 
 def test_two_processes_share_a_run(data, tmp_path):
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
-    options = {**SHORT, "validation_files": 3}
+    options = {**SHORT, **AT_THE_END, "validation_files": 3}
     done = finished(launch("train.py", *config, processes=2, data_root=data, output_dir=tmp_path / "run", **options))
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -267,7 +267,7 @@ def test_a_run_that_was_killed_at_its_end_is_recorded_without_another_step(data,
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(data, tmp_path):
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
     options = {**SHORT, "data_root": data, "streaming": True, "max_steps": 4}
-    killed = launch("train.py", *config, **options, output_dir=tmp_path / "killed")
+    killed = launch("train.py", *config, processes=None, **options, output_dir=tmp_path / "killed")
     logged = (line for line in killed.stdout if "'loss'" in line)
     assert next(logged) and next(logged) and next(logged)  # the second step is saved before the third is logged
     os.killpg(killed.pid, signal.SIGKILL)

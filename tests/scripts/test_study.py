@@ -1,7 +1,6 @@
 """Studies: their cells, what their record says, and one cell run as a user does."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -183,15 +182,17 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
         f"--config={config}", f"--dns_root={corpora}/dns", f"--valentini_root={corpora}/valentini",
         f"--folder={tmp_path}/runs", f"--output={tmp_path}/study.json",
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    for name, value in {"PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
 
     def launch(*options: str) -> dict:
         command = [sys.executable, REPOSITORY / "scripts" / "study" / "run.py", *arguments, *options]
-        return result(subprocess.run(command, capture_output=True, text=True, env=environment, check=False))
+        return result(subprocess.run(command, capture_output=True, text=True, check=False))
 
     def run(*options: str) -> dict:
         with monkeypatch.context() as patch:
-            patch.setattr("cells.subprocess", SimpleNamespace(run=train_here, STDOUT=subprocess.STDOUT))
+            if "--again" not in options:  # which is to be as at first to the bit: in a process of its own
+                patch.setattr("cells.subprocess", SimpleNamespace(run=train_here, STDOUT=subprocess.STDOUT))
             return result(run_here("study/run.py", *arguments, *options))
 
     def result(done) -> dict:
@@ -225,7 +226,7 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
 
     (tmp_path / "runs").rename(tmp_path / "lost")
     assert run() == record and not (tmp_path / "runs").exists()
-    assert launch("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
+    assert run("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
 
 
 def test_a_training_that_dies_is_told(tmp_path, monkeypatch):
