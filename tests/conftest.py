@@ -31,11 +31,15 @@ REPOSITORY = Path(__file__).parents[1]
 # the files that take longest come first: of the workers that share the files, none is left with one at the end
 LONGEST = (
     "scripts/test_scripts.py", "acceleration/test_export.py", "acceleration/test_exported_model.py",
-    "training/test_resuming_and_processes.py", "hub/test_push.py", "hub/test_loading.py", "training/test_validation.py",
-    "scripts/test_study.py", "test_wheel.py", "evaluation/test_evaluation.py", "cli/test_enhance_command.py",
-    "training/test_manner_teacher.py", "metrics/test_scoring.py", "inference/test_threads.py", "test_page_browser.py",
-    "models/test_remote_code.py", "test_readme.py", "cli/test_cold_start.py", "inference/test_live.py",
-    "data/test_formatting.py", "training/test_trainer.py", "cli/test_info_command.py", "cli/test_evaluate_command.py",
+    "scripts/test_study.py", "cli/test_cold_start.py", "training/test_distillation_trainer.py",
+    "evaluation/test_evaluation.py", "inference/test_runtimes.py", "acceleration/test_fuse.py",
+    "inference/test_live.py", "cli/test_enhance_command.py", "training/test_resuming_and_processes.py",
+    "scripts/test_train_family.py",
+    "test_wheel.py", "training/test_manner_teacher.py", "hub/test_push.py", "inference/test_threads.py",
+    "hub/test_loading.py", "training/test_run.py", "training/test_validation.py", "cli/test_evaluate_command.py",
+    "acceleration/test_incremental.py", "models/test_checkpoints.py", "test_readme.py", "data/test_formatting.py",
+    "training/test_trainer.py", "test_page_browser.py", "hub/test_cards.py", "metrics/test_scoring.py",
+    "models/test_remote_code.py", "cli/test_info_command.py", "metrics/test_nonintrusive.py",
 )  # fmt: skip
 
 
