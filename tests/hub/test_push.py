@@ -156,7 +156,7 @@ def test_mvat_push_refuses_what_is_not_fit_to_publish(hub, hub_checkpoint, capsy
         ("model.safetensors", None, "lacks model.safetensors"),
         ("model.safetensors", b"x" * 100, "no safetensors file"),
         ("model.safetensors", pickle.dumps({"a": torch.zeros(1)}), "no safetensors file"),
-        ("config.json", b'{"model_type": "manner", "hidden_size": 8, "depth": 2}', "another shape"),
+        ("config.json", b'{"model_type": "manner", "depth": 2, "attention_levels": "deepest"}', "another shape"),
         ("config.json", b'{"model_type": "manner", "hidden_size": "six"}', "hidden_size"),
     ],
 )
