@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -69,6 +70,15 @@ def nothing_looked_through_twice():
     as are a million of the libraries."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pauses():
+    """Of five seconds each, at the end of a pass over the files of a stream and of a worker that reads no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+        patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

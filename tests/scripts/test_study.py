@@ -191,8 +191,7 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
 
     def run(*options: str) -> dict:
         with monkeypatch.context() as patch:
-            if "--again" not in options:  # which is to be as at first to the bit: in a process of its own
-                patch.setattr("cells.subprocess", SimpleNamespace(run=train_here, STDOUT=subprocess.STDOUT))
+            patch.setattr("cells.subprocess", SimpleNamespace(run=train_here, STDOUT=subprocess.STDOUT))
             return result(run_here("study/run.py", *arguments, *options))
 
     def result(done) -> dict:
@@ -226,7 +225,7 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
 
     (tmp_path / "runs").rename(tmp_path / "lost")
     assert run() == record and not (tmp_path / "runs").exists()
-    assert run("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
+    assert launch("--cells", "none", "--again")["cells"] == record["cells"] and (tmp_path / "runs").exists()
 
 
 def test_a_training_that_dies_is_told(tmp_path, monkeypatch):
