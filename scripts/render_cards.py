@@ -197,21 +197,22 @@ def draw_pictures() -> None:
 
 def render_twins(record: Mapping[str, Any]) -> str:
     """Runs with and without a teacher, by model, steps and seed: what each validated, and the difference."""
-    runs = {
-        (run["recipe"]["preset"], run["steps"], run["seed"], run["recipe"]["method"]): run["chosen"]
-        for run in record["runs"]
-    }
-    names = [f"eval_{key}" for key in QUICK]
-    rows = [["model", "steps", "seed", "validation: PESQ / STOI / SI-SDR, plain", "MV-AT", "difference"]]
-    for pair in sorted({run[:3] for run in runs}):
-        plain, distilled = ([runs[*pair, method][name] for name in names] for method in (PLAIN, "mvat"))
-        differences = [after - before for before, after in zip(plain, distilled, strict=True)]
-        shown = [
-            " / ".join(METRICS[key].format.replace("{:", "{:+" if signed else "{:").format(value)
-                       for key, value in zip(QUICK, values, strict=True))
-            for values, signed in ((plain, False), (distilled, False), (differences, True))
-        ]  # fmt: skip
-        rows.append([*map(str, pair), *shown])
+    twins: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for run in record["runs"]:
+        recipe = run["recipe"]
+        twins.setdefault((recipe["preset"], run["steps"], run["seed"]), {})[recipe["method"]] = run["chosen"]
+    rows = [["model", "steps", "seed", "validation: PESQ / STOI / SI-SDR, plain", "method", "by it", "difference"]]
+    for which, runs in sorted(twins.items()):
+        plain = [runs[PLAIN][f"eval_{key}"] for key in QUICK]
+        for method in sorted(runs.keys() - {PLAIN}):
+            distilled = [runs[method][f"eval_{key}"] for key in QUICK]
+            differences = [after - before for before, after in zip(plain, distilled, strict=True)]
+            shown = [
+                " / ".join(METRICS[key].format.replace("{:", "{:+" if signed else "{:").format(value)
+                           for key, value in zip(QUICK, values, strict=True))
+                for values, signed in ((plain, False), (distilled, False), (differences, True))
+            ]  # fmt: skip
+            rows.append([*map(str, which), shown[0], method, *shown[1:]])
     return f"{markdown(rows)}\n\n{record['runs'][0]['validation_files']} mixtures to validate on."
 
 
