@@ -14,7 +14,7 @@ from statistics import mean
 from typing import Any
 
 from mvat_hf.evaluation.figures import COSTS, gain_over_snr, quality_against_cost
-from mvat_hf.evaluation.report import markdown
+from mvat_hf.evaluation.report import markdown, show
 from mvat_hf.hub.cards import fill_block, read_records, render_card
 from mvat_hf.hub.sections import TEST_SETS, render_history, render_results, render_trials, share_of_set
 from mvat_hf.metrics.scoring import METRICS, QUICK
@@ -208,10 +208,9 @@ def render_twins(record: Mapping[str, Any]) -> str:
             distilled = [runs[method][f"eval_{key}"] for key in QUICK]
             differences = [after - before for before, after in zip(plain, distilled, strict=True)]
             shown = [
-                " / ".join(METRICS[key].format.replace("{:", "{:+" if signed else "{:").format(value)
-                           for key, value in zip(QUICK, values, strict=True))
-                for values, signed in ((plain, False), (distilled, False), (differences, True))
-            ]  # fmt: skip
+                " / ".join(show(key, value, None, sign) for key, value in zip(QUICK, values, strict=True))
+                for values, sign in ((plain, ""), (distilled, ""), (differences, "+"))
+            ]
             rows.append([*map(str, which), shown[0], method, *shown[1:]])
     return f"{markdown(rows)}\n\n{record['runs'][0]['validation_files']} mixtures to validate on."
 

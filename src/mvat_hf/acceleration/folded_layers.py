@@ -132,7 +132,7 @@ class FoldedConv(Layer):
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, depthwise: bool = False, padded: bool = True):
         super().__init__()
-        # oneDNN 3.12 never ends preparing some bfloat16 depthwise convolutions of that layout for two threads or more
+        # oneDNN 3.12 never ends preparing some bfloat16 depthwise convolutions of that layout, on one thread or more
         self.exact = depthwise and dtype == torch.bfloat16 and weight.device.type == "cpu"
         dtype = torch.float32 if self.exact else dtype
         # (O, I, K) -> (O, I, 1, K): the layout is known in two dimensions only
