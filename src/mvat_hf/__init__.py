@@ -120,11 +120,11 @@ def _register_pipeline() -> None:
 
 # whoever uses the Auto classes or `pipeline` imports these first; ours may be on their way already, and end later
 _MANNER = f"{__name__}.models.manner"
-_OF_TRANSFORMERS = ("configuration", "feature_extraction", "modeling")
+_OF_THE_MODEL = ("attention", "configuration", "feature_extraction", "modeling")
 when_imported(
     lambda: import_module(f"{_MANNER}.auto_manner"),
     "transformers",
-    *(f"{_MANNER}.{name}_manner" for name in _OF_TRANSFORMERS),
+    *(f"{_MANNER}.{name}_manner" for name in _OF_THE_MODEL),
 )
 when_imported(_register_pipeline, f"{_MANNER}.pipeline_manner")
 when_imported(lambda: import_module(f"{_MANNER}.pipeline_manner"), "transformers.pipelines")

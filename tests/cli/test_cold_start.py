@@ -83,7 +83,7 @@ AUTO = "AutoConfig, AutoModel, AutoFeatureExtractor, pipeline"
 IMPORT = f"from transformers import {AUTO}"
 FOUND = "import mvat_hf, importlib.util; importlib.util.find_spec('transformers'); "
 STAR = "from transformers import *"
-FILES = ("configuration", "feature_extraction", "modeling", "auto")
+FILES = ("attention", "configuration", "feature_extraction", "modeling", "auto")
 ORDERS = {
     "package first": f"import mvat_hf; {IMPORT}",
     "transformers first": f"{IMPORT}; import mvat_hf",
