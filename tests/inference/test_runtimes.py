@@ -176,7 +176,8 @@ BOTH = {"onnxruntime", "openvino"}
         ({"openvino"}, "AVX2", {}, "openvino"),
         ({"onnxruntime"}, "AVX512", {"fast": True, "seconds": 1e6}, "onnx"),
         (set(), "AVX512", {}, "torch"),
-        (BOTH, "aarch64", {"fast": True}, "torch"),
+        (BOTH | {"torch", "transformers"}, "aarch64", {"fast": True}, "torch"),
+        (BOTH, "aarch64", {}, "onnx"),  # the small install, on a CPU that was not measured
     ],
 )
 def test_the_choice(there, cpu, options, expected, monkeypatch):
@@ -210,3 +211,15 @@ def test_the_hub_comes_first_then_its_cache(hub, at_home, folder):
     assert at_home(weights_of, "mvat/manner-s-8.1gf") == expected
     hub.repos.clear()
     assert at_home(weights_of, "mvat/manner-s-8.1gf") == expected
+
+
+def test_without_a_home_the_graph_in_the_package_is_taken(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(graphs.Path, "home", no_home)
+    embedded = SNAPSHOTS / "manner-s-2.2gf"
+    key = in_folder(embedded).sha256()
+    assert graphs.find_graph(key, [embedded], "onnx") is not None
+    assert graphs.find_graph(key, [], "onnx") is None

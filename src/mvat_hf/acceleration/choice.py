@@ -18,7 +18,8 @@ CPUINFO = Path("/proc/cpuinfo")
 
 def choose_runtime(seconds: float | None = None, fast: bool = False) -> str:
     """
-    One of `CHOICES`: the fastest that is installed and exact to 1e-4 of the peak, of those measured on such a CPU.
+    One of `CHOICES`: the fastest that is installed and exact to 1e-4 of the peak, of those measured on such a CPU; on
+    others PyTorch, if it is installed.
 
     ONNX Runtime starts at once, and takes every length as it comes; OpenVINO compiles for seconds, and then is ahead.
 
@@ -35,8 +36,10 @@ def choose_runtime(seconds: float | None = None, fast: bool = False) -> str:
         return str(told)
     speeds = measured()["speed"].get(instructions())
     there = [name for name in PACKAGES if find_spec(PACKAGES[name]) is not None]
-    if speeds is None or not there:
+    if not there:
         return "torch"
+    if speeds is None:
+        return there[0] if any(find_spec(package) is None for package in ("torch", "transformers")) else "torch"
     if fast and "openvino" in there and has_bfloat16():
         return "openvino"
     if "onnx" in there and (seconds is None or seconds < LONG_SECONDS):

@@ -23,14 +23,17 @@ def find_graph(
         folders: that may hold it as `GRAPH`, before the cache.
         runtime, precision: see `OnnxManner`.
     """
-    for path in (*(folder / GRAPH for folder in folders), cached_graph(checkpoint_sha256)):
+    cached = None
+    with suppress(OSError):  # there may be no place for a cache
+        cached = cached_graph(checkpoint_sha256)
+    for path in (*(folder / GRAPH for folder in folders), *([cached] if cached else [])):
         try:
             model = OnnxManner(path, runtime, precision)
         except (OSError, ValueError):
             continue
         told = {"checkpoint_sha256": checkpoint_sha256, "precision": "fp32", "samples": "any"}
         if told.items() <= model.metadata.items():
-            if path == cached_graph(checkpoint_sha256):
+            if path == cached:
                 with suppress(OSError):
                     os.utime(path)  # it was used now
             return model
@@ -38,8 +41,11 @@ def find_graph(
 
 
 def cached_graph(checkpoint_sha256: str) -> Path:
-    """Where the cache holds the graph that this version exports of a checkpoint."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Where the cache holds the graph that this version exports of a checkpoint; OSError where there is no home."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
     return cache / "mvat_hf" / f"{checkpoint_sha256}-{__version__}-opset{OPSET}.onnx"
 
 

@@ -93,12 +93,12 @@ def exported(
         return loaded
     try:
         if key is not None and loaded.dtype == torch.float32:
-            path = cached_graph(key)
             try:
+                path = cached_graph(key)
                 export_onnx(loaded, path, checkpoint_sha256=key)
                 drop_oldest(path.parent)
                 return said(model, OnnxManner(path, runtime, precision), runtime)
-            except OSError as error:  # a folder that cannot be written
+            except OSError as error:  # no folder that can be written
                 logger.info(f"{model}: the exported graph is not kept: {told(error)}")
         return said(model, OnnxManner(onnx_graph(loaded), runtime, precision), runtime)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
