@@ -209,20 +209,26 @@ def mp3_parts(file: BinaryIO, size: int) -> Parts:
     found += [(frame, frame + 4) for frame in tagged]
     starts, head_end = [0], 0
     for start, end in sorted(found):
-        if end <= start:  # no tag after all
+        if end <= start or end >= size:  # no tag after all, or one that closes the file
             continue
         if start > head_end + LARGEST_FRAME:
             starts.append(start)
             head_end = end
         head_end = max(head_end, end)
-    parts, fault = [], None
-    for part in parts_from(starts, size):
+    parts: list[Part] = []
+    fault, known_end = None, size
+    for part in reversed(parts_from(starts, size)):
         frame = next((frame for frame in sorted(tagged) if part.start <= frame < part.end), None)
-        promised, seconds = (0, None) if frame is None else read_tag(file, frame)
-        there = 0 if frame is None else part.end - frame
-        if promised > there + 2 * LARGEST_FRAME:
-            fault = f"is truncated: it has {there} bytes of audio, its header says {promised}"
-        parts.append(replace(part, seconds=seconds))
+        if frame is not None:
+            promised, seconds = read_tag(file, frame)
+            there, inside = part.end - frame, sum(end - start for start, end in found if frame < start < known_end)
+            if promised > there + 2 * LARGEST_FRAME:
+                if abs(known_end - frame - inside - promised) <= 2 * LARGEST_FRAME:
+                    seconds = None  # it goes on after a tag inside
+                else:
+                    fault = f"is truncated: it has {there} bytes of audio, its header says {promised}"
+            part, known_end = replace(part, seconds=seconds), part.start
+        parts.insert(0, part)
     return Parts(parts, fault)
 
 
