@@ -29,8 +29,10 @@ SUBTYPES = {
 TOLD = {"mov", "matroska", "asf", "avi", "flv", "wav", "w64", "aiff", "caf", "au", "flac", "ape", "wv", "tta"}
 SLACK = 0.15  # s by which the length in a header may be off
 GAP = 0.5  # s by which times in a container may jump
+DRIFT = 0.005  # s a second by which its clock may differ from that of the samples
 PIPE_BYTES = 2**31 - 2**25  # a header that says more was written through a pipe, which cannot be gone back to
 FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
+DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # of FFmpeg's samples
 
 Tell = Callable[[str], None]
 
@@ -72,6 +74,8 @@ class ContainerPass:
         self.subtype = SUBTYPES.get(pcm, self.codec.upper())
         if self.format == "FLAC":
             self.subtype = "PCM_24" if self.codec_format.startswith("s32") else "PCM_16"
+        elif self.codec in ("flac", "alac") and self.codec_format.startswith("s32"):
+            self.subtype += "_24"
         self.seconds = self.told_seconds() if seconds is None else seconds
 
     def tell(self, message: str) -> None:
@@ -79,11 +83,8 @@ class ContainerPass:
         self.teller(message)
 
     def opened(self) -> Any:
-        # tags that are no UTF-8: PyAV raises before version 19, which takes no such argument
-        tags = {"metadata_errors": "replace"} if int(self.av.__version__.split(".")[0]) < 19 else {}
         try:
-            # what a play list names is not opened: it may come from a stranger
-            return self.av.open(self.file, options={"protocol_whitelist": ""}, **tags)
+            return open_container(self.file)
         except (self.av.error.FFmpegError, ValueError) as error:
             raise ContainerError(
                 "its format is none that FFmpeg or libsndfile know, or it is damaged at its beginning"
@@ -126,9 +127,10 @@ class ContainerPass:
         return None if not told or piped else told
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-        samples, rate, limit = 0, 0, None
+        samples, played, rate, limit = 0, 0.0, 0, None
         for index, frame in enumerate(self.frames()):
             rate = frame.sample_rate
+            played += frame.samples / rate
             block = as_block(frame)
             if index == 0 and self.trims_end:
                 limit = round(float(self.stream.duration * self.stream.time_base) * rate)
@@ -140,23 +142,29 @@ class ContainerPass:
         seconds = self.starts_at + samples / rate if rate else 0.0
         if self.seconds is not None and seconds < self.seconds - SLACK and not self.told:
             self.tell(f"is truncated: it ends after {seconds:.2f} s, its header says {self.seconds:.2f} s")
+        lacking = 0.0 if self.first is None or self.reached is None else self.reached - self.first - played
+        if lacking > GAP + DRIFT * played and not self.told:
+            self.tell(f"has short gaps, {lacking:.2f} s together, without audio: what follows moves there")
 
     def frames(self) -> Iterator[Any]:
         """All frames that can be decoded; what cannot is told of."""
-        context, failed, lost, first_lost, reached = self.stream.codec_context, [], 0, None, None
+        context, failed, lost, first_lost = self.stream.codec_context, [], 0, None
         last, self.trims_end = None, False
+        # s, where the first packet begins and the latest one ends, by the container's clock
+        self.first: float | None = None
+        self.reached: float | None = None
         for packet in chain(self.packets(), [None]):
             if packet is not None:
                 if last is None:
                     self.look_at_first(packet)
                 last = bytes(packet) if self.checks_frames else b""
-                reached = self.check_time(packet, reached)
+                self.check_time(packet)
             try:
                 frames = context.decode(packet)
             except self.av.error.FFmpegError:
                 if packet is not None:
                     failed.append(bytes(packet)[:8])
-                    first_lost = reached if first_lost is None else first_lost
+                    first_lost = self.reached if first_lost is None else first_lost
                 continue
             if frames and packet is not None:
                 lost, failed = lost + len(failed), []
@@ -192,7 +200,7 @@ class ContainerPass:
         """The stream's packets; what ends them too early is told of."""
         end, failure = None, self.av.error.FFmpegError
         try:
-            for packet in self.container.demux(self.stream):
+            for packet in packets_of(self.container, self.stream):
                 if packet.size:  # the last one is empty
                     if end is not None and packet.pos is not None and packet.pos > end:
                         self.tell(f"is damaged: {packet.pos - end} bytes are no audio and are left out")
@@ -206,19 +214,39 @@ class ContainerPass:
         """Whether the file is nothing but frames, each of which begins where the one before ends."""
         return self.kind in ("mp3", "aac")
 
-    def check_time(self, packet: Any, reached: float | None) -> float | None:
-        """Where a packet ends, s; a gap before it is told of."""
+    def check_time(self, packet: Any) -> None:
+        """Note where a packet ends; a gap before it is told of."""
         if packet.pts is None or self.kind in ("ogg", "mp3", "aac"):
-            return None
+            self.first = self.reached = None
+            return
         start = float(packet.pts * packet.time_base)
-        if reached is not None and start > reached + GAP:
-            self.tell(f"has no audio from {reached:.2f} to {start:.2f} s: what follows moves there")
-        return start + float((packet.duration or 0) * packet.time_base)
+        if self.reached is None:
+            self.first = start
+        elif start > self.reached + GAP:
+            self.tell(f"has no audio from {self.reached:.2f} to {start:.2f} s: what follows moves there")
+        self.reached = start + float((packet.duration or 0) * packet.time_base)
 
     def close(self) -> None:
         if self.container is not None:
             self.container.close()
         self.file.close()
+
+
+def open_container(file: Any) -> Any:
+    """A file that FFmpeg reads through Python; its own errors where it cannot."""
+    av = library()
+    # tags that are no UTF-8: PyAV raises before version 19, which takes no such argument
+    tags = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    # what a play list names is not opened: it may come from a stranger
+    return av.open(file, "r", options={"protocol_whitelist": ""}, **tags)
+
+
+def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a stream, the last one empty where PyAV comes that far."""
+    try:
+        yield from container.demux(stream)
+    except IndexError:  # at its end, if the file had a stream more than its head tells
+        return
 
 
 def library() -> Any:
@@ -233,10 +261,13 @@ def library() -> Any:
 
 def as_block(frame: Any) -> np.ndarray:
     """A frame as (channels, n) in [-1, 1]: float64 if float32 cannot hold its samples, else float32."""
-    # planar: (channels, n), else (1, n * channels)
-    array, name = frame.to_ndarray(), frame.format.name.removesuffix("p")
-    if not frame.format.is_planar:
-        array = array.reshape(-1, frame.layout.nb_channels).T
+    name, channels = frame.format.name.removesuffix("p"), frame.layout.nb_channels
+    if frame.format.is_planar:
+        # not `to_ndarray`: of 8 channels and more PyAV (18.1) finds more planes than there are
+        planes = [np.frombuffer(plane, DTYPES[name], frame.samples) for plane in frame.planes[:channels]]
+        array: Any = np.stack(planes)
+    else:
+        array = np.frombuffer(frame.planes[0], DTYPES[name], frame.samples * channels).reshape(-1, channels).T.copy()
     if name not in FULL_SCALE:
         return array
     if name == "u8":

@@ -5,6 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import soundfile
 
 from .containers import ContainerError, ContainerPass
-from .streams import ChainedPass, Pass, SoundfilePass, Span, StreamFile, Tell
+from .streams import ChainedPass, Pass, SoundfilePass, Span, StreamFile, Tell, channel_order
 from .structure import Part, Parts, caf_fault, flac_parts, mp3_frame_bytes, mp3_parts, mp4_fault, ogg_parts, read_at
 
 # of formats of uncompressed audio that libsndfile reads
@@ -55,7 +56,8 @@ AudioSource = str | Path | EncodedAudio
 
 
 class PcmFile(soundfile.SoundFile):
-    """A `SoundFile` of any name that tells of samples that are missing when they are read."""
+    """A `SoundFile` of any name, its channels in the order of wav files, that tells of samples that are missing when
+    they are read."""
 
     def __init__(self, file: str | int | BinaryIO, teller: "Teller"):
         self.teller = teller  # first: the base asks for its name
@@ -71,7 +73,7 @@ class PcmFile(soundfile.SoundFile):
         missing = (left if frames < 0 else min(frames, left)) - len(audio)
         if missing > 0:
             self.teller(f"is damaged: {missing} of its {self.frames} samples are lost")
-        return audio
+        return audio[:, channel_order(self)] if audio.ndim == 2 else audio
 
 
 AudioFile = PcmFile | StreamFile
@@ -214,14 +216,16 @@ def open_stream(source: AudioSource, make_pass: Callable[[Tell], Pass], tell: Te
 
 
 def source_for_soundfile(source: AudioSource) -> str | int | BinaryIO:
-    """What libsndfile is given: the path, or an open file where it would not take the bytes of its name."""
+    """What libsndfile is given: the path, or an open file where it would not take the bytes of its name, or take
+    ".raw" in it to mean that there is no header."""
     if isinstance(source, EncodedAudio):
         return open_bytes(source)
-    try:
-        os.fspath(source).encode()
-    except UnicodeEncodeError:
-        return os.open(source, os.O_RDONLY)
-    return os.fspath(source)
+    name = os.fspath(source)
+    if Path(name).suffix.lower() != ".raw":
+        with suppress(UnicodeEncodeError):
+            name.encode()
+            return name
+    return os.open(name, os.O_RDONLY)
 
 
 def open_pcm(source: AudioSource, kind: str, tell: Teller) -> PcmFile | None:

@@ -12,6 +12,11 @@ from .structure import Part
 
 KEPT_SAMPLES = 2**23  # of all channels that a file may have to be kept in memory once decoded: 32 MB
 READ_FRAMES = 2**16
+# Ogg has channels in an order of its own, and libsndfile leaves them so: where the channels of wav files, which are
+# FFmpeg's, too, stand in it, by how many there are (Vorbis I specification, 4.3.9)
+VORBIS_ORDER = {
+    3: [0, 2, 1], 5: [0, 2, 1, 3, 4], 6: [0, 2, 1, 5, 3, 4], 7: [0, 2, 1, 6, 5, 3, 4], 8: [0, 2, 1, 7, 5, 6, 3, 4],
+}  # fmt: skip
 
 Tell = Callable[[str], None]
 
@@ -46,10 +51,10 @@ class SoundfilePass:
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         dtype = "float64" if self.subtype in ("DOUBLE", "PCM_32") else "float32"
-        read = 0
+        read, order = 0, channel_order(self.file)
         while len(block := self.file.read(READ_FRAMES, dtype=dtype, always_2d=True)):
             read += len(block)
-            yield self.file.samplerate, block.T
+            yield self.file.samplerate, block[:, order].T
         if read < self.file.frames:
             self.tell(f"is damaged: {self.file.frames - read} of its {self.file.frames} samples are lost")
 
@@ -57,6 +62,12 @@ class SoundfilePass:
         self.file.close()
         if isinstance(self.source, Span):
             self.source.close()
+
+
+def channel_order(file: soundfile.SoundFile) -> list[int] | slice:
+    """Which of its channels come first, second, … in the order of wav files."""
+    every = slice(None)
+    return VORBIS_ORDER.get(file.channels, every) if file.format == "OGG" else every
 
 
 class ChainedPass:

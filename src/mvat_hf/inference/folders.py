@@ -126,7 +126,7 @@ def enhance_folder(
     """
     `enhance_file` for every audio file below `source`, to the same relative path below `target`; what fails is
     reported and the rest goes on. `target` may lie inside `source`: what it holds is no input. What has a suffix that
-    cannot be written gets another, with a warning: .m4a for .aac, .wav for .wma and its like.
+    cannot be written gets another, with a warning: .m4a for .aac, .wav for .wma, .mkv for .avi, and so on.
 
     The longest files go first. While some are read and written, chunks of others are in the model, one by one or
     `batch_size` of them; each file comes out as it would alone, but for rounding if its chunks share a pass.
@@ -211,8 +211,7 @@ def stream_files(
                 bar.set_postfix_str(f"{number} of {len(work)} files", refresh=False)
                 try:
                     bar.total += future.result() - expected
-                # of the file, the disk, libsndfile and torch
-                except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                except Exception as error:  # of the file, the disk, the libraries
                     bar.total -= expected
                     yield source, " ".join(told(error).split())
         except BaseException:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.audio import AudioError
-from ..data.containers import library
+from ..data.containers import library, open_container, packets_of
 
 
 def ffmpeg_errors() -> tuple[type[Exception], ...]:
@@ -15,15 +15,10 @@ def ffmpeg_errors() -> tuple[type[Exception], ...]:
     return (sys.modules["av"].FFmpegError,) if "av" in sys.modules else ()
 
 
-def reading(file: Any) -> Any:
-    """A file that FFmpeg reads through Python; what it has to say goes into its errors."""
-    return library().open(file, "r")
-
-
 def has_picture(path: Path) -> bool:
     """Whether a file holds a moving picture; covers are none."""
     try:
-        with path.open("rb") as file, reading(file) as container:
+        with path.open("rb") as file, open_container(file) as container:
             return any(moves(stream) for stream in container.streams.video)
     except ffmpeg_errors():  # of a format that libsndfile alone reads
         return False
@@ -35,28 +30,36 @@ def moves(stream: Any) -> bool:
 
 
 class Picture:
-    """The picture of a video file, copied packet by packet beside a sound that is written."""
+    """
+    The picture of a video file, copied packet by packet beside a sound that is written.
+
+    Times count from where the file begins, by its own clock: that of a broadcast stands at some hour.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.file = path.open("rb")
-        self.container = reading(self.file)
+        self.container = open_container(self.file)
+        # s; before 0 is what encoders add
+        self.begin = Fraction(max(self.container.start_time or 0, 0), library().time_base)
         self.source = next(stream for stream in self.container.streams.video if moves(stream))
         left = [stream.type for stream in self.container.streams if stream.type in ("audio", "subtitle")]
         left.remove("audio")
         if left:
             warnings.warn(f"{path} has other tracks that are left out: {', '.join(left)}", stacklevel=4)
-        self.packets = (packet for packet in self.container.demux(self.source) if packet.size)
+        self.packets = (packet for packet in packets_of(self.container, self.source) if packet.size)
         self.held = next(self.packets, None)
 
     def sound_start(self, rate: int) -> int:
         """When the file's sound begins, in samples at `rate` Hz."""
-        with self.path.open("rb") as file, reading(file) as container:
+        with self.path.open("rb") as file, open_container(file) as container:
             streams = container.streams.audio
             default = library().stream.Disposition.default
             sound = next((stream for stream in streams if stream.disposition & default), streams[0])
             first: Any = next(container.decode(sound), None)
-            return 0 if first is None or first.pts is None else max(round(first.pts * first.time_base * rate), 0)
+            if first is None or first.pts is None:
+                return 0
+            return max(round((first.pts * first.time_base - self.begin) * rate), 0)
 
     def add_stream(self, output: Any, target: Path) -> None:
         """A stream in the file that is written; AudioError if it cannot hold this kind of picture."""
@@ -71,9 +74,12 @@ class Picture:
     def copy(self, output: Any, until: Fraction | None) -> None:
         """What there is of it up to a time in seconds, or to its end."""
         while self.held is not None:
-            time = self.held.pts if self.held.dts is None else self.held.dts
+            begin = round(self.begin / self.held.time_base)
+            pts, dts = (time if time is None else time - begin for time in (self.held.pts, self.held.dts))
+            time = pts if dts is None else dts
             if until is not None and time is not None and time * self.held.time_base > until:
                 return
+            self.held.pts, self.held.dts = pts, dts
             self.held.stream = self.stream
             output.mux(self.held)
             self.held = next(self.packets, None)
@@ -83,4 +89,4 @@ class Picture:
         self.file.close()
 
 
-__all__ = ["Picture", "ffmpeg_errors", "has_picture", "reading"]
+__all__ = ["Picture", "ffmpeg_errors", "has_picture"]

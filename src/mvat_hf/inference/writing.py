@@ -6,6 +6,7 @@ check_written   that all of them are in it
 """
 
 import os
+import sys
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,15 +18,16 @@ import numpy as np
 import soundfile
 
 from ..data.audio import AudioError, AudioFile
-from ..data.containers import library
-from .picture import Picture, ffmpeg_errors, has_picture, reading
+from ..data.containers import library, open_container
+from ..data.streams import VORBIS_ORDER
+from .picture import Picture, ffmpeg_errors, has_picture
 
 WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
 # by suffix, what libsndfile writes
 FORMATS = {
-    ".wav": "WAV", ".wave": "WAV", ".rf64": "RF64", ".w64": "W64", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG",
-    ".opus": "OGG", ".mp3": "MP3", ".aiff": "AIFF", ".aif": "AIFF", ".aifc": "AIFF", ".au": "AU", ".snd": "AU",
-    ".caf": "CAF", ".sph": "NIST",
+    ".wav": "WAV", ".wave": "WAV", ".bwf": "WAV", ".rf64": "RF64", ".w64": "W64", ".flac": "FLAC", ".ogg": "OGG",
+    ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3", ".aiff": "AIFF", ".aif": "AIFF", ".aifc": "AIFF", ".au": "AU",
+    ".snd": "AU", ".caf": "CAF", ".sph": "NIST",
 }  # fmt: skip
 # and what FFmpeg does; the first ones hold sound only, the others a picture too
 SOUND_CONTAINERS = {".m4a": "ipod", ".m4b": "ipod", ".mka": "matroska"}
@@ -35,7 +37,12 @@ VIDEO_CONTAINERS = {
 CONTAINERS = SOUND_CONTAINERS | VIDEO_CONTAINERS
 WRITTEN_SUFFIXES = (*FORMATS, *CONTAINERS)
 # in place of a suffix that cannot be written; raw AAC cannot say where its sound begins and ends, M4A holds the same
-SUBSTITUTES = {".aac": ".m4a"} | dict.fromkeys((".wma", ".amr", ".awb", ".ac3", ".mp2", ".sd2"), ".wav")
+SUBSTITUTES = {
+    **dict.fromkeys((".aac", ".3ga"), ".m4a"), ".mpga": ".mp3", ".weba": ".webm",
+    **dict.fromkeys((".wma", ".amr", ".awb", ".ac3", ".eac3", ".mp2", ".sd2", ".voc", ".spx"), ".wav"),
+    **dict.fromkeys((".ape", ".wv", ".tta"), ".flac"),
+    **dict.fromkeys((".3g2", ".avi", ".wmv", ".flv", ".ts", ".mts", ".mpg", ".mpeg", ".ogv"), ".mkv"),
+}  # fmt: skip
 # what libsndfile writes with as many frames as it was given. Not among them: coding in blocks (ADPCM, GSM), 8 bits in
 # AIFF, which are padded to an even number, and ALAC, which overruns its frames
 PCM = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32"}
@@ -73,7 +80,7 @@ class Kind:
 class Limit:
     """What a coding can hold. Beyond it encoders refuse, and libvorbis ends the process."""
 
-    channels: int
+    channels: Container[int]
     rates: tuple[Container[int], ...]
     said: str
 
@@ -81,17 +88,19 @@ class Limit:
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-FLAC_LIMIT = Limit(8, (range(1, 65536), range(65540, 655351, 10)), "at most 8 channels and 655350 Hz, in tens of Hz")
+FLAC_RATES = (range(1, 65536), range(65540, 655351, 10))
+FLAC_LIMIT = Limit(range(1, 9), FLAC_RATES, "at most 8 channels and 655350 Hz, in tens of Hz")
 LIMITS = {
-    "VORBIS": Limit(255, (range(1, 200001),), "at most 255 channels and 200000 Hz"),
-    "OPUS": Limit(255, (OPUS_RATES,), "at most 255 channels at 8000, 12000, 16000, 24000 or 48000 Hz"),
-    "MPEG_LAYER_III": Limit(2, (MP3_RATES,), f"at most 2 channels at {', '.join(map(str, MP3_RATES))} Hz"),
-    "aac": Limit(6, (AAC_RATES,), f"at most 6 channels at {', '.join(map(str, AAC_RATES))} Hz"),
-    "libopus": Limit(6, ((48000,),), "at most 6 channels at 48000 Hz"),
-    "flac": Limit(6, FLAC_LIMIT.rates, "at most 6 channels and 655350 Hz, in tens of Hz"),
-    "alac": Limit(2, (range(1, 384001),), "at most 2 channels and 384000 Hz"),
+    "VORBIS": Limit(range(1, 256), (range(1, 200001),), "at most 255 channels and 200000 Hz"),
+    "OPUS": Limit(range(1, 256), (OPUS_RATES,), "at most 255 channels at 8000, 12000, 16000, 24000 or 48000 Hz"),
+    "MPEG_LAYER_III": Limit((1, 2), (MP3_RATES,), f"at most 2 channels at {', '.join(map(str, MP3_RATES))} Hz"),
+    "aac": Limit(range(1, 7), (AAC_RATES,), f"at most 6 channels at {', '.join(map(str, AAC_RATES))} Hz"),
+    # 5 channels FFmpeg's encoder mixes up
+    "libopus": Limit((1, 2, 3, 4, 6), ((48000,),), "1 to 4 or 6 channels at 48000 Hz"),
+    "flac": Limit(range(1, 7), FLAC_RATES, "at most 6 channels and 655350 Hz, in tens of Hz"),
+    "alac": Limit((1, 2), (range(1, 384001),), "at most 2 channels and 384000 Hz"),
 }
-PLAIN_LIMIT = Limit(1024, (range(1, 2**31),), "at most 1024 channels and 2147483647 Hz")
+PLAIN_LIMIT = Limit(range(1, 1025), (range(1, 2**31),), "at most 1024 channels and 2147483647 Hz")
 
 
 class Output(Protocol):
@@ -139,7 +148,7 @@ def choose_kind(target: Path, path: Path, source: AudioFile) -> Kind:
         size = SAMPLE_BYTES[kind.coding] * source.channels * source.frames
         kind = Kind("RF64", kind.coding) if size > WAV_BYTES else kind
     limit = LIMITS.get(kind.coding, FLAC_LIMIT if kind.format == "FLAC" else PLAIN_LIMIT)
-    if source.channels > limit.channels or not any(source.samplerate in rates for rates in limit.rates):
+    if source.channels not in limit.channels or not any(source.samplerate in rates for rates in limit.rates):
         raise AudioError(
             f"{target} cannot be {kind} with {source.channels} channels at {source.samplerate} Hz: "
             f"expected {limit.said}"
@@ -153,7 +162,8 @@ def choose_codec(container: str, source: AudioFile) -> str:
     if container == "webm":
         return "libopus"
     if container == "matroska":
-        return "libopus" if source.samplerate == 48000 and not lossless else "flac"
+        fits = source.samplerate == 48000 and source.channels in LIMITS["libopus"].channels
+        return "libopus" if fits and not lossless else "flac"
     return "alac" if source.subtype.upper().startswith("ALAC") else "aac"
 
 
@@ -183,6 +193,8 @@ def open_output(path: Path, target: Path, kind: Kind, source: AudioFile, source_
                 pictured = target.suffix.lower() in VIDEO_CONTAINERS and has_picture(source_path)
                 picture = stack.enter_context(closing(Picture(source_path))) if pictured else None
                 output = MediaOutput(file, target, kind, rate, channels, picture)
+                if kind.coding == "flac" and has_more_than_16_bits(source.subtype):
+                    output.sound.format = "s32"  # of which FLAC holds 24
             else:
                 output = PlainOutput(path, target, kind, rate, channels)
         try:
@@ -211,20 +223,31 @@ def writing(target: Path) -> Iterator[None]:
         raise AudioError(f"{target} cannot be written: {reason}") from error
 
 
+def has_more_than_16_bits(subtype: str) -> bool:
+    return subtype in ("FLOAT", "DOUBLE") or subtype.endswith(("_20", "_24", "_32"))
+
+
+def name_for_soundfile(path: Path) -> str | bytes:
+    """As bytes, since a name need not be Unicode; but on Windows, where it is."""
+    return os.fspath(path) if sys.platform == "win32" else os.fsencode(path)
+
+
 class PlainOutput:
     """A file of libsndfile."""
 
     def __init__(self, path: Path, target: Path, kind: Kind, rate: int, channels: int):
-        # as bytes: a name need not be Unicode
         self.container = soundfile.SoundFile(
-            os.fsencode(path), "w", rate, channels, subtype=kind.coding, format=kind.format
+            name_for_soundfile(path), "w", rate, channels, subtype=kind.coding, format=kind.format
         )
         self.target, self.bounded, self.frames = target, kind.coding not in UNBOUNDED_SUBTYPES, 0
         self.lead = 0
+        order = VORBIS_ORDER.get(channels) if kind.format == "OGG" else None
+        self.order = None if order is None else np.argsort(order)  # of libsndfile's channels
 
     def write(self, block: np.ndarray) -> None:
         with writing(self.target):
-            self.container.write((block.clip(-1, 1) if self.bounded else block).T)
+            ordered = block if self.order is None else block[self.order]
+            self.container.write((ordered.clip(-1, 1) if self.bounded else ordered).T)
         self.frames += block.shape[1]
 
     def close(self) -> None:
@@ -295,13 +318,13 @@ def frames_of(path: Path, kind: Kind) -> int:
     """How many frames there are in a written file. What FFmpeg and LAME wrote is decoded: headers come first there, and
     libmpg123 tells the terminal of its guesses."""
     if not kind.of_ffmpeg and kind.format != "MP3":
-        with soundfile.SoundFile(os.fsencode(path)) as written:
+        with soundfile.SoundFile(name_for_soundfile(path)) as written:
             frames = written.frames
             if 0 < frames < 2**62:  # a broken flac says 2^63
                 written.seek(frames - 1)
                 frames -= 1 - len(written.read(1))
             return frames
-    with path.open("rb") as file, reading(file) as container:
+    with path.open("rb") as file, open_container(file) as container:
         return sum(frame.samples for frame in container.decode(audio=0))
 
 

@@ -1,0 +1,174 @@
+"""Media files as recorders of broadcasts and calls write them: clocks that do not begin at 0, late tracks, old tags."""
+
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from fake_model import Fake, noise
+from mvat_hf.data import containers
+from mvat_hf.data.audio import AUDIO_SUFFIXES, AudioError, DamagedAudioWarning, read_audio
+from mvat_hf.data.structure import mp3_frame_bytes
+from mvat_hf.inference import writing
+from mvat_hf.inference.enhancing import enhance_file
+from mvat_hf.inference.folders import enhance_folder
+from written_files import read
+
+RATE = 48000
+
+
+def add_sound(container, stream, start: float, seconds: float = 1.0):
+    audio = noise(1, round(seconds * RATE), seed=round(start * 1000))
+    frame = av.AudioFrame.from_ndarray(audio, format="flt", layout="mono")
+    frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), round(start * RATE)
+    container.mux(stream.encode(frame))
+
+
+def video(path, begin: float = 0.0, tags: dict[str, str] | None = None, **options: str):
+    """A second of picture and of sound, both from `begin` s on; the path."""
+    with av.open(str(path), "w", options=options) as container:
+        container.metadata.update(tags or {})
+        picture = container.add_stream("mpeg4", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("mp2" if path.suffix == ".ts" else "aac", rate=RATE, layout="mono")
+        for number in range(25):
+            image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 9 * number, np.uint8), format="rgb24")
+            image.time_base, image.pts = Fraction(1, 25), round(25 * begin) + number
+            container.mux(picture.encode(image))
+        add_sound(container, sound, begin)
+        for stream in (picture, sound):
+            container.mux(stream.encode(None))
+    return path
+
+
+def times_of(path) -> dict[str, float]:
+    """Where the tracks of a file begin, and where it ends, s."""
+    with av.open(str(path)) as container:
+        ends = {"end": float(Fraction(container.duration, av.time_base))}
+        for kind in ("audio", "video"):
+            container.seek(0)
+            ends[kind] = float(next(container.decode(**{kind: 0})).time)
+    return ends
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
+def test_a_clock_that_stands_at_some_hour_begins_at_0(tmp_path, target):
+    source = video(tmp_path / "broadcast.ts", output_ts_offset="20000")
+    before = times_of(source)
+    enhance_file(Fake(), source, tmp_path / target)
+    after = times_of(tmp_path / target)
+    assert before["video"] >= 20000 and min(after["audio"], after["video"]) < 0.1 and after["end"] < 1.5
+    assert after["video"] - after["audio"] == pytest.approx(before["video"] - before["audio"], abs=0.025)
+
+
+def test_a_picture_whose_tags_are_not_utf_8_is_copied(tmp_path):
+    source = video(tmp_path / "old.avi", tags={"title": "caf#"})
+    source.write_bytes(source.read_bytes().replace(b"caf#", b"caf\xe9"))
+    enhance_file(Fake(), source, tmp_path / "new.mkv")
+    with av.open(str(tmp_path / "new.mkv")) as container:
+        assert len(container.streams.video) == 1 and sum(1 for _ in container.decode(video=0)) == 25
+
+
+def test_short_gaps_that_add_up_are_told(tmp_path):
+    with av.open(str(tmp_path / "call.mka"), "w", options={"live": "1"}) as container:  # its head tells no length
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for number in range(4):
+            add_sound(container, stream, 1.4 * number)
+    with pytest.warns(DamagedAudioWarning, match=r"call\.mka has short gaps, 1\.20 s together"):
+        assert read_audio(tmp_path / "call.mka")[0].shape == (1, 4 * RATE)
+
+
+class LateStream:
+    """What PyAV does at the end of a file that has a stream more than its head tells."""
+
+    def __init__(self, container):
+        self.container = container
+
+    def __getattr__(self, name):
+        return getattr(self.container, name)
+
+    def demux(self, *streams):
+        yield from (packet for packet in self.container.demux(*streams) if packet.size)
+        raise IndexError("list index out of range")
+
+
+def test_a_stream_that_appears_late_ends_nothing(tmp_path, monkeypatch):
+    source = video(tmp_path / "live.mkv")
+    expected, opened = read_audio(source)[0], containers.open_container
+    monkeypatch.setattr(containers, "open_container", lambda file: LateStream(opened(file)))
+    np.testing.assert_array_equal(read_audio(source)[0], expected)
+
+
+def test_whatever_fails_in_a_folder_the_rest_goes_on(tmp_path, monkeypatch):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, noise(RATE), RATE)
+
+    def fails(path, *_):
+        if path.name == "a.wav":
+            raise IndexError("list index out of range")
+
+    monkeypatch.setattr("mvat_hf.inference.enhancing.choose_kind", lambda *args: fails(args[1]) or choose(*args))
+    choose = writing.choose_kind
+    report = enhance_folder(Fake(), tmp_path, tmp_path / "out")
+    assert [path.name for path in report.done] == ["b.wav"]
+    assert report.failed == [(tmp_path / "a.wav", "list index out of range")]
+
+
+@pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
+def test_every_suffix_that_is_read_is_written_or_has_another(tmp_path, suffix):
+    assert writing.written_name(tmp_path / f"a{suffix}").endswith(writing.WRITTEN_SUFFIXES)
+
+
+@pytest.mark.parametrize("target", ["out.mka", "out.flac", "out.wav"])
+def test_24_bits_stay_24(tmp_path, target):
+    source = tmp_path / ("in.wav" if target == "out.wav" else "in.flac")
+    soundfile.write(source, noise(RATE), RATE, subtype="PCM_24")
+    enhance_file(Fake(), source, tmp_path / target, dry=1.0)
+    enhance_file(Fake(), tmp_path / target, tmp_path / "again.mka", dry=1.0)
+    for path in (tmp_path / target, tmp_path / "again.mka"):
+        np.testing.assert_allclose(read(path), read(source), rtol=0, atol=1e-7)
+
+
+def mp3_and_tag() -> tuple[bytes, bytes, int]:
+    """A second of mp3 with a head of its length, an ID3v2 tag, and where a frame in its middle begins."""
+    file = io.BytesIO()
+    soundfile.write(file, noise(44100), 44100, format="MP3")
+    content, frames = file.getvalue(), [0]
+    while frames[-1] < len(content) // 2:
+        frames.append(frames[-1] + mp3_frame_bytes(content[frames[-1] : frames[-1] + 4]))
+    frame = b"TIT2\0\0\0\6\0\0\3title"
+    return content, b"ID3\4\0\0\0\0\0" + bytes([len(frame)]) + frame, frames[-1]
+
+
+def test_tags_behind_and_inside_an_mp3_are_no_recordings(tmp_path, recwarn):
+    content, tag, middle = mp3_and_tag()
+    (tmp_path / "behind.mp3").write_bytes(content + tag)
+    (tmp_path / "inside.mp3").write_bytes(content[:middle] + tag + content[middle:])
+    assert read(tmp_path / "behind.mp3").shape == (1, 44100)
+    assert 44100 <= read(tmp_path / "inside.mp3").shape[1] < 44100 + 1152
+    assert not recwarn.list
+
+
+def test_an_mp3_that_lacks_its_end_is_told_though_a_tag_is_inside(tmp_path):
+    content, tag, middle = mp3_and_tag()
+    (tmp_path / "cut.mp3").write_bytes(content[:middle] + tag + content[middle : middle + 2000])
+    with pytest.warns(DamagedAudioWarning, match=r"cut\.mp3 is truncated"):
+        read(tmp_path / "cut.mp3")
+
+
+def test_a_wav_may_be_called_raw(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1000), RATE)
+    (tmp_path / "a.wav").rename(tmp_path / "a.raw")
+    assert read(tmp_path / "a.raw").shape == (1, 1000)
+    (tmp_path / "b.raw").write_bytes(bytes(range(256)))
+    with pytest.raises(AudioError, match=r"b\.raw cannot be read as audio"):
+        read(tmp_path / "b.raw")
+
+
+@pytest.mark.parametrize(("platform", "name"), [("linux", b"\xc3\xbc.wav"), ("win32", "\u00fc.wav")])
+def test_a_name_of_other_letters_is_given_as_the_system_takes_it(monkeypatch, platform, name):
+    monkeypatch.setattr("sys.platform", platform)
+    assert writing.name_for_soundfile("\u00fc.wav") == name
