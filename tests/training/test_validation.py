@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.manner import MannerModel
+from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.trainer import EnhancementTrainer
 from training_runs import arguments, pairs, plain, rumble, same_weights, small_model, without_times
 
@@ -40,6 +41,27 @@ def test_the_chosen_validation_is_that_of_the_saved_weights(best, tmp_path, monk
         again = plain(moved, **options, metric_for_best_model="pesq", load_best_model_at_end=True)
         again.train(resume_from_checkpoint=str(moved / "checkpoint-3"))
         assert same_weights(again.model, trainer.model)
+
+
+def test_the_best_weights_are_the_best_of_those_that_are_saved(tmp_path, monkeypatch):
+    options = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 1, "save_steps": 2, "max_steps": 6}
+    trainer = plain(tmp_path, **options, load_best_model_at_end=True)
+    scores = iter((1.0, 1.5, 1.4, 1.45, 1.9, 1.8))
+    monkeypatch.setattr("mvat_hf.training.trainer.mean_scores", lambda _: {"pesq": next(scores)})
+    trainer.train()
+    chosen = trainer.chosen_validation()
+    assert (chosen["step"], chosen["eval_pesq"], trainer.state.best_metric) == (6, 1.8, 1.8)
+    assert same_weights(trainer.model, MannerModel.from_pretrained(tmp_path / "checkpoint-6"))
+    trainer.state.best_global_step = 5  # as of runs before
+    assert trainer.chosen_validation()["step"] == 6
+
+
+def test_validations_come_with_the_checkpoints_unless_asked_otherwise(tmp_path):
+    def steps(**options):
+        return EnhancementConfig(str(tmp_path), use_cpu=True, **options).eval_steps
+
+    assert (steps(), steps(save_steps=100), steps(eval_steps=50, save_steps=100)) == (500, 100, 50)
+    assert steps(save_strategy="no", load_best_model_at_end=False) == 25  # as in transformers: logging_steps
 
 
 def test_a_validation_that_cannot_be_scored_does_not_end_a_run(tmp_path):

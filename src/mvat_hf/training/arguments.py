@@ -26,6 +26,10 @@ class EnhancementConfig(TrainingArguments):
     output_dir: str = field(default="runs/default", metadata={"help": "Folder of checkpoints, curves and results."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the items are not tensors."})
     eval_strategy: str = field(default="steps", metadata={"help": "When to validate: no, steps or epoch."})
+    eval_steps: float | None = field(
+        default=None,
+        metadata={"help": "Steps between validations; by default save_steps, or logging_steps if not saved by steps."},
+    )
     save_strategy: str = field(default="steps", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(
         default=2, metadata={"help": "How many checkpoints are kept, the best one among them."}
@@ -82,6 +86,8 @@ class EnhancementConfig(TrainingArguments):
             self.disable_tqdm = not sys.stderr.isatty()
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False  # every weight is used in every pass
+        if self.eval_strategy == self.save_strategy == "steps" and not self.eval_steps:
+            self.eval_steps = self.save_steps  # a validation between checkpoints has no weights to choose
         super().__post_init__()
         self.loss_weights = checked_weights(self.loss_weights)
         if self.frozen_statistics and self.recalibration_batches > 0:

@@ -43,6 +43,11 @@ class FollowStream(TrainerCallback):
         state.epoch = state.global_step / state.max_steps  # transformers counts from where it resumed
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step at which a folder "checkpoint-N" was saved."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def check_reporters(names: Any) -> None:
     """MissingExtraError, or ValueError, where a service that is to be reported to is not installed; transformers has a
     traceback for it."""

@@ -26,7 +26,7 @@ from ..utils.cores import threads_of_launcher, usable_cores
 from ..utils.errors import extra
 from ..utils.records import environment, weights_hash, write_json, write_text
 from .arguments import EnhancementConfig
-from .callbacks import FollowFolder
+from .callbacks import FollowFolder, step_of
 from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
 from .items import training_items
@@ -218,11 +218,6 @@ def fault_of(checkpoint: Path) -> str | None:
             return f"{path.name} cannot be read: {error}"
     cut = [path.name for kind in ("*.pt", "*.pth") for path in checkpoint.glob(kind) if not zipfile.is_zipfile(path)]
     return f"{cut[0]} is cut short" if cut else None
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step at which a folder "checkpoint-N" was saved."""
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def check_same_folder(folder: Path, found: Sequence[str | None]) -> None:

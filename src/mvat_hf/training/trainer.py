@@ -28,7 +28,7 @@ from ..metrics.scoring import QUICK, FileScore, check_metrics, mean_scores
 from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
 from ..utils.records import write_text
 from .arguments import EnhancementConfig, as_config
-from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters
+from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters, step_of
 from .items import as_items, rate_of, training_items
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
@@ -194,11 +194,18 @@ class EnhancementTrainer(Trainer):
                 logs["muon_learning_rate"] = self.optimizer.param_groups[0]["lr"]
         super().log(logs, start_time)
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As in transformers, of the validations whose weights are saved: a run can end with no others."""
+        args = self.args
+        if args.load_best_model_at_end and args.save_strategy != "best" and not self.control.should_save:
+            return False
+        return super()._determine_best_metric(metrics, trial)
+
     def chosen_validation(self) -> dict[str, float] | None:
         """The log entry that validated the weights that are saved; None if none did."""
         state = self.state
-        best = self.args.load_best_model_at_end and state.best_model_checkpoint is not None
-        step = state.best_global_step if best else state.global_step
+        best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        step = state.global_step if best is None else step_of(Path(best))
         validations = (entry for entry in state.log_history if "eval_pesq" in entry)
         return next((entry for entry in validations if entry["step"] == step), None)
 
