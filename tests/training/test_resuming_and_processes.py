@@ -86,12 +86,13 @@ def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
         assert resumed.data_collator.seen == whole.data_collator.seen[4:]
 
 
-def three_steps(folder, batch_size: int) -> None:
+def three_steps(folder, batch_size: int, batches: int = 1, loss_func=None, loss_weights=None) -> None:
     """MV-AT with batch norms that keep their statistics; the losses and the weights go to `folder`."""
     AcceleratorState._reset_state(reset_partial_state=True)  # what was forked knows of one process
-    trainer = distilling(
-        folder, "mvat", 1.0, per_device_train_batch_size=batch_size, max_steps=3, optim="sgd", learning_rate=0.05
-    )
+    options = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": batches}
+    options |= {"max_steps": 3, "optim": "sgd", "learning_rate": 0.05, "loss_weights": loss_weights}
+    trainer = distilling(folder, "mvat", 1.0, **options)
+    trainer.compute_loss_func = loss_func
     trainer.train_dataset = pairs(6, seconds=0.2)  # as long as a crop
     for norm in trainer.model.modules():
         if isinstance(norm, torch.nn.BatchNorm1d):
@@ -117,3 +118,22 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     assert two["terms"] == pytest.approx(two["losses"], rel=1e-4)
     for name, weight in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], weight, rtol=1e-4, atol=1e-6)
+
+
+def by_items(outputs, labels, num_items_in_batch):
+    """A `compute_loss_func` as transformers has them: a part of the mean over all items of the step."""
+    return (outputs["audio_values"] - labels).abs().sum() / num_items_in_batch
+
+
+def test_a_loss_by_items_weighs_the_same_however_they_are_divided(tmp_path):
+    """And so do the terms beside it, which are means."""
+    for name, *how, processes in (("whole", 2, 1, 1), ("processes", 1, 1, 2), ("accumulated", 1, 2, 1)):
+        given = (tmp_path / name, *how, by_items, {"snr": 0.1})
+        debug_launcher(three_steps, given, num_processes=processes)
+    whole, *divided = (torch.load(tmp_path / name / "run.pt") for name in ("whole", "processes", "accumulated"))
+    assert [run["processes"] for run in divided] == [2, 1]
+    for run in divided:
+        assert run["losses"] == pytest.approx(whole["losses"], rel=1e-5)
+        assert run["terms"] == pytest.approx(run["losses"], rel=1e-4)
+        for name, weight in whole["weights"].items():
+            torch.testing.assert_close(run["weights"][name], weight, rtol=1e-4, atol=1e-6)

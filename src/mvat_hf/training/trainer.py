@@ -151,8 +151,15 @@ class EnhancementTrainer(Trainer):
                     module.eval()
         self.items_in_batch = num_items_in_batch
         outputs: MannerOutput = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        loss = self.total_loss(model, inputs, outputs)
+        loss = self.total_loss(model, inputs, outputs) / self.undivided_batches
         return (loss, outputs) if return_outputs else loss
+
+    @property
+    def undivided_batches(self) -> int:
+        """Batches of a step by which transformers does not divide the loss, as that of `compute_loss_func` is a sum
+        over them; else 1."""
+        by_function = self.compute_loss_func is not None and getattr(self, "loss_is_scaled_for_ga", None) is not False
+        return getattr(self, "current_gradient_accumulation_steps", 1) if by_function else 1
 
     def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
         """The scalar to minimise."""
@@ -173,6 +180,9 @@ class EnhancementTrainer(Trainer):
             loss, terms = self.l_se(enhanced, clean, model.heard(noisy))
         else:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=self.items_in_batch)
+            if self.args.average_tokens_across_devices and self.items_in_batch is not None:
+                loss = loss * self.accelerator.num_processes  # the items are those of all, gradients are averaged
+            loss = loss * self.undivided_batches  # a sum over batches: beside the terms that are means
             terms = {"loss_func": loss}
         weights: Any = self.args.loss_weights
         loss, beside = with_terms(loss, enhanced, clean, weights, self.args.compressed_log)
