@@ -9,6 +9,7 @@ import pytest
 from safetensors import SafetensorError
 from transformers import TrainerState
 
+from mvat_hf.models.manner import MannerModel
 from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.recipe import RecipeError, parse_recipe
 from mvat_hf.training.run import (
@@ -17,13 +18,17 @@ from mvat_hf.training.run import (
     check_same_processes,
     check_same_recipe,
     disk_errors,
+    is_of,
     last_checkpoint,
     load_teacher,
     prepare,
+    run,
+    take_finished,
     threads_of,
 )
 from mvat_hf.utils.cores import usable_cores
 from recipe_options import KINDS
+from training_runs import plain, same_weights
 
 
 def test_only_what_bears_on_the_result_tells_runs_apart(tmp_path):
@@ -167,3 +172,18 @@ def test_processes_that_do_not_share_a_folder_are_told():
     check_same_folder(Path("runs"), ["checkpoint-1", "checkpoint-1"])
     with pytest.raises(RecipeError, match="disk that all processes share.*by rank: checkpoint-1, none"):
         check_same_folder(Path("runs"), ["checkpoint-1", None])
+
+
+def test_a_finished_run_elsewhere_is_gone_on_from(tmp_path):
+    """As far as this run's own last step, and no further."""
+    recipe, save = parse_recipe(KINDS, []), {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    plain(tmp_path / "first", **save).train()
+    asked = str(tmp_path / "first" / "checkpoint-1")
+    for name, steps in (("second", 2), ("third", 1)):
+        trainer = plain(tmp_path / name, **{**save, "max_steps": steps}, resume_from_checkpoint=asked)
+        run(trainer, recipe)
+        assert trainer.state.global_step == steps
+        saved = MannerModel.from_pretrained(tmp_path / name)
+        assert same_weights(saved, MannerModel.from_pretrained(asked)) == (steps == 1)
+    last = tmp_path / "second" / "checkpoint-2"
+    assert take_finished(trainer, last) and is_of(tmp_path / "third" / ".." / "second", last)

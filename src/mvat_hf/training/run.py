@@ -130,7 +130,7 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     if trainer.args.world_size > 1:
         check_same_folder(folder, gather_object([last and Path(last).name]))
     if last is not None:
-        if Path(last).parent == folder or (folder / "recipe.yaml").is_file():  # not of a checkpoint from elsewhere
+        if is_of(folder, Path(last)) or (folder / "recipe.yaml").is_file():  # not of a checkpoint from elsewhere
             check_same_recipe(folder, recipe)
     elif (folder / "model.safetensors").is_file():
         raise RecipeError(f"{folder} holds a model, and no checkpoint to go on from: choose another output_dir")
@@ -161,18 +161,25 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
 
 
 def take_finished(trainer: EnhancementTrainer, last: Path) -> bool:
-    """Whether the checkpoint `last` is of the last step; the trainer then has what `train` would leave it with.
+    """Whether the checkpoint `last` is of the last step; the trainer then has what `train` would leave it with. Of a
+    checkpoint from elsewhere the last step is that of this run, where `max_steps` tells it.
 
     transformers, asked to go on from there, takes another step where an epoch is longer than the run.
     """
     state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-    if state.global_step < state.max_steps:
+    steps = state.max_steps if is_of(Path(str(trainer.args.output_dir)), last) else trainer.args.max_steps
+    if steps < 1 or state.global_step < steps:
         return False
     trainer.state = state
     FollowFolder().on_train_begin(trainer.args, state, trainer.control)
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or str(last))
     return True
+
+
+def is_of(folder: Path, checkpoint: Path) -> bool:
+    """Whether the run in `folder` saved the checkpoint."""
+    return checkpoint.resolve().parent == folder.resolve()
 
 
 def last_checkpoint(folder: Path, told: bool = True) -> str | None:
