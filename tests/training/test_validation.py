@@ -64,6 +64,12 @@ def test_validations_come_with_the_checkpoints_unless_asked_otherwise(tmp_path):
     assert steps(save_strategy="no", load_best_model_at_end=False) == 25  # as in transformers: logging_steps
 
 
+@pytest.mark.parametrize("metric", ["pesq", "eval_stoi", "held_out_si_sdr", "loss", "eval_loss", "held_out_loss"])
+def test_of_a_loss_less_is_better(metric, tmp_path):
+    args = EnhancementConfig(str(tmp_path), use_cpu=True, metric_for_best_model=metric)
+    assert args.greater_is_better == (not metric.endswith("loss"))
+
+
 def test_a_validation_that_cannot_be_scored_does_not_end_a_run(tmp_path):
     silence = {"id": "silence", "clean": np.zeros(16000, np.float32), "noisy": np.zeros(16000, np.float32)}
     options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 2}

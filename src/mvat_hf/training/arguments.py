@@ -35,8 +35,12 @@ class EnhancementConfig(TrainingArguments):
         default=2, metadata={"help": "How many checkpoints are kept, the best one among them."}
     )
     load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best validated checkpoint."})
-    metric_for_best_model: str | None = field(default="pesq", metadata={"help": "pesq, stoi or si_sdr of validation."})
-    greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
+    metric_for_best_model: str | None = field(
+        default="pesq", metadata={"help": "pesq, stoi, si_sdr or loss of validation; NAME_pesq of the data set NAME."}
+    )
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "By default true, but for a metric whose name ends in loss."}
+    )
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     one_cycle: bool = field(
         default=False,
