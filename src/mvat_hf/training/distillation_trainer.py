@@ -35,8 +35,8 @@ class DistillationTrainer(EnhancementTrainer):
         model: the student.
         teacher: any module that takes noisy audio (B, T), or a folder or Hub id of a `MannerModel`; it is frozen, and
             never saved or optimised. A method that needs none is given none.
-        method: what to transfer, a method or its name (see `mvat_hf.distillation`); None, or a `beta` of 0, is plain
-            training to the bit.
+        method: what to transfer, a method or its name (see `mvat_hf.distillation`), with the `method_kwargs` of `args`;
+            None, or a `beta` of 0, is plain training to the bit.
         beta: weight of the method's terms.
         enhancement_weight: weight of L_SE and what stands beside it.
         teacher_cache: folder to keep what the method reads of the teacher, see `TargetCache`; None keeps nothing.
@@ -66,9 +66,11 @@ class DistillationTrainer(EnhancementTrainer):
                 raise ValueError(f"{name} must be at least 0, got {weight}")
         self.beta, self.enhancement_weight = weights["beta"], weights["enhancement_weight"]
         if method is AS_IN_ARGS:
-            method = build_method(getattr(args, "method", DEFAULTS["method"]), **getattr(args, "method_kwargs", {}))
-        elif isinstance(method, str):
-            method = build_method(method)
+            method = getattr(args, "method", DEFAULTS["method"])
+        self.method_options: dict[str, Any] = {}  # of a method that is built here
+        if isinstance(method, str):
+            self.method_options = getattr(args, "method_kwargs", None) or {}
+            method = build_method(method, **self.method_options)
         self.method = method if self.beta > 0 else None
         taught_by: Any = None
         if self.method is not None and self.method.needs_teacher:
@@ -116,10 +118,16 @@ class DistillationTrainer(EnhancementTrainer):
         """As of any run, with the teacher and the method."""
         name = getattr(self.teacher, "name_or_path", "") or f"a {type(self.teacher).__name__} without a name"
         method = "none" if self.method is None else type(self.method).__name__
-        options = getattr(self.args, "method_kwargs", None)
-        told = f"{method}, beta {self.beta}" + (f", {options}" if options and self.method is not None else "")
-        facts = {"teacher": None if self.teacher is None else name, "method": told}
+        options = "" if self.method is None or not self.method_options else f", {self.method_options}"
+        facts = {
+            "teacher": None if self.teacher is None else name,
+            "method": f"{method}, beta {self.beta}{options}",
+        }
         return {**super().run_facts(), **facts}
+
+    def options_of_run(self) -> dict[str, Any]:
+        """As of any run, with the weight that is used."""
+        return {**super().options_of_run(), "enhancement_weight": self.enhancement_weight}
 
     @property
     def stage(self) -> Stage:

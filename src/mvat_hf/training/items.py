@@ -34,6 +34,11 @@ def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:
     return [dataset[int(index)] for index in order[:wanted]]
 
 
+def count_of(dataset: Any) -> int:
+    """Items of a data set, or of all that a mapping holds."""
+    return sum(map(len, dataset.values())) if isinstance(dataset, Mapping) else len(dataset)
+
+
 def as_items(dataset: Any, sampling_rate: int, streams: bool = False) -> Any:
     """A data set of `datasets` with its audio decoded, see `data.formatting.decoded`, or each of a mapping of them; an
     `IterableDataset` as a `RowStream`; anything else as it is.

@@ -29,7 +29,7 @@ from .arguments import EnhancementConfig
 from .callbacks import FollowFolder, step_of
 from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
-from .items import training_items
+from .items import count_of, training_items
 from .model_arguments import ModelArguments, RecipeError
 from .recipe import BEARING, Recipe, read_recipe, today
 from .trainer import EnhancementTrainer
@@ -279,7 +279,7 @@ def training_record(
         "parameters": model.num_parameters(),
         "teacher": None if teacher is None else describe_model(teacher),
         "training_data": train.describe() if isinstance(train, EndlessStream) else describe(train),
-        "validation_files": len(validation),
+        "validation_files": count_of(validation),
         "chosen": untimed(trainer.chosen_validation()),
         "validations": [untimed(entry) for entry in state.log_history if "eval_pesq" in entry],
         "environment": environment,

@@ -29,7 +29,7 @@ from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
 from ..utils.records import write_text
 from .arguments import EnhancementConfig, as_config
 from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters, step_of
-from .items import as_items, rate_of, training_items
+from .items import as_items, count_of, rate_of, training_items
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
 from .validation import ValidatedFile, enhance_and_score
@@ -251,11 +251,16 @@ class EnhancementTrainer(Trainer):
         from ..hub.run_cards import hyperparameters
 
         sizes = {
-            name: len(data) if hasattr(data, "__len__") else "without end"
+            name: count_of(data) if hasattr(data, "__len__") else "without end"
             for name, data in (("items to train", self.train_dataset), ("files to validate", self.eval_dataset))
             if data is not None
         }
-        return {**sizes, "steps done": self.state.global_step, "teacher": None, **hyperparameters(vars(self.args))}
+        options = hyperparameters(self.options_of_run())
+        return {**sizes, "steps done": self.state.global_step, "teacher": None, **options}
+
+    def options_of_run(self) -> dict[str, Any]:
+        """The options that a card tells hyperparameters of."""
+        return vars(self.args)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
@@ -282,8 +287,7 @@ class EnhancementTrainer(Trainer):
             else:
                 found = self.measured(dataset)
         metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        count = sum(map(len, dataset.values())) if isinstance(dataset, Mapping) else len(dataset)
-        metrics |= speed_metrics(metric_key_prefix, start, num_samples=count)
+        metrics |= speed_metrics(metric_key_prefix, start, num_samples=count_of(dataset))
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
