@@ -107,6 +107,21 @@ def test_parameters_of_a_method_train_with_muon_and_one_cycle(tmp_path):
     assert own and not any(torch.equal(value, own[key]) for key, value in trainer.method.named_parameters())
 
 
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_parameters_of_a_method_train_with_an_optimizer_of_ones_own(scheduled, tmp_path):
+    student = small_model()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0) if scheduled else None
+    more = {"optimizers": (optimizer, scheduler)}
+    trainer = distilling(tmp_path, "latent-augmentation", student=student, max_steps=2, more=more)
+    own = {key: value.clone() for key, value in trainer.method.named_parameters()}
+    for _ in range(2):  # the second time they are there
+        trainer.train()
+    assert own and not any(torch.equal(value, own[key]) for key, value in trainer.method.named_parameters())
+    held = [id(one) for group in optimizer.param_groups for one in group["params"]]
+    assert len(held) == len(set(held)) == len([*student.parameters(), *own])
+
+
 def test_stages_weigh_the_loss(tmp_path):
     trainer = distilling(tmp_path, InTwoStages(), max_steps=4)
     trainer.train()

@@ -29,7 +29,7 @@ class DistillationTrainer(EnhancementTrainer):
 
     A `MannerModel` as the teacher computes no more than the method reads; on a CPU, on folded weights
     (`MannerModel.fuse`). Parameters of the method are trained with the student's, at the learning rate of the
-    arguments, saved in the checkpoints and resumed.
+    arguments, or with the last group of an optimizer that is given; they are saved in the checkpoints and resumed.
 
     Args:
         model: the student.
@@ -191,10 +191,14 @@ class DistillationTrainer(EnhancementTrainer):
         """As of `EnhancementTrainer`; the method's parameters beside the student's."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        trained = [] if self.method is None else [one for one in self.method.parameters() if one.requires_grad]
-        if fresh and trained:
-            group = {"params": trained, "lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
+        known = {id(one) for group in optimizer.param_groups for one in group["params"]}
+        own = [] if self.method is None else self.method.parameters()
+        missing = [one for one in own if one.requires_grad and id(one) not in known]
+        if missing and fresh:
+            group = {"params": missing, "lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
             optimizer.add_param_group(group)
+        elif missing:  # a scheduler that was given knows the groups there are
+            optimizer.param_groups[-1]["params"].extend(missing)
         return optimizer
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
