@@ -5,6 +5,7 @@ The losses themselves are in `losses`; distilling is in `distillation_trainer`.
 
 import copy
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -317,6 +318,13 @@ class EnhancementTrainer(Trainer):
             return super()._save(output_dir, state_dict)
         with self.recalibrated():
             super()._save(output_dir)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """As in transformers, with the code, which loads the weights where this package is not installed."""
+        if self.is_world_process_zero():
+            for code in Path(checkpoint_folder).glob("*.py"):
+                shutil.copy(code, str(self.args.output_dir))
+        super()._push_from_checkpoint(checkpoint_folder)
 
     @contextmanager
     def recalibrated(self) -> Iterator[None]:
