@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from safetensors import SafetensorError
 from transformers import TrainerState
 
+from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.training.arguments import EnhancementConfig
-from mvat_hf.training.recipe import RecipeError, parse_recipe
+from mvat_hf.training.recipe import ModelArguments, RecipeError, parse_recipe
 from mvat_hf.training.run import (
     asked_checkpoint,
     check_same_folder,
@@ -26,9 +29,10 @@ from mvat_hf.training.run import (
     take_finished,
     threads_of,
 )
+from mvat_hf.training.trainer import EnhancementTrainer
 from mvat_hf.utils.cores import usable_cores
 from recipe_options import KINDS
-from training_runs import plain, same_weights
+from training_runs import arguments, pairs, plain, same_weights
 
 
 def test_only_what_bears_on_the_result_tells_runs_apart(tmp_path):
@@ -187,3 +191,20 @@ def test_a_finished_run_elsewhere_is_gone_on_from(tmp_path):
         assert same_weights(saved, MannerModel.from_pretrained(asked)) == (steps == 1)
     last = tmp_path / "second" / "checkpoint-2"
     assert take_finished(trainer, last) and is_of(tmp_path / "third" / ".." / "second", last)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_mean_that_is_not_trained_is_recalibrated_unless_frozen(frozen, tmp_path, tiny_model):
+    for name, seed in (("a", 0), ("b", 1)):
+        tiny_model(seed=seed).save_pretrained(tmp_path / name)
+    recipe, model = parse_recipe(KINDS, []), ModelArguments(init_from=f"{tmp_path / 'a'},{tmp_path / 'b'}")
+    data = SimpleNamespace(
+        stream=SimpleNamespace(streaming=False),
+        load=lambda seed, mixtures, rate: (pairs(6), pairs(1, 1.5)),
+        collator=lambda rate, seed: SegmentCollator(0.2),
+    )
+    args = arguments(tmp_path / "mean", max_steps=0, threads=1, frozen_statistics=frozen)
+    run(EnhancementTrainer(**prepare(model, args, data)), recipe)
+    mean, saved = model.build(), MannerModel.from_pretrained(tmp_path / "mean")
+    assert all(torch.equal(*pair) for pair in zip(mean.parameters(), saved.parameters(), strict=True))
+    assert same_weights(mean, saved) == frozen

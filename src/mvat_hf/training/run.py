@@ -40,16 +40,22 @@ with extra("training"):
     from .curves import training_curve
 
 RESIZING_ITEMS, RESIZING_BATCH = 160, 8  # clips that a checkpoint of another size is fitted to, and in one pass
+MEAN_BATCHES = 24  # that the batch norms of a mean of checkpoints are recalibrated on where nothing else is asked
 
 
 def prepare(model: ModelArguments, args: EnhancementConfig, data: DataArguments) -> dict[str, Any]:
     """Keyword arguments of the trainers: model, data sets, collator and feature extractor.
 
-    With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
+    With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice. A mean of checkpoints that is
+    not trained is recalibrated, unless its statistics are frozen.
     """
     if data.stream.streaming and args.max_steps < 1:
         raise RecipeError(f"streaming has no end: expected --max_steps, the steps to train for, got {args.max_steps}")
     torch.set_num_threads(threads_of(args))
+    if args.max_steps == 0 and model.is_mean and not args.recalibration_batches and not args.frozen_statistics:
+        args.recalibration_batches = MEAN_BATCHES
+        if args.process_index == 0:
+            print(f"recalibrating the mean on {MEAN_BATCHES} batches: --recalibration_batches N for others")
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     mixtures = batch * args.max_steps if args.max_steps > 0 else None
     seed = args.seed if args.data_seed is None else args.data_seed
@@ -117,7 +123,7 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
 
     A finished run stays as it is. With `max_steps` 0 there is no training: what the run would begin at, the mean of
-    checkpoints for example, is recalibrated, validated and saved.
+    checkpoints for example, is validated and saved, recalibrated where the arguments say so.
 
     Raises:
         RecipeError: the output folder holds a run of another recipe or of another number of processes, or a model and
