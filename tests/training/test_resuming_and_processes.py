@@ -4,6 +4,7 @@ import pytest
 import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
+from transformers import TrainerCallback
 
 from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
@@ -47,6 +48,16 @@ def test_accumulated_loss_is_the_mean_of_its_batches(tmp_path):
     )
 
 
+class Draw(TrainerCallback):
+    """Draws a random number in every step, as a method of distillation does."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.drawn.append(torch.rand(()).item())
+
+
 class NoteItems(SegmentCollator):
     """Writes down which items went into each batch."""
 
@@ -69,11 +80,12 @@ def streaming(folder, callbacks=None, **options) -> EnhancementTrainer:
 def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
     options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 5, "gradient_accumulation_steps": 2}
     options["dataloader_num_workers"] = workers
-    whole = streaming(tmp_path / "whole", **{**options, "save_strategy": "no"})
+    drawing = [Draw(), Draw()]
+    whole = streaming(tmp_path / "whole", drawing[:1], **{**options, "save_strategy": "no"})
     whole.train()
     with pytest.raises(KeyboardInterrupt):
-        streaming(tmp_path / "cut", callbacks=[StopAt(2)], **options).train()
-    resumed = streaming(tmp_path / "cut", **options)
+        streaming(tmp_path / "cut", [StopAt(2), Draw()], **options).train()
+    resumed = streaming(tmp_path / "cut", drawing[1:], **options)
     resumed.train(resume_from_checkpoint=True)
     assert same_weights(whole.model, resumed.model)
     logs = [
@@ -81,6 +93,7 @@ def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
         for trainer in (whole, resumed)
     ]
     assert len(logs[0]) == 5 and logs[0] == logs[1]
+    assert len(drawing[1].drawn) == 3 and drawing[0].drawn[2:] == drawing[1].drawn
     if workers == 0:  # nothing was made again only to be skipped
         assert whole.data_collator.seen[0] == ["mixture_0", "mixture_1"]
         assert resumed.data_collator.seen == whole.data_collator.seen[4:]

@@ -82,6 +82,7 @@ class EnhancementTrainer(Trainer):
         if isinstance(self.train_dataset, EndlessStream):
             args.ignore_data_skip = True
             self.add_callback(FollowStream())
+        self.stream_resumed_from: str | None = None
         self.items_in_batch: Any = None
         self.logged_terms: dict[str, torch.Tensor] = {}
         self.logged_batches = 0
@@ -106,6 +107,19 @@ class EnhancementTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor if workers else None,
             pin_memory=args.dataloader_pin_memory,
         )
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """As in transformers; of a stream anew once its workers have drawn their seed, see `get_batch_samples`."""
+        super()._load_rng_state(checkpoint)
+        if isinstance(self.train_dataset, EndlessStream):
+            self.stream_resumed_from = checkpoint
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """As in transformers; the first batch of a resumed stream finds the random numbers where the run had left."""
+        if self.stream_resumed_from is not None:
+            super()._load_rng_state(self.stream_resumed_from)
+            self.stream_resumed_from = None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def create_optimizer(self, model=None):
         """As in transformers, or `Muon`."""
