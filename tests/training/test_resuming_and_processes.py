@@ -99,6 +99,11 @@ def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
         assert resumed.data_collator.seen == whole.data_collator.seen[4:]
 
 
+def test_batches_of_a_stream_are_not_split(tmp_path):
+    with pytest.raises(ValueError, match="split_batches cannot be with a stream"):
+        streaming(tmp_path, accelerator_config={"split_batches": True})
+
+
 def three_steps(folder, batch_size: int, batches: int = 1, loss_func=None, loss_weights=None) -> None:
     """MV-AT with batch norms that keep their statistics; the losses and the weights go to `folder`."""
     AcceleratorState._reset_state(reset_partial_state=True)  # what was forked knows of one process

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from safetensors import SafetensorError
 from transformers import TrainerState
 
@@ -164,6 +165,25 @@ def test_another_recipe_is_told_from_the_same_one_with_its_defaults_spelt_out(tm
     check_same_recipe(tmp_path, parse_recipe(KINDS, ["--seed=42"]))
     with pytest.raises(RecipeError, match="other beta, seed"):
         check_same_recipe(tmp_path, parse_recipe(KINDS, ["--beta=0.5", "--seed=3"]))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("train_sampling_strategy", "sequential"),
+        ("dataloader_drop_last", "true"),
+        ("eval_delay", "2"),
+        ("accelerator_config", '{"even_batches": false}'),
+    ],
+)
+def test_what_changes_the_batches_or_the_choice_tells_runs_apart(option, value, tmp_path):
+    recipe = parse_recipe(KINDS, [f"--{option}={value}"])
+    with pytest.raises(RecipeError, match=f"other {option}"):
+        check_same_recipe(tmp_path, recipe)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.described()))
+    check_same_recipe(tmp_path, recipe)
+    with pytest.raises(RecipeError, match=f"other {option}"):
+        check_same_recipe(tmp_path, parse_recipe(KINDS, []))
 
 
 def test_a_stream_needs_a_number_of_steps(tmp_path):

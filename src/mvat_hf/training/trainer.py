@@ -80,6 +80,8 @@ class EnhancementTrainer(Trainer):
             self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())
         if isinstance(self.train_dataset, EndlessStream):
+            if self.accelerator.split_batches:
+                raise ValueError("split_batches cannot be with a stream: its batches are made by each process")
             args.ignore_data_skip = True
             self.add_callback(FollowStream())
         self.stream_resumed_from: str | None = None
