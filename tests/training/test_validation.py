@@ -101,6 +101,43 @@ def test_validation_counts_silence_and_scores_the_rest(tmp_path):
     assert metrics["eval_si_sdr"] == pytest.approx(np.mean([score.scores["si_sdr"] for score in scores[:2]]))
 
 
+def test_predictions_are_of_whole_files_and_measured_as_validations_are(tmp_path):
+    files = [pairs(1, seconds)[0] for seconds in (1.5, 1.0)]
+    trainer = plain(tmp_path, recalibration_batches=1, model=small_model().eval())
+    predicted, measured = trainer.predict(files), without_times(trainer.evaluate(files, metric_key_prefix="test"))
+    assert [audio.shape for audio in predicted.predictions] == [(24000,), (16000,)]
+    assert all(np.array_equal(clean, item["clean"]) for clean, item in zip(predicted.label_ids, files, strict=True))
+    assert without_times(predicted.metrics) == measured and "test_pesq" in measured
+    with trainer.recalibrated(), torch.no_grad():
+        enhanced = trainer.model.eval()(torch.as_tensor(files[1]["noisy"])[None]).audio_values[0].numpy()
+    np.testing.assert_allclose(predicted.predictions[1], enhanced, atol=1e-6)
+
+
+def test_a_file_too_short_for_the_loss_is_left_out_of_its_mean(tmp_path):
+    trainer = plain(tmp_path)
+    whole, short = pairs(1, 1.5)[0], pairs(1, 1000 / 16000)[0]
+    alone, both = (trainer.evaluate(files) for files in ([whole], [whole, short]))
+    assert both["eval_unscorable"] == 1 and both["eval_loss"] == alone["eval_loss"] > 0
+    with pytest.warns(UserWarning, match="none of 1 validation files can be scored"):
+        assert np.isnan(trainer.evaluate([short])["eval_loss"])
+
+
+class Stacking:
+    """A collator that is no `SegmentCollator`."""
+
+    def collate(self, items):
+        batch = {"input_values": "noisy", "labels": "clean"}
+        return {name: torch.stack([torch.as_tensor(item[side]) for item in items]) for name, side in batch.items()}
+
+
+def test_recalibration_takes_any_collator(tmp_path):
+    options = arguments(tmp_path, recalibration_batches=2)
+    trainer = EnhancementTrainer(small_model(), options, Stacking().collate, train_dataset=pairs(4))
+    before = {name: buffer.clone() for name, buffer in trainer.model.named_buffers()}
+    trainer.recalibrate()
+    assert not any(torch.equal(value, before[name]) for name, value in trainer.model.named_buffers())
+
+
 def test_recalibration_makes_the_statistics_those_of_the_batches(tmp_path):
     trainer = plain(tmp_path, recalibration_batches=3)
     model = trainer.model

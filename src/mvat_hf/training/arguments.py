@@ -161,13 +161,14 @@ def checked_weights(weights: Any) -> dict[str, float]:
 
 
 def as_config(args: TrainingArguments | None) -> EnhancementConfig:
-    """`args` itself, or what plain `TrainingArguments` say as an `EnhancementConfig`: they stay as they are, but for
-    columns, which our collators need all of."""
+    """`args` itself, or what other `TrainingArguments` say as an `EnhancementConfig`: they stay as they are, but for
+    columns, which our collators need all of, and for fields of their own, which nothing here reads."""
     if args is None:
         return EnhancementConfig()
     if isinstance(args, EnhancementConfig):
         return args
-    given = {option.name: getattr(args, option.name) for option in fields(args) if option.init}
+    known = {option.name for option in fields(EnhancementConfig) if option.init}  # `args` may be of a class with more
+    given = {option.name: getattr(args, option.name) for option in fields(args) if option.name in known}
     return EnhancementConfig(**{**given, "remove_unused_columns": False})
 
 

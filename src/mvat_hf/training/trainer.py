@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainingArguments
-from transformers.trainer_utils import speed_metrics
+from transformers.trainer_utils import PredictionOutput, speed_metrics
 
 from ..acceleration.training_layers import use_training_layers
 from ..data.collator import SegmentCollator
@@ -68,6 +68,8 @@ class EnhancementTrainer(Trainer):
         if args.eval_strategy != "no":
             check_metrics(QUICK)  # now, not when the first steps are done
         check_reporters(args.report_to)
+        if args.threads is not None:
+            torch.set_num_threads(args.threads)
         rate = rate_of(model, kwargs.get("model_init"))
         for name in ("train_dataset", "eval_dataset"):
             kwargs[name] = as_items(kwargs.get(name), rate, streams=name == "train_dataset")
@@ -282,7 +284,8 @@ class EnhancementTrainer(Trainer):
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
         Mean PESQ, STOI and SI-SDR over whole files, in float32, L_SE as the loss, and how long it took. It changes
-        nothing. Unscorable files are counted; where all are, the scores are NaN, with a warning.
+        nothing. Unscorable files are counted; where all are, the scores are NaN, with a warning. Files that are too
+        short for L_SE are not in its mean.
 
         Of a mapping of data sets, these for every one, EVAL_NAME_pesq, and their means, EVAL_pesq.
         """
@@ -309,19 +312,34 @@ class EnhancementTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test") -> PredictionOutput:
+        """Of whole files as `evaluate` has them: lists of arrays (time,), the enhanced and the clean recordings, and
+        the same metrics. `ignore_keys` is transformers': it says nothing here."""
+        start = time.time()
+        dataset = as_items(test_dataset, self.accelerator.unwrap_model(self.model).config.sampling_rate)
+        with self.recalibrated():
+            files = self.validated(dataset, keep=True)
+        metrics: dict[str, float] = {f"{metric_key_prefix}_{key}": one for key, one in self.metrics_of(files).items()}
+        metrics |= speed_metrics(metric_key_prefix, start, num_samples=len(files))
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
+        enhanced: Any = [file.enhanced for file in files]
+        clean: Any = [file.clean for file in files]
+        return PredictionOutput(enhanced, clean, metrics)
+
     def measured(self, dataset: Any) -> dict[str, float]:
         """The metrics of `evaluate` for one data set, by their names without prefix."""
-        files = self.validated(dataset)
+        return self.metrics_of(self.validated(dataset, keep=self.compute_metrics is not None))
+
+    def metrics_of(self, files: list[ValidatedFile]) -> dict[str, float]:
+        """The metrics of `evaluate` for validated files, by their names without prefix."""
         scores = [file.score for file in files]
         means = mean_scores(scores)
         if not means:
             reason = f"{scores[0].id}: {scores[0].failure}" if scores else "there are none"
             warnings.warn(f"none of {len(scores)} validation files can be scored: {reason}", stacklevel=2)
             means = dict.fromkeys(QUICK, math.nan)
-        found: dict[str, float] = {
-            **means,
-            "loss": float(np.mean([file.loss for file in files])) if files else math.nan,
-        }
+        losses = [file.loss for file in files if file.loss is not None]
+        found: dict[str, float] = {**means, "loss": float(np.mean(losses)) if losses else math.nan}
         found["unscorable"] = sum(score.failure is not None for score in scores)
         if self.compute_metrics is not None:
             sides: Any = ([file.enhanced for file in files], [file.clean for file in files])
@@ -364,8 +382,10 @@ class EnhancementTrainer(Trainer):
         """Noisy audio (B, T) of training batches, the same every time."""
         size = self.args.train_batch_size
         items = training_items(self.train_dataset, self.args.recalibration_batches * size, self.args.seed)
-        collator: Any = copy.copy(self.data_collator)
-        collator.epoch = 0  # of one that crops anew every epoch
+        collator: Any = self.data_collator
+        if isinstance(collator, SegmentCollator):
+            collator = copy.copy(collator)
+            collator.epoch = 0  # it crops anew every epoch
         for start in range(0, len(items), size):
             yield collator(items[start : start + size])["input_values"]
 
@@ -373,10 +393,10 @@ class EnhancementTrainer(Trainer):
         """Scores of every file of `dataset` in its order, on every rank; each rank enhances and scores its share."""
         return [file.score for file in self.validated(dataset)]
 
-    def validated(self, dataset: Any) -> list[ValidatedFile]:
+    def validated(self, dataset: Any, keep: bool = False) -> list[ValidatedFile]:
         """`enhance_and_score` of this trainer's model."""
         model = self.accelerator.unwrap_model(self.model)
-        return enhance_and_score(model, dataset, self.args, keep=self.compute_metrics is not None)
+        return enhance_and_score(model, dataset, self.args, keep)
 
 
 __all__ = ["EnhancementTrainer"]
