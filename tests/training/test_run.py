@@ -213,6 +213,16 @@ def test_a_finished_run_elsewhere_is_gone_on_from(tmp_path):
     assert take_finished(trainer, last) and is_of(tmp_path / "third" / ".." / "second", last)
 
 
+def test_the_best_checkpoint_of_a_finished_run_that_was_moved_is_found(tmp_path):
+    save = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2, "eval_strategy": "steps", "eval_steps": 1}
+    plain(tmp_path / "run", **save, load_best_model_at_end=True).train()
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    trainer = plain(moved, **save, load_best_model_at_end=True)
+    assert take_finished(trainer, moved / "checkpoint-2")
+    best = moved / f"checkpoint-{trainer.chosen_validation()['step']}"
+    assert same_weights(trainer.model, MannerModel.from_pretrained(best))
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_mean_that_is_not_trained_is_recalibrated_unless_frozen(frozen, tmp_path, tiny_model):
     for name, seed in (("a", 0), ("b", 1)):

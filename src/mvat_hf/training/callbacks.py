@@ -23,12 +23,12 @@ class CropAnew(TrainerCallback):
 
 
 class FollowFolder(TrainerCallback):
-    """Finds the best checkpoint of a run's folder that was moved; transformers warns that it is lost."""
+    """Finds the best checkpoint of a run's folder that was moved; it is lost to transformers."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
-        if state.best_model_checkpoint is None and best.is_dir():
-            state.best_model_checkpoint = str(best)
+        if state.best_model_checkpoint is None or not Path(state.best_model_checkpoint).is_dir():
+            state.best_model_checkpoint = str(best) if best.is_dir() else None
 
 
 class FollowStream(TrainerCallback):
