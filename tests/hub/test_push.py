@@ -85,6 +85,25 @@ def push_run(folder, repo, output):
     trainer.push_to_hub()
 
 
+def push_while_training(folder, repo, output):
+    import numpy as np
+
+    from mvat_hf.data.collator import SegmentCollator
+    from mvat_hf.training.arguments import EnhancementArguments
+    from mvat_hf.training.trainer import EnhancementTrainer
+
+    args = EnhancementArguments(
+        output_dir=output, hub_model_id=repo, push_to_hub=True, eval_strategy="no", save_strategy="steps", save_steps=1,
+        max_steps=1, load_best_model_at_end=False, use_cpu=True, dataloader_num_workers=0,
+    )  # fmt: skip
+    noise = np.random.default_rng(0).standard_normal(2000).astype(np.float32)
+    trainer = EnhancementTrainer(
+        model=MannerModel.from_pretrained(folder), args=args, data_collator=SegmentCollator(0.1),
+        train_dataset=[{"id": "0", "clean": 0.1 * noise, "noisy": 0.2 * noise}],
+    )  # fmt: skip
+    trainer.train()
+
+
 def load_revisions(repo, *revisions) -> list[str]:
     return [load_hash(repo, revision=revision) for revision in revisions]
 
@@ -118,6 +137,14 @@ def test_a_run_pushed_says_what_it_is_and_that_it_is_not_measured(hub, at_home, 
     assert "**Not measured on a test set.**" in card.text
     assert "Validation chose step 7: PESQ-WB 2.500" in card.text and 'model="tester/run"' in card.text
     assert at_home(load_hash, "tester/run") == weights_hash(hub_model)
+
+
+def test_a_checkpoint_pushed_in_training_has_the_code_that_loads_it(hub, at_home, hub_model, tmp_path):
+    folder, output = save_checkpoint(hub_model, tmp_path / "start"), tmp_path / "run"
+    at_home(push_while_training, str(folder), "tester/training", str(output))
+    files = hub.files("tester/training")
+    assert files.keys() >= CHECKPOINT | CODE
+    assert files["model.safetensors"] == (output / "checkpoint-1" / "model.safetensors").read_bytes()
 
 
 def test_mvat_push_publishes_what_was_measured(hub, at_home, hub_model, hub_checkpoint):

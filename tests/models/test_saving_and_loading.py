@@ -86,7 +86,9 @@ def test_snapshot_stands_in_for_the_hub_and_says_so(snapshot, tmp_path, caplog):
         loaded = MannerModel.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache")
     assert same_weights(loaded, snapshot) and not loaded.training
     assert "mvat/tiny could not be had from the Hub or the cache" in caplog.text
-    assert MannerConfig.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache").hidden_size == 6
+    config = MannerConfig.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache")
+    assert config.hidden_size == 6
+    assert {loaded.name_or_path, loaded.config.name_or_path, config.name_or_path} == {"mvat/tiny"}
     extractor = MannerFeatureExtractor.from_pretrained("mvat/tiny", cache_dir=tmp_path / "cache")
     assert extractor.sampling_rate == 8000
     explicit = MannerModel.from_pretrained("mvat/tiny", revision="main", cache_dir=tmp_path / "cache")

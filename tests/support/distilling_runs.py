@@ -26,7 +26,7 @@ def pairs(count: int, samples: int = 3000) -> list[dict]:
 ITEMS = pairs(6)
 
 
-def distilling(folder, method, beta=1.0, teacher="another", callbacks=None, more=None, **options):
+def distilling(folder, method, beta=1.0, teacher="another", callbacks=None, more=None, student=None, **options):
     defaults = {
         "max_steps": 3, "per_device_train_batch_size": 2, "eval_strategy": "no", "save_strategy": "no",
         "load_best_model_at_end": False, "logging_steps": 1, "learning_rate": 1e-3, "use_cpu": True,
@@ -36,7 +36,7 @@ def distilling(folder, method, beta=1.0, teacher="another", callbacks=None, more
     built = build_method(method) if isinstance(method, str) else method
     torch.manual_seed(3)
     return DistillationTrainer(
-        small_model(),
+        student or small_model(),
         teacher=teacher,
         method=built,
         beta=beta,

@@ -107,6 +107,21 @@ def test_parameters_of_a_method_train_with_muon_and_one_cycle(tmp_path):
     assert own and not any(torch.equal(value, own[key]) for key, value in trainer.method.named_parameters())
 
 
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_parameters_of_a_method_train_with_an_optimizer_of_ones_own(scheduled, tmp_path):
+    student = small_model()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0) if scheduled else None
+    more = {"optimizers": (optimizer, scheduler)}
+    trainer = distilling(tmp_path, "latent-augmentation", student=student, max_steps=2, more=more)
+    own = {key: value.clone() for key, value in trainer.method.named_parameters()}
+    for _ in range(2):  # the second time they are there
+        trainer.train()
+    assert own and not any(torch.equal(value, own[key]) for key, value in trainer.method.named_parameters())
+    held = [id(one) for group in optimizer.param_groups for one in group["params"]]
+    assert len(held) == len(set(held)) == len([*student.parameters(), *own])
+
+
 def test_stages_weigh_the_loss(tmp_path):
     trainer = distilling(tmp_path, InTwoStages(), max_steps=4)
     trainer.train()
@@ -148,8 +163,11 @@ def test_what_is_not_given_is_taken_from_the_arguments(tmp_path):
     trainer = DistillationTrainer(small_model(), teacher=teacher, **data)
     assert isinstance(trainer.method, METHODS["at"]) and trainer.method.p == 1
     assert (trainer.beta, trainer.enhancement_weight) == (0.3, 0.5)
-    other = DistillationTrainer(small_model(), teacher=teacher, method="output", beta=2.0, **data)
-    assert isinstance(other.method, METHODS["output"]) and other.beta == 2
+    other = DistillationTrainer(small_model(), teacher=teacher, method="mvat", beta=2.0, **data)
+    assert isinstance(other.method, METHODS["mvat"]) and other.beta == 2
+    assert other.method.p == 1 and other.run_facts()["method"] == "MultiViewAttentionTransfer, beta 2.0, {'p': 1}"
+    with pytest.raises(ValueError, match='"output" has no option p'):
+        DistillationTrainer(small_model(), teacher=teacher, method="output", **data)
     assert DistillationTrainer(small_model(), method=None, **data).method is None
 
 
@@ -184,11 +202,16 @@ def test_a_checkpoint_without_what_the_method_learnt_is_refused(tmp_path):
         distilling(tmp_path, Scaled(), **{**options, "max_steps": 4}).train(resume_from_checkpoint=True)
 
 
-def test_options_of_the_method_are_in_the_card(tmp_path):
+def test_what_the_trainer_was_given_is_in_the_card(tmp_path):
     options = {"use_cpu": True, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     args = DistillationConfig(str(tmp_path), method="at", method_kwargs={"p": 1}, **options)
-    trainer = DistillationTrainer(small_model(), teacher=small_model(1), args=args, train_dataset=ITEMS)
-    assert trainer.run_facts()["method"] == "AttentionTransfer, beta 0.1, {'p': 1}"
+    data = {"train_dataset": ITEMS, "eval_dataset": {"one": ITEMS[:1], "two": ITEMS[:2]}}
+    trainer = DistillationTrainer(small_model(), teacher=small_model(1), enhancement_weight=0.5, args=args, **data)
+    facts = trainer.run_facts()
+    assert facts["method"] == "AttentionTransfer, beta 0.1, {'p': 1}" and facts["files to validate"] == 3
+    assert "enhancement_weight 0.5" in facts["hyperparameters"]
+    built = DistillationTrainer(small_model(), teacher=small_model(1), method=build_method("mvat"), args=args, **data)
+    assert built.run_facts()["method"] == "MultiViewAttentionTransfer, beta 0.1"
 
 
 def test_peers_compute_in_the_precision_of_the_student(tmp_path):

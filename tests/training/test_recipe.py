@@ -141,6 +141,7 @@ def test_options_of_another_data_set_are_refused(tmp_path):
 def test_a_recorded_recipe_parses_to_itself(tmp_path):
     arguments = ["--lr_scheduler_kwargs", '{"num_cycles": 2}', "--accelerator_config", '{"split_batches": false}']
     described = parse_recipe(KINDS, arguments).described()
+    assert described["accelerator_config"]["split_batches"] is False
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(described))
     assert parse_recipe(KINDS, ["--config", str(tmp_path / "recipe.yaml")]).described() == described
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
+from transformers import TrainerCallback
 
 from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
@@ -47,6 +48,16 @@ def test_accumulated_loss_is_the_mean_of_its_batches(tmp_path):
     )
 
 
+class Draw(TrainerCallback):
+    """Draws a random number in every step, as a method of distillation does."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.drawn.append(torch.rand(()).item())
+
+
 class NoteItems(SegmentCollator):
     """Writes down which items went into each batch."""
 
@@ -69,11 +80,12 @@ def streaming(folder, callbacks=None, **options) -> EnhancementTrainer:
 def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
     options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 5, "gradient_accumulation_steps": 2}
     options["dataloader_num_workers"] = workers
-    whole = streaming(tmp_path / "whole", **{**options, "save_strategy": "no"})
+    drawing = [Draw(), Draw()]
+    whole = streaming(tmp_path / "whole", drawing[:1], **{**options, "save_strategy": "no"})
     whole.train()
     with pytest.raises(KeyboardInterrupt):
-        streaming(tmp_path / "cut", callbacks=[StopAt(2)], **options).train()
-    resumed = streaming(tmp_path / "cut", **options)
+        streaming(tmp_path / "cut", [StopAt(2), Draw()], **options).train()
+    resumed = streaming(tmp_path / "cut", drawing[1:], **options)
     resumed.train(resume_from_checkpoint=True)
     assert same_weights(whole.model, resumed.model)
     logs = [
@@ -81,17 +93,24 @@ def test_a_resumed_stream_equals_one_that_never_stopped(tmp_path, workers):
         for trainer in (whole, resumed)
     ]
     assert len(logs[0]) == 5 and logs[0] == logs[1]
+    assert len(drawing[1].drawn) == 3 and drawing[0].drawn[2:] == drawing[1].drawn
     if workers == 0:  # nothing was made again only to be skipped
         assert whole.data_collator.seen[0] == ["mixture_0", "mixture_1"]
         assert resumed.data_collator.seen == whole.data_collator.seen[4:]
 
 
-def three_steps(folder, batch_size: int) -> None:
+def test_batches_of_a_stream_are_not_split(tmp_path):
+    with pytest.raises(ValueError, match="split_batches cannot be with a stream"):
+        streaming(tmp_path, accelerator_config={"split_batches": True})
+
+
+def three_steps(folder, batch_size: int, batches: int = 1, loss_func=None, loss_weights=None) -> None:
     """MV-AT with batch norms that keep their statistics; the losses and the weights go to `folder`."""
     AcceleratorState._reset_state(reset_partial_state=True)  # what was forked knows of one process
-    trainer = distilling(
-        folder, "mvat", 1.0, per_device_train_batch_size=batch_size, max_steps=3, optim="sgd", learning_rate=0.05
-    )
+    options = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": batches}
+    options |= {"max_steps": 3, "optim": "sgd", "learning_rate": 0.05, "loss_weights": loss_weights}
+    trainer = distilling(folder, "mvat", 1.0, **options)
+    trainer.compute_loss_func = loss_func
     trainer.train_dataset = pairs(6, seconds=0.2)  # as long as a crop
     for norm in trainer.model.modules():
         if isinstance(norm, torch.nn.BatchNorm1d):
@@ -117,3 +136,22 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     assert two["terms"] == pytest.approx(two["losses"], rel=1e-4)
     for name, weight in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], weight, rtol=1e-4, atol=1e-6)
+
+
+def by_items(outputs, labels, num_items_in_batch):
+    """A `compute_loss_func` as transformers has them: a part of the mean over all items of the step."""
+    return (outputs["audio_values"] - labels).abs().sum() / num_items_in_batch
+
+
+def test_a_loss_by_items_weighs_the_same_however_they_are_divided(tmp_path):
+    """And so do the terms beside it, which are means."""
+    for name, *how, processes in (("whole", 2, 1, 1), ("processes", 1, 1, 2), ("accumulated", 1, 2, 1)):
+        given = (tmp_path / name, *how, by_items, {"snr": 0.1})
+        debug_launcher(three_steps, given, num_processes=processes)
+    whole, *divided = (torch.load(tmp_path / name / "run.pt") for name in ("whole", "processes", "accumulated"))
+    assert [run["processes"] for run in divided] == [2, 1]
+    for run in divided:
+        assert run["losses"] == pytest.approx(whole["losses"], rel=1e-5)
+        assert run["terms"] == pytest.approx(run["losses"], rel=1e-4)
+        for name, weight in whole["weights"].items():
+            torch.testing.assert_close(run["weights"][name], weight, rtol=1e-4, atol=1e-6)

@@ -4,26 +4,36 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+import yaml
 from safetensors import SafetensorError
 from transformers import TrainerState
 
+from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.models.manner import MannerModel
 from mvat_hf.training.arguments import EnhancementConfig
-from mvat_hf.training.recipe import RecipeError, parse_recipe
+from mvat_hf.training.recipe import ModelArguments, RecipeError, parse_recipe
 from mvat_hf.training.run import (
     asked_checkpoint,
     check_same_folder,
     check_same_processes,
     check_same_recipe,
     disk_errors,
+    is_of,
     last_checkpoint,
     load_teacher,
     prepare,
+    run,
+    take_finished,
     threads_of,
 )
+from mvat_hf.training.trainer import EnhancementTrainer
 from mvat_hf.utils.cores import usable_cores
 from recipe_options import KINDS
+from training_runs import arguments, pairs, plain, same_weights
 
 
 def test_only_what_bears_on_the_result_tells_runs_apart(tmp_path):
@@ -157,6 +167,25 @@ def test_another_recipe_is_told_from_the_same_one_with_its_defaults_spelt_out(tm
         check_same_recipe(tmp_path, parse_recipe(KINDS, ["--beta=0.5", "--seed=3"]))
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("train_sampling_strategy", "sequential"),
+        ("dataloader_drop_last", "true"),
+        ("eval_delay", "2"),
+        ("accelerator_config", '{"even_batches": false}'),
+    ],
+)
+def test_what_changes_the_batches_or_the_choice_tells_runs_apart(option, value, tmp_path):
+    recipe = parse_recipe(KINDS, [f"--{option}={value}"])
+    with pytest.raises(RecipeError, match=f"other {option}"):
+        check_same_recipe(tmp_path, recipe)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.described()))
+    check_same_recipe(tmp_path, recipe)
+    with pytest.raises(RecipeError, match=f"other {option}"):
+        check_same_recipe(tmp_path, parse_recipe(KINDS, []))
+
+
 def test_a_stream_needs_a_number_of_steps(tmp_path):
     args, model, data = parse_recipe(KINDS, ["--streaming=true", f"--output_dir={tmp_path}", "--use_cpu"])
     with pytest.raises(RecipeError, match="streaming has no end: expected --max_steps, the steps to train for, got -1"):
@@ -167,3 +196,45 @@ def test_processes_that_do_not_share_a_folder_are_told():
     check_same_folder(Path("runs"), ["checkpoint-1", "checkpoint-1"])
     with pytest.raises(RecipeError, match="disk that all processes share.*by rank: checkpoint-1, none"):
         check_same_folder(Path("runs"), ["checkpoint-1", None])
+
+
+def test_a_finished_run_elsewhere_is_gone_on_from(tmp_path):
+    """As far as this run's own last step, and no further."""
+    recipe, save = parse_recipe(KINDS, []), {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    plain(tmp_path / "first", **save).train()
+    asked = str(tmp_path / "first" / "checkpoint-1")
+    for name, steps in (("second", 2), ("third", 1)):
+        trainer = plain(tmp_path / name, **{**save, "max_steps": steps}, resume_from_checkpoint=asked)
+        run(trainer, recipe)
+        assert trainer.state.global_step == steps
+        saved = MannerModel.from_pretrained(tmp_path / name)
+        assert same_weights(saved, MannerModel.from_pretrained(asked)) == (steps == 1)
+    last = tmp_path / "second" / "checkpoint-2"
+    assert take_finished(trainer, last) and is_of(tmp_path / "third" / ".." / "second", last)
+
+
+def test_the_best_checkpoint_of_a_finished_run_that_was_moved_is_found(tmp_path):
+    save = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2, "eval_strategy": "steps", "eval_steps": 1}
+    plain(tmp_path / "run", **save, load_best_model_at_end=True).train()
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    trainer = plain(moved, **save, load_best_model_at_end=True)
+    assert take_finished(trainer, moved / "checkpoint-2")
+    best = moved / f"checkpoint-{trainer.chosen_validation()['step']}"
+    assert same_weights(trainer.model, MannerModel.from_pretrained(best))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_mean_that_is_not_trained_is_recalibrated_unless_frozen(frozen, tmp_path, tiny_model):
+    for name, seed in (("a", 0), ("b", 1)):
+        tiny_model(seed=seed).save_pretrained(tmp_path / name)
+    recipe, model = parse_recipe(KINDS, []), ModelArguments(init_from=f"{tmp_path / 'a'},{tmp_path / 'b'}")
+    data = SimpleNamespace(
+        stream=SimpleNamespace(streaming=False),
+        load=lambda seed, mixtures, rate: (pairs(6), pairs(1, 1.5)),
+        collator=lambda rate, seed: SegmentCollator(0.2),
+    )
+    args = arguments(tmp_path / "mean", max_steps=0, threads=1, frozen_statistics=frozen)
+    run(EnhancementTrainer(**prepare(model, args, data)), recipe)
+    mean, saved = model.build(), MannerModel.from_pretrained(tmp_path / "mean")
+    assert all(torch.equal(*pair) for pair in zip(mean.parameters(), saved.parameters(), strict=True))
+    assert same_weights(mean, saved) == frozen

@@ -57,6 +57,34 @@ def test_other_teachers_and_options_keep_their_own(tiny_model, clips, tmp_path):
     assert asked.asked == len(clips)
 
 
+def test_teachers_of_the_same_weights_that_compute_otherwise_keep_their_own(tiny_model, clips, tmp_path):
+    one, other = (tiny_model(stride=stride) for stride in (4, 2))
+    other.load_state_dict(one.state_dict())
+    for teachers in ((one, other), (torch.nn.AvgPool1d(3, 1, 1), torch.nn.AvgPool1d(9, 1, 4))):
+        method = build_method("output")
+        for model in teachers:
+            with torch.no_grad():
+                taught = activations(model, model(clips), method.reads, {})
+            kept = TargetCache(tmp_path, model, method)(clips, Teacher(model, method))
+            torch.testing.assert_close(kept["audio_values"], taught["audio_values"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["at", "at-kl", "two-step", "latent-augmentation"])
+def test_what_is_kept_of_modules_gives_the_terms_of_the_whole(name):
+    """Of a teacher with more frames than the student, and of one with less."""
+    method, student = build_method(name, modules={"mine": "theirs"}), {"mine": torch.randn(2, 5, 40)}
+    if name == "latent-augmentation":
+        method.recover.append(torch.nn.Conv1d(5, 7, 1))
+    for frames in (1000, 20):
+        whole, terms = {"theirs": torch.randn(2, 7, frames)}, []
+        for taught in (whole, method.compact(whole)):
+            torch.manual_seed(0)
+            terms.append(method(student, taught, {}))
+        for term, value in terms[0].items():
+            torch.testing.assert_close(terms[1][term], value)
+
+
 @pytest.mark.parametrize("left", [0, 5, 100])
 def test_a_truncated_file_is_made_anew(left, tiny_model, clips, tmp_path):
     model, method = tiny_model(), build_method("mvat")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.matching import DataError
@@ -138,6 +138,28 @@ def test_a_trainer_of_few_arguments_and_sets_to_validate_by_name(tmp_path):
     assert metrics["eval_si_sdr"] == pytest.approx(mean) and {"eval_loss", "eval_one_loss"} <= metrics.keys()
     assert "eval_runtime" in metrics
     assert trainer.processing_class.sampling_rate == 16000
+
+
+def test_model_init_may_take_a_trial_and_arguments_be_of_another_class(tmp_path):
+    """As transformers has them; fields that only the other class has are left."""
+    asked = []
+    args = Seq2SeqTrainingArguments(str(tmp_path), max_steps=3, use_cpu=True, report_to="none")
+    trainer = EnhancementTrainer(
+        model_init=lambda trial: asked.append(trial) or small_model(), args=args, train_dataset=pairs(2)
+    )
+    assert asked and not any(asked) and trainer.args.max_steps == 3
+    assert not hasattr(trainer.args, "predict_with_generate")
+
+
+def test_the_threads_of_the_arguments_are_taken(tmp_path):
+    before = torch.get_num_threads()
+    try:
+        plain(tmp_path, threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+        plain(tmp_path)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_own_metrics_and_an_own_loss_are_honoured(tmp_path):

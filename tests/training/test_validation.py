@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.manner import MannerModel
+from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.trainer import EnhancementTrainer
 from training_runs import arguments, pairs, plain, rumble, same_weights, small_model, without_times
 
@@ -42,6 +43,33 @@ def test_the_chosen_validation_is_that_of_the_saved_weights(best, tmp_path, monk
         assert same_weights(again.model, trainer.model)
 
 
+def test_the_best_weights_are_the_best_of_those_that_are_saved(tmp_path, monkeypatch):
+    options = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 1, "save_steps": 2, "max_steps": 6}
+    trainer = plain(tmp_path, **options, load_best_model_at_end=True)
+    scores = iter((1.0, 1.5, 1.4, 1.45, 1.9, 1.8))
+    monkeypatch.setattr("mvat_hf.training.trainer.mean_scores", lambda _: {"pesq": next(scores)})
+    trainer.train()
+    chosen = trainer.chosen_validation()
+    assert (chosen["step"], chosen["eval_pesq"], trainer.state.best_metric) == (6, 1.8, 1.8)
+    assert same_weights(trainer.model, MannerModel.from_pretrained(tmp_path / "checkpoint-6"))
+    trainer.state.best_global_step = 5  # as of runs before
+    assert trainer.chosen_validation()["step"] == 6
+
+
+def test_validations_come_with_the_checkpoints_unless_asked_otherwise(tmp_path):
+    def steps(**options):
+        return EnhancementConfig(str(tmp_path), use_cpu=True, **options).eval_steps
+
+    assert (steps(), steps(save_steps=100), steps(eval_steps=50, save_steps=100)) == (500, 100, 50)
+    assert steps(save_strategy="no", load_best_model_at_end=False) == 25  # as in transformers: logging_steps
+
+
+@pytest.mark.parametrize("metric", ["pesq", "eval_stoi", "held_out_si_sdr", "loss", "eval_loss", "held_out_loss"])
+def test_of_a_loss_less_is_better(metric, tmp_path):
+    args = EnhancementConfig(str(tmp_path), use_cpu=True, metric_for_best_model=metric)
+    assert args.greater_is_better == (not metric.endswith("loss"))
+
+
 def test_a_validation_that_cannot_be_scored_does_not_end_a_run(tmp_path):
     silence = {"id": "silence", "clean": np.zeros(16000, np.float32), "noisy": np.zeros(16000, np.float32)}
     options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 2}
@@ -71,6 +99,43 @@ def test_validation_counts_silence_and_scores_the_rest(tmp_path):
     assert {"eval_pesq", "eval_stoi", "eval_si_sdr"} <= metrics.keys()
     scores = trainer.score(Dataset.from_dict(items).with_format("numpy"))
     assert metrics["eval_si_sdr"] == pytest.approx(np.mean([score.scores["si_sdr"] for score in scores[:2]]))
+
+
+def test_predictions_are_of_whole_files_and_measured_as_validations_are(tmp_path):
+    files = [pairs(1, seconds)[0] for seconds in (1.5, 1.0)]
+    trainer = plain(tmp_path, recalibration_batches=1, model=small_model().eval())
+    predicted, measured = trainer.predict(files), without_times(trainer.evaluate(files, metric_key_prefix="test"))
+    assert [audio.shape for audio in predicted.predictions] == [(24000,), (16000,)]
+    assert all(np.array_equal(clean, item["clean"]) for clean, item in zip(predicted.label_ids, files, strict=True))
+    assert without_times(predicted.metrics) == measured and "test_pesq" in measured
+    with trainer.recalibrated(), torch.no_grad():
+        enhanced = trainer.model.eval()(torch.as_tensor(files[1]["noisy"])[None]).audio_values[0].numpy()
+    np.testing.assert_allclose(predicted.predictions[1], enhanced, atol=1e-6)
+
+
+def test_a_file_too_short_for_the_loss_is_left_out_of_its_mean(tmp_path):
+    trainer = plain(tmp_path)
+    whole, short = pairs(1, 1.5)[0], pairs(1, 1000 / 16000)[0]
+    alone, both = (trainer.evaluate(files) for files in ([whole], [whole, short]))
+    assert both["eval_unscorable"] == 1 and both["eval_loss"] == alone["eval_loss"] > 0
+    with pytest.warns(UserWarning, match="none of 1 validation files can be scored"):
+        assert np.isnan(trainer.evaluate([short])["eval_loss"])
+
+
+class Stacking:
+    """A collator that is no `SegmentCollator`."""
+
+    def collate(self, items):
+        batch = {"input_values": "noisy", "labels": "clean"}
+        return {name: torch.stack([torch.as_tensor(item[side]) for item in items]) for name, side in batch.items()}
+
+
+def test_recalibration_takes_any_collator(tmp_path):
+    options = arguments(tmp_path, recalibration_batches=2)
+    trainer = EnhancementTrainer(small_model(), options, Stacking().collate, train_dataset=pairs(4))
+    before = {name: buffer.clone() for name, buffer in trainer.model.named_buffers()}
+    trainer.recalibrate()
+    assert not any(torch.equal(value, before[name]) for name, value in trainer.model.named_buffers())
 
 
 def test_recalibration_makes_the_statistics_those_of_the_batches(tmp_path):

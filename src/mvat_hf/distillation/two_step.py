@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .activations import Activations
 from .base import Stage, register
-from .levels import LevelMatching, as_frames
+from .levels import LevelMatching
 
 
 def gram_matrix(features: Tensor, bins: int) -> Tensor:
@@ -64,7 +64,7 @@ class TwoStepDistillation(LevelMatching):
         return {"gram": torch.stack([gram_distance(mine, theirs, self.bins) for mine, theirs in pairs]).mean()}
 
     def compact(self, teacher: Activations) -> Activations:
-        if self.modules_by_name is not None:
-            return {name: averaged(as_frames(features), self.bins) for name, features in teacher.items()}
+        if self.modules_by_name is not None:  # of other lengths than the student's: averaged twice they would differ
+            return teacher
         states = teacher["hidden_states"]
         return {"hidden_states": {block: averaged(features, self.bins) for block, features in states.items()}}

@@ -44,7 +44,12 @@ class SnapshotFallback:
             from transformers.utils import logging
 
             logging.get_logger(__name__).warning_once(NOT_HAD.format(name))
-            return super().from_pretrained(str(snapshot), *args, **kwargs)
+            loaded = super().from_pretrained(str(snapshot), *args, **kwargs)
+            made = loaded[0] if isinstance(loaded, tuple) else loaded
+            for named in (made, getattr(made, "config", None)):
+                if hasattr(named, "name_or_path"):
+                    named.name_or_path = name  # not a folder of this machine
+            return loaded
         if cls.hub_file.endswith(".json"):  # weights are checked before they are loaded
             check_content(name, cls.hub_file, kwargs)
         return loaded

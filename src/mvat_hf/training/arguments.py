@@ -26,13 +26,21 @@ class EnhancementConfig(TrainingArguments):
     output_dir: str = field(default="runs/default", metadata={"help": "Folder of checkpoints, curves and results."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the items are not tensors."})
     eval_strategy: str = field(default="steps", metadata={"help": "When to validate: no, steps or epoch."})
+    eval_steps: float | None = field(
+        default=None,
+        metadata={"help": "Steps between validations; by default save_steps, or logging_steps if not saved by steps."},
+    )
     save_strategy: str = field(default="steps", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(
         default=2, metadata={"help": "How many checkpoints are kept, the best one among them."}
     )
     load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best validated checkpoint."})
-    metric_for_best_model: str | None = field(default="pesq", metadata={"help": "pesq, stoi or si_sdr of validation."})
-    greater_is_better: bool | None = field(default=True, metadata={"help": "True for all three metrics."})
+    metric_for_best_model: str | None = field(
+        default="pesq", metadata={"help": "pesq, stoi, si_sdr or loss of validation; NAME_pesq of the data set NAME."}
+    )
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "By default true, but for a metric whose name ends in loss."}
+    )
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     one_cycle: bool = field(
         default=False,
@@ -82,6 +90,8 @@ class EnhancementConfig(TrainingArguments):
             self.disable_tqdm = not sys.stderr.isatty()
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False  # every weight is used in every pass
+        if self.eval_strategy == self.save_strategy == "steps" and not self.eval_steps:
+            self.eval_steps = self.save_steps  # a validation between checkpoints has no weights to choose
         super().__post_init__()
         self.loss_weights = checked_weights(self.loss_weights)
         if self.frozen_statistics and self.recalibration_batches > 0:
@@ -151,13 +161,14 @@ def checked_weights(weights: Any) -> dict[str, float]:
 
 
 def as_config(args: TrainingArguments | None) -> EnhancementConfig:
-    """`args` itself, or what plain `TrainingArguments` say as an `EnhancementConfig`: they stay as they are, but for
-    columns, which our collators need all of."""
+    """`args` itself, or what other `TrainingArguments` say as an `EnhancementConfig`: they stay as they are, but for
+    columns, which our collators need all of, and for fields of their own, which nothing here reads."""
     if args is None:
         return EnhancementConfig()
     if isinstance(args, EnhancementConfig):
         return args
-    given = {option.name: getattr(args, option.name) for option in fields(args) if option.init}
+    known = {option.name for option in fields(EnhancementConfig) if option.init}  # `args` may be of a class with more
+    given = {option.name: getattr(args, option.name) for option in fields(args) if option.name in known}
     return EnhancementConfig(**{**given, "remove_unused_columns": False})
 
 

@@ -23,12 +23,12 @@ class CropAnew(TrainerCallback):
 
 
 class FollowFolder(TrainerCallback):
-    """Finds the best checkpoint of a run's folder that was moved; transformers warns that it is lost."""
+    """Finds the best checkpoint of a run's folder that was moved; it is lost to transformers."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
-        if state.best_model_checkpoint is None and best.is_dir():
-            state.best_model_checkpoint = str(best)
+        if state.best_model_checkpoint is None or not Path(state.best_model_checkpoint).is_dir():
+            state.best_model_checkpoint = str(best) if best.is_dir() else None
 
 
 class FollowStream(TrainerCallback):
@@ -41,6 +41,11 @@ class FollowStream(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         state.epoch = state.global_step / state.max_steps  # transformers counts from where it resumed
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at which a folder "checkpoint-N" was saved."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def check_reporters(names: Any) -> None:

@@ -29,14 +29,14 @@ class DistillationTrainer(EnhancementTrainer):
 
     A `MannerModel` as the teacher computes no more than the method reads; on a CPU, on folded weights
     (`MannerModel.fuse`). Parameters of the method are trained with the student's, at the learning rate of the
-    arguments, saved in the checkpoints and resumed.
+    arguments, or with the last group of an optimizer that is given; they are saved in the checkpoints and resumed.
 
     Args:
         model: the student.
         teacher: any module that takes noisy audio (B, T), or a folder or Hub id of a `MannerModel`; it is frozen, and
             never saved or optimised. A method that needs none is given none.
-        method: what to transfer, a method or its name (see `mvat_hf.distillation`); None, or a `beta` of 0, is plain
-            training to the bit.
+        method: what to transfer, a method or its name (see `mvat_hf.distillation`), with the `method_kwargs` of `args`;
+            None, or a `beta` of 0, is plain training to the bit.
         beta: weight of the method's terms.
         enhancement_weight: weight of L_SE and what stands beside it.
         teacher_cache: folder to keep what the method reads of the teacher, see `TargetCache`; None keeps nothing.
@@ -66,9 +66,11 @@ class DistillationTrainer(EnhancementTrainer):
                 raise ValueError(f"{name} must be at least 0, got {weight}")
         self.beta, self.enhancement_weight = weights["beta"], weights["enhancement_weight"]
         if method is AS_IN_ARGS:
-            method = build_method(getattr(args, "method", DEFAULTS["method"]), **getattr(args, "method_kwargs", {}))
-        elif isinstance(method, str):
-            method = build_method(method)
+            method = getattr(args, "method", DEFAULTS["method"])
+        self.method_options: dict[str, Any] = {}  # of a method that is built here
+        if isinstance(method, str):
+            self.method_options = getattr(args, "method_kwargs", None) or {}
+            method = build_method(method, **self.method_options)
         self.method = method if self.beta > 0 else None
         taught_by: Any = None
         if self.method is not None and self.method.needs_teacher:
@@ -116,10 +118,16 @@ class DistillationTrainer(EnhancementTrainer):
         """As of any run, with the teacher and the method."""
         name = getattr(self.teacher, "name_or_path", "") or f"a {type(self.teacher).__name__} without a name"
         method = "none" if self.method is None else type(self.method).__name__
-        options = getattr(self.args, "method_kwargs", None)
-        told = f"{method}, beta {self.beta}" + (f", {options}" if options and self.method is not None else "")
-        facts = {"teacher": None if self.teacher is None else name, "method": told}
+        options = "" if self.method is None or not self.method_options else f", {self.method_options}"
+        facts = {
+            "teacher": None if self.teacher is None else name,
+            "method": f"{method}, beta {self.beta}{options}",
+        }
         return {**super().run_facts(), **facts}
+
+    def options_of_run(self) -> dict[str, Any]:
+        """As of any run, with the weight that is used."""
+        return {**super().options_of_run(), "enhancement_weight": self.enhancement_weight}
 
     @property
     def stage(self) -> Stage:
@@ -183,10 +191,14 @@ class DistillationTrainer(EnhancementTrainer):
         """As of `EnhancementTrainer`; the method's parameters beside the student's."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        trained = [] if self.method is None else [one for one in self.method.parameters() if one.requires_grad]
-        if fresh and trained:
-            group = {"params": trained, "lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
+        known = {id(one) for group in optimizer.param_groups for one in group["params"]}
+        own = [] if self.method is None else self.method.parameters()
+        missing = [one for one in own if one.requires_grad and id(one) not in known]
+        if missing and fresh:
+            group = {"params": missing, "lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
             optimizer.add_param_group(group)
+        elif missing:  # a scheduler that was given knows the groups there are
+            optimizer.param_groups[-1]["params"].extend(missing)
         return optimizer
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.trainer_utils import number_of_arguments
 
 from ..data.streaming import EndlessStream
 from ..models.manner import MannerModel
@@ -21,7 +22,7 @@ def rate_of(model: MannerModel | None, model_init: Any) -> int:
     """Sampling rate (Hz) of the model, or of what `model_init` makes; random numbers stay as they are."""
     if model is None:
         with torch.random.fork_rng():
-            model = model_init()
+            model = model_init(None) if number_of_arguments(model_init) else model_init()  # as transformers asks
     made: Any = model
     return made.config.sampling_rate
 
@@ -32,6 +33,11 @@ def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:
         return dataset.first(wanted)
     order = np.random.default_rng(seed).permutation(len(dataset))
     return [dataset[int(index)] for index in order[:wanted]]
+
+
+def count_of(dataset: Any) -> int:
+    """Items of a data set, or of all that a mapping holds."""
+    return sum(map(len, dataset.values())) if isinstance(dataset, Mapping) else len(dataset)
 
 
 def as_items(dataset: Any, sampling_rate: int, streams: bool = False) -> Any:

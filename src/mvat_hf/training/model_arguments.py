@@ -70,6 +70,16 @@ class ModelArguments:
         },
     )
 
+    @property
+    def checkpoints(self) -> list[str]:
+        """Those to start from."""
+        return [] if self.init_from is None else [name.strip() for name in self.init_from.split(",")]
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the model to start from is the mean of several."""
+        return len(self.checkpoints) > 1
+
     def build(self, batches: Callable[[int], Iterable[torch.Tensor]] = lambda rate: ()) -> MannerModel:
         """
         A new model of the preset with its overrides; or the mean of the checkpoints `init_from`, resized to that.
@@ -79,7 +89,7 @@ class ModelArguments:
         """
         if self.init_from is None:
             return MannerModel(MannerConfig.from_preset(self.preset or DEFAULT_PRESET, **self.overrides()))
-        model = load_mean([name.strip() for name in self.init_from.split(",")])
+        model = load_mean(self.checkpoints)
         if self.high_pass_hz is not None:
             model.config.high_pass_hz = self.high_pass_hz
             model.config.validate()

@@ -20,13 +20,13 @@ from .model_arguments import ModelArguments, RecipeError
 
 # of the arguments of training, those that bear on the result; where and how fast a run goes, its name and logs do not
 OF_THE_TRAINING = {
-    "adam_beta1", "adam_beta2", "adam_epsilon", "beta", "bf16", "compressed_log", "data_seed", "enhancement_weight",
-    "eval_steps", "eval_strategy", "fp16", "frozen_statistics", "gradient_accumulation_steps", "greater_is_better",
-    "learning_rate", "load_best_model_at_end", "loss_weights", "lr_scheduler_kwargs", "lr_scheduler_type",
-    "max_grad_norm", "max_steps", "method", "method_kwargs", "metric_for_best_model", "muon_learning_rate",
-    "num_train_epochs", "one_cycle", "optim", "optim_args", "per_device_train_batch_size", "recalibration_batches",
-    "save_steps", "save_strategy", "seed", "teacher_model_name_or_path", "warmup_ratio", "warmup_steps",
-    "weight_decay",
+    "accelerator_config", "adam_beta1", "adam_beta2", "adam_epsilon", "beta", "bf16", "compressed_log", "data_seed",
+    "dataloader_drop_last", "enhancement_weight", "eval_delay", "eval_steps", "eval_strategy", "fp16",
+    "frozen_statistics", "gradient_accumulation_steps", "greater_is_better", "learning_rate", "load_best_model_at_end",
+    "loss_weights", "lr_scheduler_kwargs", "lr_scheduler_type", "max_grad_norm", "max_steps", "method", "method_kwargs",
+    "metric_for_best_model", "muon_learning_rate", "num_train_epochs", "one_cycle", "optim", "optim_args",
+    "per_device_train_batch_size", "recalibration_batches", "save_steps", "save_strategy", "seed",
+    "teacher_model_name_or_path", "train_sampling_strategy", "warmup_ratio", "warmup_steps", "weight_decay",
 }  # fmt: skip
 # the same data elsewhere
 PLACES = {

@@ -26,10 +26,10 @@ from ..utils.cores import threads_of_launcher, usable_cores
 from ..utils.errors import extra
 from ..utils.records import environment, weights_hash, write_json, write_text
 from .arguments import EnhancementConfig
-from .callbacks import FollowFolder
+from .callbacks import FollowFolder, step_of
 from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
-from .items import training_items
+from .items import count_of, training_items
 from .model_arguments import ModelArguments, RecipeError
 from .recipe import BEARING, Recipe, read_recipe, today
 from .trainer import EnhancementTrainer
@@ -40,16 +40,22 @@ with extra("training"):
     from .curves import training_curve
 
 RESIZING_ITEMS, RESIZING_BATCH = 160, 8  # clips that a checkpoint of another size is fitted to, and in one pass
+MEAN_BATCHES = 24  # that the batch norms of a mean of checkpoints are recalibrated on where nothing else is asked
 
 
 def prepare(model: ModelArguments, args: EnhancementConfig, data: DataArguments) -> dict[str, Any]:
     """Keyword arguments of the trainers: model, data sets, collator and feature extractor.
 
-    With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice.
+    With `max_steps`, mixed data is as long as the run, so that no mixture is seen twice. A mean of checkpoints that is
+    not trained is recalibrated, unless its statistics are frozen.
     """
     if data.stream.streaming and args.max_steps < 1:
         raise RecipeError(f"streaming has no end: expected --max_steps, the steps to train for, got {args.max_steps}")
     torch.set_num_threads(threads_of(args))
+    if args.max_steps == 0 and model.is_mean and not args.recalibration_batches and not args.frozen_statistics:
+        args.recalibration_batches = MEAN_BATCHES
+        if args.process_index == 0:
+            print(f"recalibrating the mean on {MEAN_BATCHES} batches: --recalibration_batches N for others")
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     mixtures = batch * args.max_steps if args.max_steps > 0 else None
     seed = args.seed if args.data_seed is None else args.data_seed
@@ -117,7 +123,7 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     """Train, continuing where an interrupted run of the same recipe stopped; then save weights, curve and record.
 
     A finished run stays as it is. With `max_steps` 0 there is no training: what the run would begin at, the mean of
-    checkpoints for example, is recalibrated, validated and saved.
+    checkpoints for example, is validated and saved, recalibrated where the arguments say so.
 
     Raises:
         RecipeError: the output folder holds a run of another recipe or of another number of processes, or a model and
@@ -130,7 +136,7 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
     if trainer.args.world_size > 1:
         check_same_folder(folder, gather_object([last and Path(last).name]))
     if last is not None:
-        if Path(last).parent == folder or (folder / "recipe.yaml").is_file():  # not of a checkpoint from elsewhere
+        if is_of(folder, Path(last)) or (folder / "recipe.yaml").is_file():  # not of a checkpoint from elsewhere
             check_same_recipe(folder, recipe)
     elif (folder / "model.safetensors").is_file():
         raise RecipeError(f"{folder} holds a model, and no checkpoint to go on from: choose another output_dir")
@@ -161,18 +167,25 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
 
 
 def take_finished(trainer: EnhancementTrainer, last: Path) -> bool:
-    """Whether the checkpoint `last` is of the last step; the trainer then has what `train` would leave it with.
+    """Whether the checkpoint `last` is of the last step; the trainer then has what `train` would leave it with. Of a
+    checkpoint from elsewhere the last step is that of this run, where `max_steps` tells it.
 
     transformers, asked to go on from there, takes another step where an epoch is longer than the run.
     """
     state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-    if state.global_step < state.max_steps:
+    steps = state.max_steps if is_of(Path(str(trainer.args.output_dir)), last) else trainer.args.max_steps
+    if steps < 1 or state.global_step < steps:
         return False
     trainer.state = state
     FollowFolder().on_train_begin(trainer.args, state, trainer.control)
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or str(last))
     return True
+
+
+def is_of(folder: Path, checkpoint: Path) -> bool:
+    """Whether the run in `folder` saved the checkpoint."""
+    return checkpoint.resolve().parent == folder.resolve()
 
 
 def last_checkpoint(folder: Path, told: bool = True) -> str | None:
@@ -218,11 +231,6 @@ def fault_of(checkpoint: Path) -> str | None:
             return f"{path.name} cannot be read: {error}"
     cut = [path.name for kind in ("*.pt", "*.pth") for path in checkpoint.glob(kind) if not zipfile.is_zipfile(path)]
     return f"{cut[0]} is cut short" if cut else None
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step at which a folder "checkpoint-N" was saved."""
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def check_same_folder(folder: Path, found: Sequence[str | None]) -> None:
@@ -277,7 +285,7 @@ def training_record(
         "parameters": model.num_parameters(),
         "teacher": None if teacher is None else describe_model(teacher),
         "training_data": train.describe() if isinstance(train, EndlessStream) else describe(train),
-        "validation_files": len(validation),
+        "validation_files": count_of(validation),
         "chosen": untimed(trainer.chosen_validation()),
         "validations": [untimed(entry) for entry in state.log_history if "eval_pesq" in entry],
         "environment": environment,

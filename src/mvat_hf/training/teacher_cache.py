@@ -25,7 +25,8 @@ class TargetCache:
     written under a temporary name: any number of processes may share a folder. A file that cannot be read is made anew.
 
     Args:
-        folder: where to keep them, below it a folder for every teacher (by its weights), method, its options and `how`.
+        folder: where to keep them, below it a folder for every teacher (by its weights and layers), method, its options
+            and `how`.
         teacher: who is asked.
         method: what is kept of its activations.
         how: whatever else they depend on: how far the teacher is run, in which precision.
@@ -34,7 +35,7 @@ class TargetCache:
     def __init__(self, folder: str | Path, teacher: nn.Module, method: DistillationMethod, **how):
         self.method = method
         options = ",".join(f"{name}={value}" for name, value in sorted(vars(method).items()) if name[0] != "_")
-        who = f"{type(teacher).__name__} {weights_hash(teacher)}"
+        who = f"{type(teacher).__name__} {weights_hash(teacher)} {teacher}"  # its layers, too: some have no weights
         kind = f"activations of {who} {type(method).__name__}({options}) {sorted(how.items())}"
         self.folder = Path(folder) / hashlib.sha256(kind.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ The losses themselves are in `losses`; distilling is in `distillation_trainer`.
 
 import copy
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainingArguments
-from transformers.trainer_utils import speed_metrics
+from transformers.trainer_utils import PredictionOutput, speed_metrics
 
 from ..acceleration.training_layers import use_training_layers
 from ..data.collator import SegmentCollator
@@ -28,8 +29,8 @@ from ..metrics.scoring import QUICK, FileScore, check_metrics, mean_scores
 from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
 from ..utils.records import write_text
 from .arguments import EnhancementConfig, as_config
-from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters
-from .items import as_items, rate_of, training_items
+from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters, step_of
+from .items import as_items, count_of, rate_of, training_items
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
 from .validation import ValidatedFile, enhance_and_score
@@ -67,6 +68,8 @@ class EnhancementTrainer(Trainer):
         if args.eval_strategy != "no":
             check_metrics(QUICK)  # now, not when the first steps are done
         check_reporters(args.report_to)
+        if args.threads is not None:
+            torch.set_num_threads(args.threads)
         rate = rate_of(model, kwargs.get("model_init"))
         for name in ("train_dataset", "eval_dataset"):
             kwargs[name] = as_items(kwargs.get(name), rate, streams=name == "train_dataset")
@@ -79,8 +82,11 @@ class EnhancementTrainer(Trainer):
             self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())
         if isinstance(self.train_dataset, EndlessStream):
+            if self.accelerator.split_batches:
+                raise ValueError("split_batches cannot be with a stream: its batches are made by each process")
             args.ignore_data_skip = True
             self.add_callback(FollowStream())
+        self.stream_resumed_from: str | None = None
         self.items_in_batch: Any = None
         self.logged_terms: dict[str, torch.Tensor] = {}
         self.logged_batches = 0
@@ -105,6 +111,19 @@ class EnhancementTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor if workers else None,
             pin_memory=args.dataloader_pin_memory,
         )
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """As in transformers; of a stream anew once its workers have drawn their seed, see `get_batch_samples`."""
+        super()._load_rng_state(checkpoint)
+        if isinstance(self.train_dataset, EndlessStream):
+            self.stream_resumed_from = checkpoint
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """As in transformers; the first batch of a resumed stream finds the random numbers where the run had left."""
+        if self.stream_resumed_from is not None:
+            super()._load_rng_state(self.stream_resumed_from)
+            self.stream_resumed_from = None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def create_optimizer(self, model=None):
         """As in transformers, or `Muon`."""
@@ -151,8 +170,15 @@ class EnhancementTrainer(Trainer):
                     module.eval()
         self.items_in_batch = num_items_in_batch
         outputs: MannerOutput = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        loss = self.total_loss(model, inputs, outputs)
+        loss = self.total_loss(model, inputs, outputs) / self.undivided_batches
         return (loss, outputs) if return_outputs else loss
+
+    @property
+    def undivided_batches(self) -> int:
+        """Batches of a step by which transformers does not divide the loss, as that of `compute_loss_func` is a sum
+        over them; else 1."""
+        by_function = self.compute_loss_func is not None and getattr(self, "loss_is_scaled_for_ga", None) is not False
+        return getattr(self, "current_gradient_accumulation_steps", 1) if by_function else 1
 
     def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
         """The scalar to minimise."""
@@ -173,6 +199,9 @@ class EnhancementTrainer(Trainer):
             loss, terms = self.l_se(enhanced, clean, model.heard(noisy))
         else:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=self.items_in_batch)
+            if self.args.average_tokens_across_devices and self.items_in_batch is not None:
+                loss = loss * self.accelerator.num_processes  # the items are those of all, gradients are averaged
+            loss = loss * self.undivided_batches  # a sum over batches: beside the terms that are means
             terms = {"loss_func": loss}
         weights: Any = self.args.loss_weights
         loss, beside = with_terms(loss, enhanced, clean, weights, self.args.compressed_log)
@@ -194,11 +223,18 @@ class EnhancementTrainer(Trainer):
                 logs["muon_learning_rate"] = self.optimizer.param_groups[0]["lr"]
         super().log(logs, start_time)
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As in transformers, of the validations whose weights are saved: a run can end with no others."""
+        args = self.args
+        if args.load_best_model_at_end and args.save_strategy != "best" and not self.control.should_save:
+            return False
+        return super()._determine_best_metric(metrics, trial)
+
     def chosen_validation(self) -> dict[str, float] | None:
         """The log entry that validated the weights that are saved; None if none did."""
         state = self.state
-        best = self.args.load_best_model_at_end and state.best_model_checkpoint is not None
-        step = state.best_global_step if best else state.global_step
+        best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        step = state.global_step if best is None else step_of(Path(best))
         validations = (entry for entry in state.log_history if "eval_pesq" in entry)
         return next((entry for entry in validations if entry["step"] == step), None)
 
@@ -234,16 +270,22 @@ class EnhancementTrainer(Trainer):
         from ..hub.run_cards import hyperparameters
 
         sizes = {
-            name: len(data) if hasattr(data, "__len__") else "without end"
+            name: count_of(data) if hasattr(data, "__len__") else "without end"
             for name, data in (("items to train", self.train_dataset), ("files to validate", self.eval_dataset))
             if data is not None
         }
-        return {**sizes, "steps done": self.state.global_step, "teacher": None, **hyperparameters(vars(self.args))}
+        options = hyperparameters(self.options_of_run())
+        return {**sizes, "steps done": self.state.global_step, "teacher": None, **options}
+
+    def options_of_run(self) -> dict[str, Any]:
+        """The options that a card tells hyperparameters of."""
+        return vars(self.args)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
         Mean PESQ, STOI and SI-SDR over whole files, in float32, L_SE as the loss, and how long it took. It changes
-        nothing. Unscorable files are counted; where all are, the scores are NaN, with a warning.
+        nothing. Unscorable files are counted; where all are, the scores are NaN, with a warning. Files that are too
+        short for L_SE are not in its mean.
 
         Of a mapping of data sets, these for every one, EVAL_NAME_pesq, and their means, EVAL_pesq.
         """
@@ -265,25 +307,39 @@ class EnhancementTrainer(Trainer):
             else:
                 found = self.measured(dataset)
         metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        count = sum(map(len, dataset.values())) if isinstance(dataset, Mapping) else len(dataset)
-        metrics |= speed_metrics(metric_key_prefix, start, num_samples=count)
+        metrics |= speed_metrics(metric_key_prefix, start, num_samples=count_of(dataset))
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test") -> PredictionOutput:
+        """Of whole files as `evaluate` has them: lists of arrays (time,), the enhanced and the clean recordings, and
+        the same metrics. `ignore_keys` is transformers': it says nothing here."""
+        start = time.time()
+        dataset = as_items(test_dataset, self.accelerator.unwrap_model(self.model).config.sampling_rate)
+        with self.recalibrated():
+            files = self.validated(dataset, keep=True)
+        metrics: dict[str, float] = {f"{metric_key_prefix}_{key}": one for key, one in self.metrics_of(files).items()}
+        metrics |= speed_metrics(metric_key_prefix, start, num_samples=len(files))
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
+        enhanced: Any = [file.enhanced for file in files]
+        clean: Any = [file.clean for file in files]
+        return PredictionOutput(enhanced, clean, metrics)
+
     def measured(self, dataset: Any) -> dict[str, float]:
         """The metrics of `evaluate` for one data set, by their names without prefix."""
-        files = self.validated(dataset)
+        return self.metrics_of(self.validated(dataset, keep=self.compute_metrics is not None))
+
+    def metrics_of(self, files: list[ValidatedFile]) -> dict[str, float]:
+        """The metrics of `evaluate` for validated files, by their names without prefix."""
         scores = [file.score for file in files]
         means = mean_scores(scores)
         if not means:
             reason = f"{scores[0].id}: {scores[0].failure}" if scores else "there are none"
             warnings.warn(f"none of {len(scores)} validation files can be scored: {reason}", stacklevel=2)
             means = dict.fromkeys(QUICK, math.nan)
-        found: dict[str, float] = {
-            **means,
-            "loss": float(np.mean([file.loss for file in files])) if files else math.nan,
-        }
+        losses = [file.loss for file in files if file.loss is not None]
+        found: dict[str, float] = {**means, "loss": float(np.mean(losses)) if losses else math.nan}
         found["unscorable"] = sum(score.failure is not None for score in scores)
         if self.compute_metrics is not None:
             sides: Any = ([file.enhanced for file in files], [file.clean for file in files])
@@ -296,6 +352,13 @@ class EnhancementTrainer(Trainer):
             return super()._save(output_dir, state_dict)
         with self.recalibrated():
             super()._save(output_dir)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """As in transformers, with the code, which loads the weights where this package is not installed."""
+        if self.is_world_process_zero():
+            for code in Path(checkpoint_folder).glob("*.py"):
+                shutil.copy(code, str(self.args.output_dir))
+        super()._push_from_checkpoint(checkpoint_folder)
 
     @contextmanager
     def recalibrated(self) -> Iterator[None]:
@@ -319,8 +382,10 @@ class EnhancementTrainer(Trainer):
         """Noisy audio (B, T) of training batches, the same every time."""
         size = self.args.train_batch_size
         items = training_items(self.train_dataset, self.args.recalibration_batches * size, self.args.seed)
-        collator: Any = copy.copy(self.data_collator)
-        collator.epoch = 0  # of one that crops anew every epoch
+        collator: Any = self.data_collator
+        if isinstance(collator, SegmentCollator):
+            collator = copy.copy(collator)
+            collator.epoch = 0  # it crops anew every epoch
         for start in range(0, len(items), size):
             yield collator(items[start : start + size])["input_values"]
 
@@ -328,10 +393,10 @@ class EnhancementTrainer(Trainer):
         """Scores of every file of `dataset` in its order, on every rank; each rank enhances and scores its share."""
         return [file.score for file in self.validated(dataset)]
 
-    def validated(self, dataset: Any) -> list[ValidatedFile]:
+    def validated(self, dataset: Any, keep: bool = False) -> list[ValidatedFile]:
         """`enhance_and_score` of this trainer's model."""
         model = self.accelerator.unwrap_model(self.model)
-        return enhance_and_score(model, dataset, self.args, keep=self.compute_metrics is not None)
+        return enhance_and_score(model, dataset, self.args, keep)
 
 
 __all__ = ["EnhancementTrainer"]

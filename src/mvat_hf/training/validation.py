@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ..data.collator import as_item
 from ..metrics.scoring import FileScore, ScoringPool
 from ..models.manner import MannerModel
+from ..models.manner.loss_manner import STFT_RESOLUTIONS
 from ..models.modes import evaluating
 from ..utils.cores import processes_here, usable_cores
 from ..utils.errors import extra
@@ -22,12 +23,16 @@ with extra("training"):
     from accelerate.utils import gather_object
 
 
+SHORTEST = max(size for size, _, _ in STFT_RESOLUTIONS) // 2 + 1  # samples that L_SE needs
+
+
 @dataclass
 class ValidatedFile:
-    """What a validation has of one file: its scores, L_SE, and maybe (time,) enhanced and clean."""
+    """What a validation has of one file: its scores, L_SE (None if it is too short), and maybe (time,) enhanced and
+    clean."""
 
     score: FileScore
-    loss: float
+    loss: float | None
     enhanced: np.ndarray | None = None
     clean: np.ndarray | None = None
 
@@ -51,11 +56,12 @@ def enhance_and_score(model: MannerModel, dataset: Any, args: EnhancementConfig,
         for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
             item = as_item(dataset[index], rate)
             noisy, clean = (torch.as_tensor(item[side])[None].to(args.device) for side in ("noisy", "clean"))
-            output = model(noisy, labels=clean)
+            output = model(noisy, labels=clean if clean.shape[-1] >= SHORTEST else None)
             enhanced = output.audio_values[0].cpu().numpy()
             kept = (enhanced, item["clean"]) if keep else (None, None)
             scoring = pool.submit(item["id"], item["clean"], enhanced, rate)
-            pending.append((index, scoring, float(output.loss), *kept))
+            loss = None if output.loss is None else float(output.loss)
+            pending.append((index, scoring, loss, *kept))
         done = [(index, ValidatedFile(scoring.result(), *rest)) for index, scoring, *rest in pending]
     if world > 1:
         done = gather_object(done)
