@@ -210,8 +210,10 @@ def test_what_the_trainer_was_given_is_in_the_card(tmp_path):
     facts = trainer.run_facts()
     assert facts["method"] == "AttentionTransfer, beta 0.1, {'p': 1}" and facts["files to validate"] == 3
     assert "enhancement_weight 0.5" in facts["hyperparameters"]
-    built = DistillationTrainer(small_model(), teacher=small_model(1), method=build_method("mvat"), args=args, **data)
-    assert built.run_facts()["method"] == "MultiViewAttentionTransfer, beta 0.1"
+    for options, told in (({}, ""), ({"p": 3}, ", {'p': 3}")):
+        method = build_method("mvat", **options)
+        built = DistillationTrainer(small_model(), teacher=small_model(1), method=method, args=args, **data)
+        assert built.run_facts()["method"] == f"MultiViewAttentionTransfer, beta 0.1{told}"
 
 
 def test_peers_compute_in_the_precision_of_the_student(tmp_path):

@@ -38,6 +38,7 @@ class DistillationMethod(nn.Module):
     teacher_reads: tuple[str, ...] | None = None
     needs_teacher = True
     autocast = False
+    _built_with: Mapping[str, Any] = {}  # underscored: no part of a cache's key
 
     def forward(self, student: Activations, teacher: Activations, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """
@@ -76,6 +77,11 @@ class DistillationMethod(nn.Module):
     def compact(self, teacher: Activations) -> Activations:
         """Less of the teacher's activations that gives the same terms: what a cache keeps, laid out as they are."""
         return teacher
+
+    @property
+    def built_with(self) -> Mapping[str, Any]:
+        """The options that `build_method` was given for it."""
+        return self._built_with
 
     @property
     def forward_options(self) -> dict[str, bool]:
@@ -124,7 +130,11 @@ def build_method(name: str, **options: Any) -> DistillationMethod | None:
             f'the distillation method "{name}" has no option {", ".join(unknown)}, '
             f"expected {', '.join(known) or 'none'}"
         )
-    return None if method is None else method(**options)
+    if method is None:
+        return None
+    built = method(**options)
+    built._built_with = options
+    return built
 
 
 def choices(what: str, chosen: Any, known: tuple[str, ...]) -> tuple[str, ...]:

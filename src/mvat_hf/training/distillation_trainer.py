@@ -67,10 +67,8 @@ class DistillationTrainer(EnhancementTrainer):
         self.beta, self.enhancement_weight = weights["beta"], weights["enhancement_weight"]
         if method is AS_IN_ARGS:
             method = getattr(args, "method", DEFAULTS["method"])
-        self.method_options: dict[str, Any] = {}  # of a method that is built here
         if isinstance(method, str):
-            self.method_options = getattr(args, "method_kwargs", None) or {}
-            method = build_method(method, **self.method_options)
+            method = build_method(method, **(getattr(args, "method_kwargs", None) or {}))
         self.method = method if self.beta > 0 else None
         taught_by: Any = None
         if self.method is not None and self.method.needs_teacher:
@@ -118,7 +116,7 @@ class DistillationTrainer(EnhancementTrainer):
         """As of any run, with the teacher and the method."""
         name = getattr(self.teacher, "name_or_path", "") or f"a {type(self.teacher).__name__} without a name"
         method = "none" if self.method is None else type(self.method).__name__
-        options = "" if self.method is None or not self.method_options else f", {self.method_options}"
+        options = f", {self.method.built_with}" if self.method is not None and self.method.built_with else ""
         facts = {
             "teacher": None if self.teacher is None else name,
             "method": f"{method}, beta {self.beta}{options}",
