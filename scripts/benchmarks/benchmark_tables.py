@@ -17,8 +17,8 @@ def render_long_file(record: Mapping[str, Any]) -> str:
     return (
         f"Measured on {record['sampling_rate'] // 1000} kHz files of {record['channels']} channels, on one thread: "
         f"{short['peak_memory_mb']:.0f} MB for {short['minutes']:g} min and {long['peak_memory_mb']:.0f} MB for "
-        f"{long['minutes']:g} min, {long['real_time_factor']:.3f} s of CPU time a second of audio; `kill` in the midst "
-        f"left {left}."
+        f"{long['minutes']:g} min of {long['format']}, {long['real_time_factor']:.3f} s of CPU time a second of audio; "
+        f"`kill` in the midst left {left}."
     )
 
 
