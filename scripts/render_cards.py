@@ -134,8 +134,7 @@ def render_overview(evaluations: Sequence[Mapping[str, Any]], speed: Mapping[str
     )
     return (
         f"{markdown(rows)}\n\n{about}. Time: on one thread of {processor(speed['environment']['machine'])}, of ours by "
-        f"{SHORT_FILES}. "
-        f"{UNKNOWN}: no weights are released, or not measured."
+        f"{SHORT_FILES}. {UNKNOWN}: no weights are released, or not measured."
     )
 
 

@@ -23,17 +23,17 @@ def find_graph(
         folders: that may hold it as `GRAPH`, before the cache.
         runtime, precision: see `OnnxManner`.
     """
-    cached = None
+    paths = [folder / GRAPH for folder in folders]
     with suppress(OSError):  # there may be no place for a cache
-        cached = cached_graph(checkpoint_sha256)
-    for path in (*(folder / GRAPH for folder in folders), *([cached] if cached else [])):
+        paths.append(cached_graph(checkpoint_sha256))
+    for path in paths:
         try:
             model = OnnxManner(path, runtime, precision)
         except (OSError, ValueError):
             continue
         told = {"checkpoint_sha256": checkpoint_sha256, "precision": "fp32", "samples": "any"}
         if told.items() <= model.metadata.items():
-            if path == cached:
+            if path.name != GRAPH:  # of the cache
                 with suppress(OSError):
                     os.utime(path)  # it was used now
             return model

@@ -47,8 +47,14 @@ class Picture:
         left.remove("audio")
         if left:
             warnings.warn(f"{path} has other tracks that are left out: {', '.join(left)}", stacklevel=4)
-        self.packets = (packet for packet in packets_of(self.container, self.source) if packet.size)
+        self.packets = (self.from_begin(one) for one in packets_of(self.container, self.source) if one.size)
         self.held = next(self.packets, None)
+
+    def from_begin(self, packet: Any) -> Any:
+        """A packet with its times counted from there."""
+        begin = round(self.begin / packet.time_base)
+        packet.pts, packet.dts = (time if time is None else time - begin for time in (packet.pts, packet.dts))
+        return packet
 
     def sound_start(self, rate: int) -> int:
         """When the file's sound begins, in samples at `rate` Hz."""
@@ -74,12 +80,9 @@ class Picture:
     def copy(self, output: Any, until: Fraction | None) -> None:
         """What there is of it up to a time in seconds, or to its end."""
         while self.held is not None:
-            begin = round(self.begin / self.held.time_base)
-            pts, dts = (time if time is None else time - begin for time in (self.held.pts, self.held.dts))
-            time = pts if dts is None else dts
+            time = self.held.pts if self.held.dts is None else self.held.dts
             if until is not None and time is not None and time * self.held.time_base > until:
                 return
-            self.held.pts, self.held.dts = pts, dts
             self.held.stream = self.stream
             output.mux(self.held)
             self.held = next(self.packets, None)

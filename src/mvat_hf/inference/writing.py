@@ -19,7 +19,7 @@ import soundfile
 
 from ..data.audio import AudioError, AudioFile
 from ..data.containers import library, open_container
-from ..data.streams import VORBIS_ORDER
+from ..data.streams import channel_order
 from .picture import Picture, ffmpeg_errors, has_picture
 
 WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
@@ -241,13 +241,11 @@ class PlainOutput:
         )
         self.target, self.bounded, self.frames = target, kind.coding not in UNBOUNDED_SUBTYPES, 0
         self.lead = 0
-        order = VORBIS_ORDER.get(channels) if kind.format == "OGG" else None
-        self.order = None if order is None else np.argsort(order)  # of libsndfile's channels
+        self.order = np.argsort(np.arange(channels)[channel_order(self.container)])  # of libsndfile's channels
 
     def write(self, block: np.ndarray) -> None:
         with writing(self.target):
-            ordered = block if self.order is None else block[self.order]
-            self.container.write((ordered.clip(-1, 1) if self.bounded else ordered).T)
+            self.container.write((block.clip(-1, 1) if self.bounded else block)[self.order].T)
         self.frames += block.shape[1]
 
     def close(self) -> None:

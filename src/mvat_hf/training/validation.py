@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..data.collator import as_item
 from ..metrics.scoring import FileScore, ScoringPool
 from ..models.manner import MannerModel
-from ..models.manner.loss_manner import STFT_RESOLUTIONS
+from ..models.manner.loss_manner import SHORTEST
 from ..models.modes import evaluating
 from ..utils.cores import processes_here, usable_cores
 from ..utils.errors import extra
@@ -21,9 +21,6 @@ from .arguments import EnhancementConfig
 
 with extra("training"):
     from accelerate.utils import gather_object
-
-
-SHORTEST = max(size for size, _, _ in STFT_RESOLUTIONS) // 2 + 1  # samples that L_SE needs
 
 
 @dataclass
