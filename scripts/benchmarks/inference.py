@@ -2,7 +2,7 @@
 
 python scripts/benchmarks/inference.py
 python scripts/benchmarks/inference.py --quality FOLDER          # and PESQ and SI-SDR on FOLDER/dns, FOLDER/valentini
-python scripts/benchmarks/inference.py --models manner-b --threads 1 2 --repeats 3 --output manner-b.json
+python scripts/benchmarks/inference.py --add --models manner-b --threads 1 2 --repeats 3    # the rest stays as it was
 python scripts/render_cards.py                                   # the table of the README beside it from the record
 
 All systems run in one process and take turns; ratios are of medians. On one thread the time is the process's own CPU
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,32 +70,50 @@ def main() -> None:
     parser.add_argument("--quality", type=Path, metavar="FOLDER", help="also score real pairs: its dns/ and valentini/")
     parser.add_argument("--peers", nargs="*", default=[], help="also time these enhancers of other packages")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
+    parser.add_argument("--add", action="store_true", help="to a record of this machine and versions")
     parser.add_argument("--memory-of", nargs=3, metavar=("SYSTEM", "FOLDER", "SECONDS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads[0])
     if options.memory_of:
         print(json.dumps(peak_memory_here(*options.memory_of)))
         return
-    record: dict[str, Any] = {"environment": environment(), "limit": measure_limit(), "models": {}}
-    record["peers"] = [measure_peer(name, options.repeats) for name in options.peers]
+    here = environment()
+    record: dict[str, Any] = earlier_record(options.output, here) if options.add else {"models": {}, "peers": []}
+    record |= {"environment": here, "limit": measure_limit()}
+    record["peers"] = [measure_peer(name, options.repeats) for name in options.peers] or record["peers"]
     for name in options.models:
         with tempfile.TemporaryDirectory() as folder:
             model = load_calibrated(name)
             released = (SNAPSHOTS / name).is_dir()
             save_systems(model, Path(folder), released)
             rows = [
-                row
+                {**row, "commit": here["commit"]}
                 for threads in options.threads
                 for seconds in options.seconds
                 if seconds <= LONGEST.get(name, seconds)
                 for row in measure(Path(folder), seconds, threads, options.repeats)
             ]
             entry = {"weights_sha256": weights_hash(model), "gflops_of_10_seconds": complexity(model, 10).flops / 1e9}
+            before = record["models"].get(name, {})
+            if before.get("weights_sha256") == entry["weights_sha256"]:
+                rows = [row for row in before["rows"] if row["threads"] not in options.threads] + rows
+                entry = {**before, **entry}
             record["models"][name] = {**entry, "rows": rows}
             if options.quality and released:  # random weights have none
                 record["models"][name]["quality"] = measure_quality(Path(folder), options.quality)
         write_json(options.output, record)  # what comes next takes minutes, too
     print(options.output)
+
+
+def earlier_record(path: Path, here: Mapping[str, Any]) -> dict[str, Any]:
+    """The record at `path`, every row with its commit; SystemExit if it is of another machine or other versions."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    there = record["environment"]
+    if differing := [name for name in ("machine", "versions") if there[name] != here[name]]:
+        sys.exit(f"{path} is of {there}, this is {here}: other {' and '.join(differing)}, leave out --add")
+    for model in record["models"].values():
+        model["rows"] = [{"commit": there["commit"], **row} for row in model["rows"]]
+    return record
 
 
 @torch.no_grad()

@@ -1,4 +1,6 @@
-"""The graph that speeds are compared with computes what the model computes."""
+"""The graph that speeds are compared with computes what the model computes; a record is added to on its own machine."""
+
+import json
 
 import pytest
 import torch
@@ -28,3 +30,16 @@ def test_baseline_is_the_model(config, baseline, tiny_model):
 
 def test_baseline_is_the_model_on_real_weights(baseline, speech):
     assert_equal(baseline, MannerModel.from_pretrained(SNAPSHOTS / "manner-s-8.1gf"), torch.from_numpy(speech[0])[None])
+
+
+def test_record_is_added_to_on_its_own_machine_only(load_script, tmp_path):
+    earlier_record = load_script("benchmarks/inference.py").earlier_record
+    here = {"commit": "b", "versions": {"torch": "2"}, "machine": {"cores": 2}}
+    rows = [{"system": "baseline", "threads": 1}, {"system": "PyTorch", "threads": 1, "commit": "a"}]
+    record = {"environment": {**here, "commit": "c"}, "models": {"manner-b": {"rows": rows}}}
+    path = tmp_path / "inference.json"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    kept = earlier_record(path, here)["models"]["manner-b"]["rows"]
+    assert [row["commit"] for row in kept] == ["c", "a"]
+    with pytest.raises(SystemExit, match="other machine"):
+        earlier_record(path, {**here, "machine": {"cores": 4}})
