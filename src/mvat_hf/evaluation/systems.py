@@ -136,7 +136,16 @@ class FolderSystem:
 
 
 def build_system(entry: Any, device: str | None = None) -> System:
-    """A system as it is; a model; or, given a path, a model folder, a Hub id or a folder of enhanced files."""
+    """A system as it is; a model; or, given a path, a model folder, a Hub id or a folder of enhanced files.
+
+    Raises:
+        ValueError: none of these, or no model; and as of `FolderSystem` and `load_model`.
+    """
     if isinstance(entry, (str, Path)) and Path(entry).is_dir() and not (Path(entry) / "config.json").exists():
         return FolderSystem(entry)
-    return ModelSystem(entry, device) if isinstance(entry, (str, Path, MannerModel)) else entry
+    if isinstance(entry, (str, Path, MannerModel, OnnxManner)):
+        return ModelSystem(entry, device)
+    if not (callable(entry) and hasattr(entry, "describe")):
+        kinds = "a model, a Hub id, a folder or a callable with a method describe"
+        raise ValueError(f"a system must be {kinds}, got {type(entry).__name__}")
+    return entry
