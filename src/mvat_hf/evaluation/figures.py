@@ -107,7 +107,9 @@ def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
         for number, system in enumerate(systems):
             if key in system:
                 mean, ends = system["means"][metric], system["intervals"][metric]
-                spread = None if ends is None else [[mean - ends[0]], [ends[1] - mean]]
+                spread = (
+                    None if ends is None else [[max(mean - ends[0], 0)], [max(ends[1] - mean, 0)]]
+                )  # but for rounding
                 axis.errorbar(system[key], mean, spread, fmt="o", capsize=3, color=f"C{number % 10}")
                 axis.annotate(system["name"], (system[key], mean), (4, 4), textcoords="offset points", fontsize=8)
         if record["systems"][0]["means"]:
