@@ -205,6 +205,14 @@ def test_a_panel_of_costs_names_who_has_none(record, drawn, tmp_path):
     assert all("noisy" in [text.get_text() for text in axis.texts] for axis in drawn[0].axes)
 
 
+def test_a_time_on_another_device_is_told_as_such(record, drawn, tmp_path):
+    record["systems"][2]["device"] = "cuda"
+    figures.quality_against_cost(record, tmp_path / "a.png")
+    shown = [{text.get_text() for text in axis.texts} for axis in drawn[0].axes]
+    assert ["second (cuda)" in names for names in shown] == [False, False, True]
+    assert all("first" in names for names in shown)
+
+
 def test_a_training_curve_shows_the_scores_that_its_loss_falls_with(drawn, tmp_path):
     history = [{"step": step, "loss": 1.0 - step, "l1": 0.5, "snr": 3.0 * step, "pesq": 2.0} for step in range(3)]
     training_curve(history, tmp_path / "a.png")

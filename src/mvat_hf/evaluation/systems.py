@@ -71,6 +71,7 @@ class ModelSystem:
         config = MannerConfig.from_dict(json.loads(exported["config"])) if exported else self.model.config
         cost = complexity(config, RECORDED_SECONDS)
         described = {"kind": "model", "parameters": cost.parameters, "flops_4s": cost.flops, "options": self.options}
+        described["device"] = self.model.device.type
         if exported:  # its weights are inside a graph, folded and perhaps rounded
             return {**described, "precision": exported["precision"], "exported_sha256": exported["weights_sha256"]}
         return {**described, "weights_sha256": weights_hash(self.model)}
