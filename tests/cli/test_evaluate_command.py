@@ -47,6 +47,9 @@ def test_evaluate_fails_where_a_system_lacks_a_file(tmp_path, capsys, monkeypatc
     command = ["evaluate", "enhanced", "--data", "pairs", "--clean", "clean", "--noisy", "noisy"]
     command += ["--metrics", "si_sdr, si_sdr", "--processes", "1"]
     assert main(command) == 0
+    for other, lost in ((["other=enhanced", *command[2:]], "enhanced"), ([*command[1:], "--metrics=ssnr"], "si_sdr")):
+        assert main(["evaluate", *other]) == 1
+        assert f"results.json also has {lost}, which would be lost: choose another --output" in error_of(capsys)
     (tmp_path / "enhanced" / "1.wav").unlink()
     assert main(command) == 1
     assert "not scored: enhanced: 1: enhanced has no file named 1" in capsys.readouterr().err

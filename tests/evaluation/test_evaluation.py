@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from datasets import Dataset, concatenate_datasets, load_from_disk
+from datasets import Dataset, DatasetDict, concatenate_datasets, load_from_disk
 
 from conftest import REPOSITORY
 from mvat_hf.acceleration.export import export_onnx
+from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.data.audio import AudioError, find_audio, read_mono
 from mvat_hf.data.dns import mixtures
 from mvat_hf.data.matching import DataError
@@ -94,7 +95,7 @@ def test_a_model_is_described_and_timed(folder, tiny_model):
     record = json.loads(json.dumps(run(folder, {"tiny": model}, processes=1, metrics=("si_sdr",))))
     system = record["systems"][1]
     assert system["parameters"] == model.num_parameters()
-    assert system["real_time_factor"] > 0
+    assert system["real_time_factor"] > 0 and system["device"] == "cpu"
     assert "real_time_factor" not in record["systems"][0]
 
 
@@ -106,6 +107,19 @@ def test_an_exported_model_scores_as_the_model(folder, tiny_model, tmp_path):
     assert exported["means"] == pytest.approx(model["means"], rel=1e-3)
     assert exported["exported_sha256"] == model["weights_sha256"]
     assert exported["parameters"] == model["parameters"]
+    loaded = run(folder, {"onnx": OnnxManner(tmp_path / "tiny.onnx")}, processes=1, metrics=("si_sdr",))["systems"][1]
+    assert loaded["means"]["si_sdr"] == exported["means"]["si_sdr"]
+
+
+@pytest.mark.parametrize("system", [None, 3, lambda item, sampling_rate: item["noisy"]], ids=repr)
+def test_what_is_no_system_is_refused(system, folder):
+    with pytest.raises(ValueError, match="a system must be a model, a Hub id, a folder or .*, got "):
+        run(folder, {"other": system}, processes=1)
+
+
+def test_no_system_takes_the_row_of_the_input(folder):
+    with pytest.raises(ValueError, match='the row "noisy" is that of the input'):
+        run(folder, {"noisy": Louder()}, processes=1)
 
 
 def test_a_killed_evaluation_goes_on_where_it_stopped(folder, tmp_path):
@@ -288,6 +302,9 @@ def test_a_data_set_without_pairs_is_refused(folder):
     dataset = load_pairs(folder / "clean", folder / "noisy").remove_columns("clean")
     with pytest.raises(DataError, match="expected columns id, clean and noisy, got id, noisy: there is no clean"):
         evaluate({}, dataset, name="test")
+    for other in (DatasetDict(test=dataset), dataset.with_format(None).to_iterable_dataset(), [{}]):
+        with pytest.raises(DataError, match=f"expected a datasets.Dataset, .*, got {type(other).__name__}"):
+            evaluate({}, other, name="test")
 
 
 def test_examples_are_the_best_median_and_worst_file(folder):

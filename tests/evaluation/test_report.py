@@ -56,6 +56,9 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
 def test_an_interval_needs_three_files_and_may_have_no_width():
     assert interval([1.0, 2.0]) is None
     assert interval([1.0, 1.0, 1.0]) == [1.0, 1.0]
+    nearly = [1.0, 1.0, 1.0, 1.0 + 2e-16, 1.0 + 4e-16]  # as STOI gives of copies
+    assert interval(nearly) == [1.0, max(nearly)]
+    assert interval([0.0, 0.0, 2e-16]) is not None
 
 
 def test_paired_differences_are_taken_file_by_file(record):
@@ -142,6 +145,15 @@ def test_pictures_of_a_single_metric(metric, record, tmp_path):
     assert all((tmp_path / name).stat().st_size > 5000 for name in expected)
 
 
+def test_pictures_of_scores_that_are_all_alike(record, tmp_path):
+    alike = system("alike", np.full((3, 3), 0.1), parameters=1)
+    systems = [{**row, "scores": dict(list(row["scores"].items())[:3])} for row in (record["systems"][0], alike)]
+    record = add_statistics({**record, "systems": systems})
+    assert record["systems"][1]["means"]["pesq"] > record["systems"][1]["intervals"]["pesq"][1]  # by rounding
+    draw_report(tmp_path, record, {})
+    assert (tmp_path / "quality_against_cost.png").is_file()
+
+
 def test_pictures_of_systems_without_a_common_file(record, tmp_path):
     record["systems"][0] |= {"scores": {}, "means": {}, "intervals": {}}
     draw_report(tmp_path, record, {})
@@ -191,6 +203,14 @@ def test_a_panel_of_costs_names_who_has_none(record, drawn, tmp_path):
     figures.quality_against_cost(record, tmp_path / "a.png")
     assert ["not known: second" in axis.get_xlabel() for axis in drawn[0].axes] == [False, True, False]
     assert all("noisy" in [text.get_text() for text in axis.texts] for axis in drawn[0].axes)
+
+
+def test_a_time_on_another_device_is_told_as_such(record, drawn, tmp_path):
+    record["systems"][2]["device"] = "cuda"
+    figures.quality_against_cost(record, tmp_path / "a.png")
+    shown = [{text.get_text() for text in axis.texts} for axis in drawn[0].axes]
+    assert ["second (cuda)" in names for names in shown] == [False, False, True]
+    assert all("first" in names for names in shown)
 
 
 def test_a_training_curve_shows_the_scores_that_its_loss_falls_with(drawn, tmp_path):

@@ -220,6 +220,19 @@ def test_a_draft_is_private(hub, at_home, hub_checkpoint):
     assert hub.files("tester/public") == {}
 
 
+def test_what_is_of_other_weights_does_not_stay_beside_the_new_ones(hub, at_home, hub_checkpoint):
+    (hub_checkpoint / "results.json").write_text("{}")
+    (hub_checkpoint / "LICENSE").write_text("free")
+    assert at_home(main, ["push", str(hub_checkpoint), "tester/again", "--draft"]) == 0
+    assert {"model.onnx", "results.json", "LICENSE"} < hub.files("tester/again").keys()
+    for name in ("model.onnx", "results.json", "LICENSE"):
+        (hub_checkpoint / name).unlink()
+    hub.add("tester/again", {**hub.files("tester/again"), "notes.md": b"mine"})
+    assert at_home(main, ["push", str(hub_checkpoint), "tester/again", "--draft"]) == 0
+    assert hub.files("tester/again").keys() & {"model.onnx", "results.json"} == set()
+    assert {"notes.md", "LICENSE", "model.safetensors"} < hub.files("tester/again").keys()
+
+
 def test_a_name_without_an_owner_is_the_users_own(hub, at_home, hub_checkpoint, hub_model):
     (hub_checkpoint / "README.md").unlink()
     for _ in range(2):  # the second time it is there

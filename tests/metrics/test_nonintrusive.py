@@ -36,6 +36,13 @@ def test_level_counts_and_clipping_is_that_of_a_file(sentences):
     assert dnsmos(loud, RATE) == dnsmos(loud.clip(-1, 1), RATE)
 
 
+@pytest.mark.parametrize("kind", ["int16", "int32"])
+def test_integers_are_those_of_a_file(kind, sentences):
+    scale = np.iinfo(kind).max + 1
+    stored = np.rint(0.9 * scale * sentences / np.abs(sentences).max()).astype(kind)
+    assert dnsmos(stored, RATE) == dnsmos(stored / scale, RATE)
+
+
 def test_what_it_is_not_defined_for():
     with pytest.raises(UnscorableError, match="degraded is silent"):
         dnsmos(np.zeros(RATE), RATE)

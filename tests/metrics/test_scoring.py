@@ -147,6 +147,16 @@ def test_workers_end_with_a_parent_that_is_killed():
     assert not [worker for worker in workers if alive(worker)]
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Ctrl-C in a terminal is for a group of processes")
+def test_workers_end_at_ctrl_c_without_a_word():
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", ORPHANS], **pipes) as parent:
+        assert len(parent.stdout.readline().split()) == 2
+        os.killpg(parent.pid, signal.SIGINT)
+        told = parent.communicate(timeout=60)[1]
+    assert told.count("Traceback") == 1 and told.endswith("KeyboardInterrupt\n")  # that of the parent
+
+
 def alive(process: str) -> bool:
     """Whether a process runs: is there, and no zombie that nobody has waited for."""
     try:

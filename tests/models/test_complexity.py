@@ -45,6 +45,14 @@ def test_model_and_configuration_cost_the_same(tiny_model):
     assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_model_costs_the_same_in_any_type(dtype, tiny_model):
+    model = tiny_model()
+    assert complexity(tiny_model().to(dtype), seconds=0.1) == complexity(model, seconds=0.1)
+    config = MannerConfig(**{**tiny_model().config.to_dict(), "dtype": dtype})
+    assert complexity(config, seconds=0.1) == complexity(model, seconds=0.1)
+
+
 def test_counting_leaves_the_model_alone(tiny_model):
     model = tiny_model().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -72,6 +72,12 @@ def test_added_attention_that_knows_its_input_passes_it_on_in_training_too(tiny_
     assert (output - given).norm() < 1e-3 * given.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_batches_are_taken_in_any_type(dtype, tiny_model, audio):
+    model = tiny_model(attention_levels="deepest").to(dtype)
+    assert resized(model, [audio], attention_levels="all", hidden_size=12).dtype == dtype
+
+
 def test_narrowing_keeps_the_channels_that_count(tiny_model, audio):
     """Channels that do nothing, put between those of a model, are found and left out."""
     model = tiny_model(hidden_size=6, attention_levels="none")

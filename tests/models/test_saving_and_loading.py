@@ -108,6 +108,13 @@ def test_snapshot_is_not_for_a_revision(snapshot, tmp_path):
         MannerConfig.from_pretrained("mvat/tiny", revision="v1", cache_dir=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("loaded", [MannerModel, MannerConfig, MannerFeatureExtractor])
+def test_snapshot_is_not_for_a_subfolder(loaded, snapshot, tmp_path):
+    with pytest.raises(OSError, match="mvat/tiny") as told:
+        loaded.from_pretrained("mvat/tiny", subfolder="half", cache_dir=tmp_path / "cache")
+    assert str(tmp_path) not in str(told.value)
+
+
 def test_cache_goes_before_the_snapshot(snapshot, tiny_model, tmp_path, caplog):
     cached, commit = tiny_model(seed=4), "0" * 40
     folder = tmp_path / "cache" / "models--mvat--tiny"

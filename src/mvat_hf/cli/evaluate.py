@@ -73,7 +73,7 @@ def evaluate(
     rows = {row: build_system(entry, device) for row, entry in entries.items()}
     rows |= {name: PeerSystem(name) for name in peer or []}
     output = output or Path("results") / re.sub(r"[^\w-]+", "_", name)
-    refuse_other_record(output / "results.json", name, set(names_of(dataset)))
+    refuse_other_record(output / "results.json", name, set(names_of(dataset)), {"noisy", *rows}, set(scored))
     output.mkdir(parents=True, exist_ok=True)
     journal = output / "scores.jsonl"
     record = score_systems(
@@ -109,13 +109,18 @@ def parse_names(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
-def refuse_other_record(path: Path, name: str, ids: set[str]) -> None:
-    """ValueError if `path` is the record of another data set than `name`, or of other files than those of `ids`."""
+def refuse_other_record(path: Path, name: str, ids: set[str], rows: set[str], metrics: set[str]) -> None:
+    """ValueError if `path` is the record of another data set than `name`, of other files than those of `ids`, or holds
+    systems or metrics beside `rows` and `metrics`, which would be lost."""
     there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if there and there.get("dataset", {}).get("name") != name:
         raise ValueError(f"{path} is no record of {name}, which would replace it: choose another --output")
     if there and ids != {*there["systems"][0]["scores"], *(lost["id"] for lost in there["systems"][0]["failures"])}:
         raise ValueError(f"{path} is of other files of {name}, which would replace it: choose another --output")
+    lost = [row["name"] for row in there.get("systems", ()) if row["name"] not in rows]
+    lost += [key for key in there.get("metrics", ()) if key not in metrics]
+    if lost:
+        raise ValueError(f"{path} also has {', '.join(lost)}, which would be lost: choose another --output")
 
 
 def name_rows(entries: Sequence[str], taken: Sequence[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..data.audio import AudioError
@@ -61,11 +62,13 @@ def evaluate(
         the first system given, failures, and every file's scores.
 
     Raises:
-        ValueError, MissingExtraError: see `check_metrics`. DataError: an id that is not that of one recording, or no
-            column "clean" or "noisy".
+        ValueError, MissingExtraError: see `check_metrics`; what is no system, or a row with the name of the input.
+        DataError: an id that is not that of one recording, no column "clean" or "noisy", or no `datasets.Dataset`.
     """
     keys = check_metrics(metrics)
     need("evaluation", "scipy")  # of the intervals, in the end
+    if NOISY in systems:
+        raise ValueError(f'the row "{NOISY}" is that of the input, expected another name for a system')
     dataset = prepared(dataset, sampling_rate)
     rows: dict[str, System] = {NOISY: NoisyInput()} | {row: build_system(value) for row, value in systems.items()}
     described = {row: system.describe() for row, system in rows.items()}
@@ -100,7 +103,9 @@ def evaluate(
 
 
 def prepared(dataset, sampling_rate: int):
-    """The data set with items decoded; DataError where it has no column "clean" or "noisy"."""
+    """The data set with items decoded; DataError where it is none, or has no column "clean" or "noisy"."""
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"expected a datasets.Dataset, as Dataset.from_list gives, got {type(dataset).__name__}")
     missing = [side for side in SIDES if side not in dataset.column_names]
     if missing:
         found = ", ".join(dataset.column_names)

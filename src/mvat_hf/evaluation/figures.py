@@ -107,9 +107,13 @@ def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
         for number, system in enumerate(systems):
             if key in system:
                 mean, ends = system["means"][metric], system["intervals"][metric]
-                spread = None if ends is None else [[mean - ends[0]], [ends[1] - mean]]
+                spread = (
+                    None if ends is None else [[max(mean - ends[0], 0)], [max(ends[1] - mean, 0)]]
+                )  # but for rounding
                 axis.errorbar(system[key], mean, spread, fmt="o", capsize=3, color=f"C{number % 10}")
-                axis.annotate(system["name"], (system[key], mean), (4, 4), textcoords="offset points", fontsize=8)
+                timed = key == "real_time_factor" and system.get("device", "cpu") != "cpu"  # not on the threads below
+                label = system["name"] + (f" ({system['device']})" if timed else "")
+                axis.annotate(label, (system[key], mean), (4, 4), textcoords="offset points", fontsize=8)
         if record["systems"][0]["means"]:
             noisy = record["systems"][0]["means"][metric]
             axis.axhline(noisy, color="grey", linestyle="--", linewidth=0.8)

@@ -12,6 +12,7 @@ from ..utils.records import write_json, write_text
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+ROUNDING = 1e-12  # relative: what values that are no further apart differ by
 PICTURES = ("gain_over_snr.png", "scatter.png", "quality_against_cost.png", "spectrograms.png")
 
 
@@ -48,8 +49,8 @@ def interval(values: Sequence[float]) -> list[float] | None:
 
     if len(values) < 3:
         return None
-    if np.ptp(values) == 0:
-        return [values[0], values[0]]
+    if np.ptp(values) <= ROUNDING * np.abs(values).max():  # no spread to resample
+        return [min(values), max(values)]
     found = bootstrap((values,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, rng=0)
     return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
 

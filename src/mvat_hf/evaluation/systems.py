@@ -71,6 +71,7 @@ class ModelSystem:
         config = MannerConfig.from_dict(json.loads(exported["config"])) if exported else self.model.config
         cost = complexity(config, RECORDED_SECONDS)
         described = {"kind": "model", "parameters": cost.parameters, "flops_4s": cost.flops, "options": self.options}
+        described["device"] = self.model.device.type
         if exported:  # its weights are inside a graph, folded and perhaps rounded
             return {**described, "precision": exported["precision"], "exported_sha256": exported["weights_sha256"]}
         return {**described, "weights_sha256": weights_hash(self.model)}
@@ -136,7 +137,16 @@ class FolderSystem:
 
 
 def build_system(entry: Any, device: str | None = None) -> System:
-    """A system as it is; a model; or, given a path, a model folder, a Hub id or a folder of enhanced files."""
+    """A system as it is; a model; or, given a path, a model folder, a Hub id or a folder of enhanced files.
+
+    Raises:
+        ValueError: none of these, or no model; and as of `FolderSystem` and `load_model`.
+    """
     if isinstance(entry, (str, Path)) and Path(entry).is_dir() and not (Path(entry) / "config.json").exists():
         return FolderSystem(entry)
-    return ModelSystem(entry, device) if isinstance(entry, (str, Path, MannerModel)) else entry
+    if isinstance(entry, (str, Path, MannerModel, OnnxManner)):
+        return ModelSystem(entry, device)
+    if not (callable(entry) and hasattr(entry, "describe")):
+        kinds = "a model, a Hub id, a folder or a callable with a method describe"
+        raise ValueError(f"a system must be {kinds}, got {type(entry).__name__}")
+    return entry

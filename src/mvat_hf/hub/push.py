@@ -14,7 +14,8 @@ from ..utils.records import weights_hash
 
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 # what goes along to the Hub from a checkpoint folder; a run's folder also holds pickles and optimizer states
-COMPANIONS = ("README.md", "LICENSE", "*.onnx", "results.json", "recipe.yaml", "training_curve.png")
+OF_WEIGHTS = ("*.onnx", "results.json", "recipe.yaml", "training_curve.png")  # what is of these weights alone
+COMPANIONS = ("README.md", "LICENSE", *OF_WEIGHTS)
 
 
 def save_checkpoint(model: MannerModel, folder: str | Path) -> Path:
@@ -38,7 +39,8 @@ def save_checkpoint(model: MannerModel, folder: str | Path) -> Path:
 
 
 def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, draft: bool = False) -> str:
-    """Create the Hub repo if need be and upload a checkpoint with its card and code; the address of the commit.
+    """Create the Hub repo if need be and upload a checkpoint with its card and code; the address of the commit. ONNX
+    files and records of weights that were there before go.
 
     Args:
         folder: a checkpoint with a card, as in `model_cards/`: its licence, data and results, measured on its weights,
@@ -72,7 +74,7 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
             repo = create_repo(repo, private or draft)
             if not (release / "README.md").exists():
                 (release / "README.md").write_text(render_run_card(repo, model.config), encoding="utf-8")
-            return str(HfApi().upload_folder(repo_id=repo, folder_path=release))
+            return str(HfApi().upload_folder(repo_id=repo, folder_path=release, delete_patterns=list(OF_WEIGHTS)))
         except (HTTPError, RuntimeError) as error:  # of the network, and of huggingface_hub when a file was not taken
             raise OSError(f"{repo} could not be pushed: {error.__cause__ or error}") from error
 

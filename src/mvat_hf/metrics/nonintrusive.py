@@ -10,6 +10,7 @@ from ..utils.errors import extra
 from .intrusive import UsageError, check_signal
 
 RATE = 16000  # Hz
+FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # of integer PCM
 
 
 def dnsmos(degraded: np.ndarray, sampling_rate: int) -> dict[str, float]:
@@ -23,14 +24,15 @@ def dnsmos(degraded: np.ndarray, sampling_rate: int) -> dict[str, float]:
     STOI. Samples beyond -1 and 1 are clipped, as a file of 16 bits would.
 
     Args:
-        degraded: (time,) at `sampling_rate` of 16000 Hz.
+        degraded: (time,) at `sampling_rate` of 16000 Hz; floating, or integer PCM of 16 or 32 bits.
 
     Raises:
         UnscorableError: silence, NaN. UsageError: another rate. MissingExtraError: `mvat_hf[dnsmos]` is not installed.
     """
     if sampling_rate != RATE:
         raise UsageError(f"DNSMOS is defined at {RATE} Hz, got {sampling_rate} Hz")
-    audio = check_signal(degraded, "degraded").clip(-1, 1).astype(np.float32)
+    audio = check_signal(degraded, "degraded") / FULL_SCALE.get(np.asarray(degraded).dtype.name, 1)
+    audio = audio.clip(-1, 1).astype(np.float32)
     scores = load_dnsmos()(audio, RATE, is_personalized_MOS=False)
     return {name: float(scores[f"{name}_mos"]) for name in ("sig", "bak", "ovrl", "p808")}
 

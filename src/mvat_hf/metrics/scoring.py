@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -240,13 +241,15 @@ def score_alone(name: str, *arguments) -> FileScore:
 
 
 def start_workers(processes: int) -> ProcessPoolExecutor:
-    """Worker processes that end when this one does, however it ends."""
+    """Worker processes that end when this one does, however it ends, and at Ctrl-C, which all get, without a word."""
     context = multiprocessing.get_context(START)
-    return ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(processes, context, initializer=prepare_worker, initargs=(os.getpid(),))
 
 
-def end_with_parent(parent: int) -> None:
-    """End this process within a second or two of the process `parent` that started it, even if that one was killed."""
+def prepare_worker(parent: int) -> None:
+    """End this process at Ctrl-C without a traceback, and within a second or two of the process `parent` that started
+    it, even if that one was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def watch():
         while os.getppid() == parent:

@@ -51,7 +51,8 @@ def complexity(model: MannerModel | MannerConfig, seconds: float = 4.0) -> Compl
 def cost_of(fields: str, samples: int) -> Complexity:
     """Of a configuration in JSON, and so many samples: counted once, in one pass, however often it is asked for."""
     with torch.device("meta"):
-        blank = MannerModel._from_config(MannerConfig.from_dict(json.loads(fields))).eval()
+        # in float32, whatever the model computes in: the audio below is
+        blank = MannerModel._from_config(MannerConfig.from_dict(json.loads(fields)), dtype=torch.float32).eval()
         audio = torch.zeros(1, samples)
     one_kernel = nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH)  # so that its products are seen
     with counting_as_thop(blank) as counted, FlopCounterMode(display=False) as counter, one_kernel:

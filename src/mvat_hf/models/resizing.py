@@ -53,7 +53,7 @@ def resize(model: MannerModel, config: MannerConfig, batches: Iterable[Tensor] =
         got, expected = getattr(config, name), getattr(model.config, name)
         if got != expected:
             raise ValueError(f"a model is resized in width and attention alone: its {name} is {expected}, got {got}")
-    batches = [batch.to(model.device) for batch in batches]
+    batches = [batch.to(model.device, model.dtype) for batch in batches]
     had, have = set(model.config.attended_levels), set(config.attended_levels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -23,7 +23,7 @@ class SnapshotFallback:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As in transformers; a `revision` is never replaced by the snapshot.
+        """As in transformers; a `revision` or `subfolder` is never replaced by the snapshot.
 
         Raises:
             OSError: the id is in none of the three places, or the Hub lies about what it gives.
@@ -31,7 +31,8 @@ class SnapshotFallback:
         name = str(pretrained_model_name_or_path)
         if Path(name).exists():
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        snapshot = find_snapshot(name) if kwargs.get("revision") in (None, "main") else None
+        other = kwargs.get("revision") not in (None, "main") or kwargs.get("subfolder")
+        snapshot = None if other else find_snapshot(name)
         if not kwargs.get("local_files_only") and not hub_answers(name, cls.hub_file, kwargs):
             kwargs["local_files_only"] = True
         try:
