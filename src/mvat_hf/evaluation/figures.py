@@ -107,9 +107,8 @@ def quality_against_cost(record: Mapping[str, Any], path: str | Path) -> None:
         for number, system in enumerate(systems):
             if key in system:
                 mean, ends = system["means"][metric], system["intervals"][metric]
-                spread = (
-                    None if ends is None else [[max(mean - ends[0], 0)], [max(ends[1] - mean, 0)]]
-                )  # but for rounding
+                # a mean of equal scores lies outside of their interval by rounding
+                spread = None if ends is None else [[max(mean - ends[0], 0)], [max(ends[1] - mean, 0)]]
                 axis.errorbar(system[key], mean, spread, fmt="o", capsize=3, color=f"C{number % 10}")
                 timed = key == "real_time_factor" and system.get("device", "cpu") != "cpu"  # not on the threads below
                 label = system["name"] + (f" ({system['device']})" if timed else "")
