@@ -70,18 +70,27 @@ def render_chunking(record: Mapping[str, Any]) -> str:
 
 
 def render_live(record: Mapping[str, Any]) -> str:
-    """What live enhancement costs against one pass, incrementally and by windows."""
-    table = [["way", "context (s)", "hop (s)", "look-ahead (s)", "latency (s)", *COSTS_OF_A_CUT]]
-    for row in record["rows"]:
-        windows = [row[f"{name}_seconds"] for name in ("context", "hop", "lookahead")]
-        table.append([row["way"], *(f"{value:g}" for value in (*windows, windows[1] + windows[2])), *costs(row)])
-    error = max(row["pesq_change_error"] for row in record["rows"])
+    """What live enhancement costs against one pass, incrementally and by windows, and by smaller models."""
+    titles = ["context (s)", "hop (s)", "look-ahead (s)", "latency (s)"]
+    table = [["way", *titles, *COSTS_OF_A_CUT]]
+    table += [[row["way"], *windows(row), *costs(row)] for row in record["rows"]]
+    smaller = [["model, incremental", *titles, "PESQ of one pass", *COSTS_OF_A_CUT]]
+    for other in record["others"]:
+        pesq = f"{other['one_pass']['pesq']:.2f}"
+        smaller += [[other["model"], *windows(row), pesq, *costs(row)] for row in other["rows"]]
+    error = max(row["pesq_change_error"] for model in (record, *record["others"]) for row in model["rows"])
     return (
         f"{record['model']} on {record['pairs']} validation mixtures of DNS, {record['seconds']:.0f} s in all, on one "
         f"thread of {processor(record['environment']['machine'])}. One pass scores PESQ "
         f"{record['one_pass']['pesq']:.2f} (noisy {record['noisy_pesq']:.2f}); the standard error of a mean change is "
-        f"at most {error:.2f}.\n\n{markdown(table)}"
+        f"at most {error:.2f}.\n\n{markdown(table)}\n\n{markdown(smaller)}"
     )
+
+
+def windows(row: Mapping[str, Any]) -> list[str]:
+    """The cells of a row that say what is heard, when, and how late that is."""
+    seconds = [row[f"{name}_seconds"] for name in ("context", "hop", "lookahead")]
+    return [f"{value:g}" for value in (*seconds, seconds[1] + seconds[2])]
 
 
 def costs(row: Mapping[str, float]) -> list[str]:

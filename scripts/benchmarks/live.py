@@ -11,7 +11,7 @@ SI-SDR is to one pass over the whole recording.
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,35 +33,38 @@ SETTINGS = [  # context, hop and look-ahead in seconds, and whether incremental
     (2, 0.05, 0.05, True),
     *((4, hop, ahead, True) for hop, ahead in ((0.25, 0.25), (0.05, 0.1))),
 ]
+TALKING = [(2, 0.05, 0.1, True)]  # that the smaller models are measured by, too
+OTHERS = [str(SNAPSHOTS / name) for name in ("manner-s-5.3gf", "manner-s-2.2gf")]
 Pair = dict[str, np.ndarray]
+Setting = tuple[float, float, float, bool]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", required=True, help="folder of DNS data")
     parser.add_argument("--model", default=str(SNAPSHOTS / "manner-s-8.1gf"), help="folder or Hub id")
+    parser.add_argument("--others", nargs="*", default=OTHERS, help="models for talking alone (default: smaller ones)")
     parser.add_argument("--pairs", type=int, default=20, help="validation pairs (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = MannerModel.from_pretrained(options.model)
     mixtures = load_dns(options.data_root, "validation")
     pairs: list[Pair] = [mixtures[int(index)] for index in np.linspace(0, len(mixtures) - 1, options.pairs)]  # type: ignore[arg-type]
     record = {
-        "model": Path(options.model).name,
-        "weights_sha256": weights_hash(model),
         "pairs": options.pairs,
         "seconds": sum(len(pair["noisy"]) for pair in pairs) / RATE,
-        **measure(model, pairs),
+        **measure(options.model, pairs, SETTINGS),
+        "others": [measure(folder, pairs, TALKING) for folder in options.others],
         "environment": environment(),
     }
     print(write_json(options.output, record))
     print(draw(record, options.output.with_suffix(".png")))
 
 
-def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
-    """The scores of one pass, and a row for each setting."""
-    streams = [StreamingEnhancer(model, *windows, incremental=way) for *windows, way in SETTINGS]
+def measure(source: str, pairs: list[Pair], settings: Sequence[Setting]) -> dict[str, Any]:
+    """Of a model, its scores by one pass, and a row for each setting."""
+    model = MannerModel.from_pretrained(source)
+    streams = [StreamingEnhancer(model, *windows, incremental=way) for *windows, way in settings]
     for stream in streams:  # kernels are prepared
         run(stream, np.concatenate([pair["noisy"] for pair in pairs])[: 4 * RATE])
     whole: list[np.ndarray] = []
@@ -80,7 +83,7 @@ def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
     length = sum(len(pair["noisy"]) for pair in pairs) / RATE
     scores = pesq_of(pairs, whole)
     rows = []
-    for (context, hop, lookahead, way), own, taken in zip(SETTINGS, outputs, seconds, strict=True):
+    for (context, hop, lookahead, way), own, taken in zip(settings, outputs, seconds, strict=True):
         change = pesq_of(pairs, own) - scores
         rows.append(
             {
@@ -96,7 +99,13 @@ def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
             }
         )
     noisy_pesq = pesq_of(pairs, [pair["noisy"] for pair in pairs])
-    return {"noisy_pesq": float(noisy_pesq.mean()), "one_pass": {"pesq": float(scores.mean())}, "rows": rows}
+    return {
+        "model": Path(source).name,
+        "weights_sha256": weights_hash(model),
+        "noisy_pesq": float(noisy_pesq.mean()),
+        "one_pass": {"pesq": float(scores.mean())},
+        "rows": rows,
+    }
 
 
 def run(stream: StreamingEnhancer, noisy: np.ndarray) -> np.ndarray:
