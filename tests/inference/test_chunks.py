@@ -106,3 +106,12 @@ def test_the_last_of_several_passes_restores_the_mode(tiny_model):
     assert not any(module.training for module in model.modules())
     second.__exit__(None, None, None)
     assert all(module.training for module in model.modules())
+
+
+def test_audio_is_not_rounded_to_the_type_of_the_model(manner):
+    """On folded weights only what is computed within: bfloat16 holds 8 bits of a sample."""
+    output = enhance(manner.bfloat16(), noise(4000), 16000)
+    assert output.dtype == np.float32 and np.abs(output).max() > 1e-3
+    assert not np.array_equal(output, torch.from_numpy(output).bfloat16().float().numpy())
+    manner.mask.register_forward_hook(lambda module, inputs, output: output)  # now it runs as it is
+    np.testing.assert_allclose(enhance(manner, noise(4000), 16000), output, atol=0.05 * np.abs(output).max())
