@@ -1,10 +1,13 @@
 """Audio goes through a model in chunks, however its stream is cut, and the model's modes are left alone."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from fake_model import SHORT, Fake, noise
+from mvat_hf import StreamingEnhancer
 from mvat_hf.inference.enhancing import ChunkedEnhancer, enhance
 from mvat_hf.models.modes import evaluating
 
@@ -106,3 +109,28 @@ def test_the_last_of_several_passes_restores_the_mode(tiny_model):
     assert not any(module.training for module in model.modules())
     second.__exit__(None, None, None)
     assert all(module.training for module in model.modules())
+
+
+def test_audio_is_not_rounded_to_the_type_of_the_model(manner):
+    """On folded weights only what is computed within: bfloat16 holds 8 bits of a sample."""
+    model = copy.deepcopy(manner).bfloat16()
+    output = enhance(model, noise(4000), 16000)
+    assert output.dtype == np.float32 and np.abs(output).max() > 1e-3
+    assert not np.array_equal(output, torch.from_numpy(output).bfloat16().float().numpy())
+    model.mask.register_forward_hook(lambda module, inputs, output: output)  # now it runs as it is
+    np.testing.assert_allclose(enhance(model, noise(4000), 16000), output, atol=0.05 * np.abs(output).max())
+
+
+def test_autocast_changes_nothing(manner):
+    """On folded weights: in bfloat16 some of their convolutions would never end."""
+
+    def outputs():
+        live = StreamingEnhancer(manner, context_seconds=0.1, hop_seconds=0.05, lookahead_seconds=0.02)
+        with torch.no_grad():
+            fused = manner.fuse()(torch.from_numpy(noise(1, 4000))).audio_values.numpy()
+        return enhance(manner.unfuse(), noise(4000), 16000), live.feed(noise(4000)), fused
+
+    expected = outputs()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for output, alone in zip(outputs(), expected, strict=True):
+            np.testing.assert_array_equal(output, alone)

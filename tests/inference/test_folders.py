@@ -126,6 +126,17 @@ def test_resuming_after_an_interrupt_does_what_is_left(corpus, tmp_path):
     assert contents(tmp_path / "out").items() >= left.items()
 
 
+def test_resuming_goes_by_files_that_something_is_in(corpus, tmp_path):
+    enhance_folder(Fake(), corpus, tmp_path / "out")
+    empty, folder = [tmp_path / "out" / name for name in list(contents(tmp_path / "out"))[:2]]
+    folder.unlink()
+    folder.mkdir()
+    empty.write_bytes(b"")  # as a machine that loses power may leave it
+    report = enhance_folder(Fake(), corpus, tmp_path / "out", resume=True)
+    assert report.done == [empty] and empty.stat().st_size > 0 and len(report.skipped) == 3
+    assert [reason for _, reason in report.failed] == [f"target {folder} is a folder, expected a file"]
+
+
 def test_resuming_removes_what_killed_runs_left(corpus, tmp_path):
     (tmp_path / "out" / "sub").mkdir(parents=True)
     names = [f".{16 * 'a0'}.partial", f"sub/.{16 * 'b1'}.partial", f".{16 * 'c2'}.partial", ".notes.partial"]

@@ -62,6 +62,17 @@ def test_cuts_change_nothing_and_the_length_is_kept(model, length, incremental):
 
 
 @BOTH_WAYS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_what_comes_out_is_float32_whatever_the_model_computes_in(model, dtype, incremental):
+    expected = run_stream(StreamingEnhancer(model, **SHORT, incremental=incremental), noise(3000))
+    output = run_stream(
+        StreamingEnhancer(copy.deepcopy(model).to(dtype), **SHORT, incremental=incremental), noise(3000)
+    )
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output, expected, atol=0.05 * np.abs(expected).max())
+
+
+@BOTH_WAYS
 def test_a_step_over_all_is_one_pass(model, incremental):
     audio, options = noise(3000), {"context_seconds": 1, "hop_seconds": 0.1, "lookahead_seconds": 0.9}
     live = StreamingEnhancer(model, **options, incremental=incremental)

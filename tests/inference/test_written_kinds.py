@@ -7,7 +7,7 @@ import soundfile
 from fake_model import Fake, noise
 from mvat_hf.data.audio import AudioError, open_audio
 from mvat_hf.inference.enhancing import enhance_file
-from mvat_hf.inference.writing import EXACT, check_written, open_output
+from mvat_hf.inference.writing import EXACT, PCM, SAMPLE_BYTES, Kind, check_written, open_output
 from written_files import kind_of, read
 
 
@@ -133,3 +133,17 @@ def test_sound_designer_is_no_format_to_keep(shared, tmp_path):
     with pytest.raises(ValueError, match="target must end in one of .wav"):
         enhance_file(Fake(), shared / "faults" / "x.sd2", tmp_path / "x.sd2")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64", "W64", "AU", "CAF", "NIST", "FLAC", "AIFF"])
+def test_pcm_is_rounded_to_the_nearest_step_and_has_no_offset(tmp_path, format):
+    audio = np.append(noise(20000).astype(np.float64), [-2, -1, 1, 2, 1 - 2**-20, -1e-11])[None]
+    for subtype in EXACT[format] & PCM & set(soundfile.available_subtypes(format)):
+        target, kind = tmp_path / "a", Kind(format, subtype)
+        with open_output(target, target, kind, Source(16000, 1), tmp_path / "in.wav") as output:
+            output.write(audio)
+        step = 2.0 ** (1 - 8 * SAMPLE_BYTES[subtype])
+        written = soundfile.read(target, dtype="float64", always_2d=True)[0].T
+        off = (written - audio.clip(-1, 1 - step)) / step
+        assert np.abs(off).max() <= 0.5 and abs(off.mean()) < 0.02, subtype
+        assert written[0, -1] == 0, subtype

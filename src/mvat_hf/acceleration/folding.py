@@ -45,7 +45,10 @@ def fuse(model: Any, dtype: torch.dtype | None = None) -> Any:
 
 @dataclass(frozen=True)
 class FoldedEstimate:
-    """In place of `MannerModel.estimate`: on a folded copy in `dtype` (None: the model's own) where there is one."""
+    """In place of `MannerModel.estimate`: on a folded copy in `dtype` (None: the model's own) where there is one.
+
+    Autocast changes nothing in it: what it makes bfloat16 of is a convolution that oneDNN never ends preparing.
+    """
 
     dtype: torch.dtype | None = None
 
@@ -53,7 +56,10 @@ class FoldedEstimate:
         self, model: Any, normalized: Tensor, inside: bool, last_level: int | None
     ) -> tuple[Tensor | None, Levels]:
         copy = folded_copy(model, self.dtype or model.dtype)
-        return model.estimate(normalized, last_level) if copy is None else copy.estimate(normalized, inside, last_level)
+        if copy is None:
+            return model.estimate(normalized, last_level)
+        with torch.autocast(normalized.device.type, enabled=False):
+            return copy.estimate(normalized, inside, last_level)
 
 
 def folded_pass(model: Any, audio: Tensor) -> Tensor | None:
@@ -62,7 +68,8 @@ def folded_pass(model: Any, audio: Tensor) -> Tensor | None:
     if copy is None:
         return None
     normalized, scale = model.normalize(audio)
-    return copy(normalized)[..., : audio.shape[-1]] * scale
+    with torch.autocast("cpu", enabled=False):
+        return copy(normalized)[..., : audio.shape[-1]] * scale
 
 
 def folded_copy(model: Any, dtype: torch.dtype | None = None) -> FoldedManner | None:

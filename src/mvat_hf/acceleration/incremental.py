@@ -160,7 +160,7 @@ class IncrementalManner:
         first, last = max(start - 1, 0), min(stop + 1, self.counts[0])  # the output layer sees one on either side
         rows = self.inputs(first, last) * self.folded.mask(self.decoded(0, first, last))
         taps = F.pad(self.folded.output(rows).float(), (0, 0, first - start + 1, stop + 1 - last))
-        return taps[:, :-2, 0] + taps[:, 1:-1, 1] + taps[:, 2:, 2] + self.folded.output_bias
+        return taps[:, :-2, 0] + taps[:, 1:-1, 1] + taps[:, 2:, 2] + self.folded.output_bias.float()
 
     def forget(self, start: int) -> None:
         """Drop what no later step reads, which gives out what lies after `start`."""

@@ -132,8 +132,9 @@ def enhance_folder(
     `batch_size` of them; each file comes out as it would alone, but for rounding if its chunks share a pass.
 
     Args:
-        resume: leave files alone that are there; as they appear when they are complete, nothing is done twice. What
-            killed runs left half written goes, if nothing was written to it for an hour: other shards may be at work.
+        resume: leave files alone that are there and not empty; as they appear when they are complete, nothing is done
+            twice. What killed runs left half written goes, if nothing was written to it for an hour: other shards may
+            be at work.
         batch_size: how many chunks of one length may share a pass; None for 1 on a CPU, and 8 on another device.
         shard: (i, n) does the i-th of n parts, from 0: of the sorted files every n-th. The report is of the part.
 
@@ -164,7 +165,7 @@ def enhance_folder(
     ordered = sorted(mirrored, key=lambda path: seconds[path], reverse=True)[shard[0] :: shard[1]]
     if resume:
         remove_stale(target)
-    there = {path for path in ordered if resume and mirrored[path].exists()}
+    there = {path for path in ordered if resume and is_written(mirrored[path])}
     wanted = [path for path in ordered if path not in there]
     work = [(path, mirrored[path], seconds[path]) for path in wanted]
     failed = dict(stream_files(enhancer, work, full_band, progress))
@@ -218,6 +219,11 @@ def stream_files(
             enhancer.stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def is_written(path: Path) -> bool:
+    """Whether something is in a file there: an empty one is none of ours."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

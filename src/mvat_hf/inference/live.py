@@ -184,7 +184,7 @@ class StreamingEnhancer:
 
         stop = min(ready + self.fade, end)
         samples = torch.from_numpy(self.held[:, self.taken - self.start : end - self.start])
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             estimate = network.advance(samples, self.given, stop).numpy()
         self.held, self.start, self.taken = self.held[:, ready - self.start :], ready, end
         return estimate

@@ -54,7 +54,9 @@ EXACT = {
 WIDE = {"ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32", "DWVW_24": "PCM_24"}  # what is more than 16 bits
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_III"}
-SAMPLE_BYTES = {"PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+SAMPLE_BYTES = {
+    "PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8,
+}  # fmt: skip
 # FFmpeg's names; of 3 channels and more the orders that all encoders here take
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1"}
 AAC_FRAME = 1024
@@ -241,11 +243,17 @@ class PlainOutput:
         )
         self.target, self.bounded, self.frames = target, kind.coding not in UNBOUNDED_SUBTYPES, 0
         self.lead = 0
+        # libsndfile rounds PCM down, which shifts all of it by half a step
+        self.steps = 2.0 ** (8 * SAMPLE_BYTES[kind.coding] - 1) if kind.coding in PCM else None
         self.order = np.argsort(np.arange(channels)[channel_order(self.container)])  # of libsndfile's channels
 
     def write(self, block: np.ndarray) -> None:
+        if self.bounded:
+            block = block.clip(-1, 1)
+        if self.steps is not None:
+            block = np.rint(block.astype(np.float64) * self.steps) / self.steps
         with writing(self.target):
-            self.container.write((block.clip(-1, 1) if self.bounded else block)[self.order].T)
+            self.container.write(block[self.order].T)
         self.frames += block.shape[1]
 
     def close(self) -> None:

@@ -91,13 +91,13 @@ class ChunkedEnhancer:
             return self.model.enhance_rows(rows)
         import torch
 
-        values = torch.tensor(rows, device=self.model.device, dtype=self.model.dtype)
+        values = torch.tensor(rows, device=self.model.device)
         with torch.inference_mode():
             return self.run(values).float().cpu().numpy()
 
     def run(self, audio: "Tensor") -> "Tensor":
         """Audio (B, T) through the model, which is left in evaluation; `mvat_hf.inference.chunks` has a faster way."""
-        return self.model.eval()(audio).audio_values
+        return self.model.eval()(audio.to(self.model.dtype)).audio_values
 
 
 def heard_deviation(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.ndarray:
