@@ -107,15 +107,17 @@ def test_a_twin_without_a_teacher_is_what_the_model_is_compared_with():
 
 
 def test_a_recogniser_is_told_of_where_it_was_measured(tmp_path):
-    assert render_recogniser(tmp_path) == ""
+    assert render_recogniser(tmp_path, "a") == ""
     rows = [
         {"snr": snr, "dry": dry, "word_error_rate": rate, "low": rate - 0.01, "high": rate + 0.02}
         for snr, rate in ((0.0, 0.5), (10.0, 0.25))
         for dry in (1.0, 0.0, 0.1)
     ]
-    (tmp_path / "recogniser.json").write_text(json.dumps({"recordings": 4, "words": 50, "rows": rows}))
-    section = render_recogniser(tmp_path)
+    record = {"recordings": 4, "words": 50, "weights_sha256": "a", "rows": rows}
+    (tmp_path / "recogniser.json").write_text(json.dumps(record))
+    section = render_recogniser(tmp_path, "a")
     assert section.startswith("## For a speech recogniser") and "4 validation recordings with 50 words" in section
+    assert "earlier release" not in section and "earlier release" in render_recogniser(tmp_path, "b")
     assert "| SNR (dB) | noisy | `dry` 0 | `dry` 0.1 |" in section
     assert "| 10 | 25% (24% to 27%) |" in section
 

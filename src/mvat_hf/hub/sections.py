@@ -36,9 +36,9 @@ def render_lineage(folder: Path) -> str:
     return f"{table}\n\n{OTHER_NOTE}" if OTHER_FILES in table else table
 
 
-def render_recogniser(folder: Path) -> str:
+def render_recogniser(folder: Path, weights_sha256: str) -> str:
     """What enhancing does to a recogniser, by signal-to-noise ratio and share of the input, of `recogniser.json`; ""
-    where that is not measured."""
+    where that is not measured. It says so where that was by other weights than those of the card."""
     if not (folder / "recogniser.json").is_file():
         return ""
     record = json.loads((folder / "recogniser.json").read_text(encoding="utf-8"))
@@ -47,11 +47,12 @@ def render_recogniser(folder: Path) -> str:
     for row in record["rows"]:
         shown = f"{row['word_error_rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
         rates.setdefault(row["snr"], []).append(shown)
+    whose = "" if record["weights_sha256"] == weights_sha256 else ", by the weights of an earlier release"
     titles = ["noisy" if share == 1 else f"`dry` {share:g}" for share in shares]
     rows = [["SNR (dB)", *titles], *([f"{snr:g}", *cells] for snr, cells in rates.items())]
     return (
         f"## For a speech recogniser\n\nWord error rate of PocketSphinx to what it hears in the clean recording, over "
-        f"{record['recordings']} validation recordings with {record['words']} words, and 95% intervals:\n\n"
+        f"{record['recordings']} validation recordings with {record['words']} words, and 95% intervals{whose}:\n\n"
         f"{markdown(rows)}"
     )
 
