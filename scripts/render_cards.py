@@ -84,7 +84,7 @@ def fill(files: dict[Path, str], name: str, block: str, content: str) -> None:
 
 
 def family_records() -> list[dict[str, Any]]:
-    """The release's evaluations, with what the other models of the family scored on the same files."""
+    """Evaluations of the release, without its twin, with what the rest of the family scored on the same files."""
     _, records = read_records(RELEASE)
     for folder in sorted(path.parent for path in RELEASE.parent.glob("*/about.md") if path.parent != RELEASE):
         for record in read_records(folder)[1]:
@@ -93,7 +93,8 @@ def family_records() -> list[dict[str, Any]]:
                 if shared["dataset"] == record["dataset"]:
                     shared["systems"] += own
     for record in records:
-        record["systems"].sort(key=lambda system: place_in_family(system["name"]))
+        systems = [system for system in record["systems"] if system["name"] != f"{RELEASE.name}-plain"]
+        record["systems"] = sorted(systems, key=lambda system: place_in_family(system["name"]))
     return records
 
 
