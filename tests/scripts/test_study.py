@@ -15,12 +15,16 @@ from figures import quality_by_method
 from tables import gain, render_study
 
 from conftest import run_here
+from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.training.recipe import RecipeError
 
 REPOSITORY = Path(__file__).parents[2]
 STUDIES = sorted((REPOSITORY / "scripts" / "recipes" / "study").glob("*.yaml"))
 TESTS = ("dns test", "valentini test")
-METHODS = {"cpu": {"none", "output", "at", "mvat"}, "longer": {"none", "at", "mvat"}}  # of those studies
+METHODS = {  # of those studies
+    "cpu": {"none", "output", "at", "mvat"},
+    "longer": {"none", "output", "at", "mvat", "two-step", "at-kl"},
+}
 STUDY = {
     "title": "A small study.",
     "presets": ["manner-s-2.2gf", "manner-s-5.3gf"],
@@ -171,7 +175,7 @@ def train_here(command, stdout, **_) -> SimpleNamespace:
 
 
 def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
-    teacher = REPOSITORY / "scripts" / "recipes" / "study" / "teacher"
+    teacher = SNAPSHOTS / "manner-s-8.1gf"
     recipe = {
         "teacher": str(teacher), "dataset": "dns", "segment_seconds": 0.3, "max_steps": 2, "eval_steps": 2,
         "save_steps": 2, "per_device_train_batch_size": 2, "validation_files": 1, "use_cpu": True, "hidden_size": 6,
