@@ -221,7 +221,6 @@ class OnnxManner:
         except Exception as error:  # the runtimes' errors share no class of their own
             raise ValueError(f"{name} is not an ONNX file that runs here: {error}") from error
         self.made_of = source, runtime, precision
-        self.at_once = at_once
         self.metadata = self.graph.metadata
         try:
             self.config = GraphConfig.from_processing(json.loads(self.metadata["processing"]))
@@ -251,10 +250,6 @@ class OnnxManner:
     def eval(self) -> "OnnxManner":
         """Itself: there is no other mode."""
         return self
-
-    def __reduce__(self) -> tuple:
-        """Copied and pickled it is loaded anew, of its file: the runtimes' own objects are neither."""
-        return type(self), (*self.made_of, self.at_once)
 
     def for_several(self, at_once: int) -> "OnnxManner":
         """The same for so many passes at once."""
