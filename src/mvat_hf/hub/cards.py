@@ -42,14 +42,16 @@ def render_card(folder: str | Path) -> str:
     """The card of `model_cards/NAME`, with the Hub's metadata in front."""
     folder = Path(folder)
     training, evaluations = read_records(folder)
-    about, weights = ModelCard.load(folder / "about.md"), measured_weights(folder.name, evaluations)
+    about = ModelCard.load(folder / "about.md")
+    metadata = card_metadata(folder.name, about.data, training, evaluations)
+    heard = render_recogniser(folder, metadata["weights_sha256"])
     card = ModelCard.from_template(
-        card_metadata(folder.name, about.data, training, evaluations),
+        metadata,
         template_path=str(TEMPLATES / "release.md"),
         name=folder.name,
         usage=USAGE.format(repo=f"mvat/{folder.name}"),
         results="\n\n".join(filter(None, [render_results(evaluations), render_twin(folder.name, evaluations)])),
-        cost="\n\n".join(filter(None, [render_cost(folder.name), render_recogniser(folder, weights)])),
+        cost="\n\n".join(filter(None, [render_cost(folder.name), heard])),
         lineage=render_lineage(folder),
         training=render_training(training),
         versions=render_versions(training["environment"]["versions"]),
