@@ -1,6 +1,8 @@
 """An exported file does what the model does, at every length, through the same chunker, in every runtime."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +127,33 @@ def test_one_file_serves_several_threads(runtime, small):
         outputs = list(pool.map(lambda audio: [exported(audio).audio_values for _ in range(10)], recordings))
     for several, alone in zip(outputs, expected, strict=True):
         assert all(relative_error(output.numpy(), alone.numpy()) < 1e-5 for output in several)
+
+
+@pytest.mark.parametrize("runtime", INSTALLED)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_is_the_same_as_a_spawned_process_needs_it(runtime, copied, small):
+    for source in (small, small.read_bytes()):
+        model = OnnxManner(source, runtime, "fast")
+        twin = copied(model)
+        assert twin.made_of == model.made_of and twin.metadata == model.metadata
+        audio = torch.randn(1, 1000)
+        assert torch.equal(twin(audio).audio_values, model(audio).audio_values)
+
+
+@pytest.mark.parametrize("runtime", INSTALLED)
+def test_signals_come_through_once_models_are_gone(runtime, small):
+    """OpenVINO gives signals a stack that goes with what made it."""
+    code = f"""
+import signal
+from mvat_hf.acceleration.runtime import OnnxManner
+signal.signal(signal.SIGINT, lambda *_: print("came through"))
+models = [OnnxManner({str(small)!r}, {runtime!r}) for _ in range(2)]
+while models:
+    del models[0]
+signal.raise_signal(signal.SIGINT)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "came through\n"), ended.stderr
 
 
 @pytest.mark.parametrize("runtime", INSTALLED)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,13 +64,7 @@ class OpenVinoGraph:
     """
 
     def __init__(self, source: str | bytes, precision: str = "exact", at_once: int = 1):
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # else importing sends a message
-        with extra("openvino"):
-            import openvino
-
-        # its first look into a tensor prepares numpy for it; two threads that do so at once can wait for each other
-        openvino.Tensor(np.zeros(1, np.float32)).data[:] = 0
-        self.core, self.threads, self.at_once = openvino.Core(), computing_threads(), at_once
+        self.core, self.threads, self.at_once = openvino_core(), computing_threads(), at_once
         self.network = self.core.read_model(source)
         told = self.network.has_rt_info("framework")
         self.metadata: dict[str, str] = self.network.get_rt_info("framework").value if told else {}
@@ -111,6 +106,23 @@ class OpenVinoGraph:
         if length in self.by_length:
             self.by_length.move_to_end(length)
         return self.by_length.get(length, self.for_any_length)
+
+
+@lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """OpenVINO's `Core`, one for the process.
+
+    Each one gives the thread's signals a stack of its own, and when it goes the stack from before it. Of two that go in
+    the order in which they came, the second would leave the first one's stack, which is no more: the next signal, as of
+    Ctrl-C or a data loader's worker, ends the process in a segmentation fault (OpenVINO 2026.4).
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # else importing sends a message
+    with extra("openvino"):
+        import openvino
+
+    # its first look into a tensor prepares numpy for it; two threads that do so at once can wait for each other
+    openvino.Tensor(np.zeros(1, np.float32)).data[:] = 0
+    return openvino.Core()
 
 
 PRECISIONS = ("exact", "fast")
@@ -221,6 +233,7 @@ class OnnxManner:
         except Exception as error:  # the runtimes' errors share no class of their own
             raise ValueError(f"{name} is not an ONNX file that runs here: {error}") from error
         self.made_of = source, runtime, precision
+        self.at_once = at_once
         self.metadata = self.graph.metadata
         try:
             self.config = GraphConfig.from_processing(json.loads(self.metadata["processing"]))
@@ -250,6 +263,10 @@ class OnnxManner:
     def eval(self) -> "OnnxManner":
         """Itself: there is no other mode."""
         return self
+
+    def __reduce__(self) -> tuple:
+        """Copied and pickled it is loaded anew, of its file: the runtimes' own objects are neither."""
+        return type(self), (*self.made_of, self.at_once)
 
     def for_several(self, at_once: int) -> "OnnxManner":
         """The same for so many passes at once."""
