@@ -1,10 +1,11 @@
-"""Run all benchmarks, then render the tables of the README beside it from their records.
+"""Run the benchmarks of a CPU, then render all tables from their records.
 
     python scripts/benchmark.py --data_root FOLDER           # the records of scripts/benchmarks/, anew
     python scripts/benchmark.py --data_root FOLDER --small   # minutes: see that all run, in runs/benchmarks
 
 FOLDER holds `dns/` and `valentini/`. Each benchmark is a script in `scripts/benchmarks/` with options of its own; what
-fails is told at the end, and the rest goes on.
+fails is told at the end, and the rest goes on. `cold_start.py` wants an install without torch beside this one,
+`inference_gpu.py` a GPU: these are run by themselves.
 """
 
 import argparse
@@ -39,7 +40,7 @@ OPTIONS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run all benchmarks and render their tables.")
+    parser = argparse.ArgumentParser(description="Run the benchmarks of a CPU and render their tables.")
     parser.add_argument("--data_root", required=True, type=Path, help="folder with dns/ and valentini/")
     parser.add_argument("--small", action="store_true", help=f"shorter, with records in {SMALL_RECORDS}")
     parser.add_argument("--only", nargs="+", choices=OPTIONS, default=list(OPTIONS), help="these alone")

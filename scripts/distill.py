@@ -13,11 +13,12 @@ from pathlib import Path
 from transformers import set_seed
 
 from mvat_hf.distillation import build_method
+from mvat_hf.models import DEFAULT_MODEL
 from mvat_hf.training.arguments import DistillationConfig
 from mvat_hf.training.distillation_trainer import DistillationTrainer
 from mvat_hf.training.recipe import DataArguments, ModelArguments, parse_recipe
 from mvat_hf.training.run import load_teacher, prepare, run
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 
 FIRST = Path("runs/first")
 NEXT = """
@@ -31,7 +32,7 @@ That was a first run: the embedded teacher, generated speech, a small student. T
 
 def first_run() -> list[str]:
     """Options where there are none: what `make demo` distils."""
-    from demo import DEFAULT_MODEL, write_data
+    from demo import write_data
 
     if not (FIRST / "data" / "test").is_dir():
         write_data(FIRST / "data")
@@ -52,14 +53,10 @@ def main() -> None:
     teacher = load_teacher(args.teacher_model_name_or_path) if taught else None
     set_seed(args.seed)
     student = prepare(model, args, data)
-    options = {"method": method, "beta": args.beta, "enhancement_weight": args.enhancement_weight}
-    run(DistillationTrainer(teacher=teacher, teacher_cache=args.teacher_cache, **options, **student), recipe)
+    run(DistillationTrainer(teacher=teacher, method=method, **student), recipe)
     if first and args.process_index == 0:
         print(NEXT.format(student=args.output_dir))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

@@ -9,7 +9,6 @@ Needs the whole history: a shallow clone knows the last releases only. To be run
 import argparse
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +19,7 @@ from matplotlib.figure import Figure
 from mvat_hf.hub.cards import measured_weights, read_records
 from mvat_hf.hub.sections import validated_on
 from mvat_hf.metrics.scoring import TITLES
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 from mvat_hf.utils.plotting import legend_below
 from mvat_hf.utils.records import write_json
 
@@ -105,7 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

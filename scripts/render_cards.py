@@ -44,7 +44,7 @@ REPO = Path(__file__).parents[1]
 SCRIPTS = REPO / "scripts"
 PACKAGE = REPO / "src" / "mvat_hf"
 RELEASE = REPO / "model_cards" / "manner-s-8.1gf"
-SHORT_FILES = "ONNX Runtime"  # what `mvat enhance` takes for 10 s where it is installed, see `acceleration.choice`
+USUAL_RUNTIME = "ONNX Runtime"  # what `mvat enhance` takes for 10 s where it is installed, see `acceleration.choice`
 FAMILY = ("manner-b", "manner-s", "manner-s-20.3gf", "manner-s-8.1gf", "manner-s-5.3gf", "manner-s-2.2gf")
 
 
@@ -135,14 +135,14 @@ def render_overview(evaluations: Sequence[Mapping[str, Any]], speed: Mapping[str
     )
     return (
         f"{markdown(rows)}\n\n{about}. Time: on one thread of {processor(speed['environment']['machine'])}, of ours by "
-        f"{SHORT_FILES}. {UNKNOWN}: no weights are released, or not measured."
+        f"{USUAL_RUNTIME}. {UNKNOWN}: no weights are released, or not measured."
     )
 
 
 def show_means(record: Mapping[str, Any], name: str) -> str:
     """ "2.63 / 95.3% / 16.86" of a system in a record."""
     means: Mapping[str, float] = next((system["means"] for system in record["systems"] if system["name"] == name), {})
-    return " / ".join(METRICS[key].format.format(means[key]) for key in QUICK) if means else UNKNOWN
+    return " / ".join(METRICS[key].show(means[key]) for key in QUICK) if means else UNKNOWN
 
 
 def seconds_for_ten(speed: Mapping[str, Any]) -> dict[str, float]:
@@ -151,7 +151,7 @@ def seconds_for_ten(speed: Mapping[str, Any]) -> dict[str, float]:
         name: row["median_seconds"]
         for name, model in speed["models"].items()
         for row in model["rows"]
-        if (row["system"], row["threads"], row["seconds"]) == (SHORT_FILES, 1, 10)
+        if (row["system"], row["threads"], row["seconds"]) == (USUAL_RUNTIME, 1, 10)
     }
     return times | {peer["peer"]: 10 * peer["median_seconds"] / peer["seconds"] for peer in speed["peers"]}
 

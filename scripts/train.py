@@ -5,15 +5,13 @@
 The same command continues an interrupted run. Options after the recipe override it; `--help` lists all.
 """
 
-import sys
-
 from transformers import set_seed
 
 from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.recipe import DataArguments, ModelArguments, parse_recipe
 from mvat_hf.training.run import prepare, run
 from mvat_hf.training.trainer import EnhancementTrainer
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 
 
 def main() -> None:
@@ -24,7 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

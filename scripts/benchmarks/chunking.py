@@ -8,7 +8,6 @@ the one-pass output: how far apart the two are. The real-time factor is the proc
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import PAIRS_OF_RECORDING, RATE, Pair, pesq_of, validation_pairs
 
-from mvat_hf import MannerModel, enhance, load_dns
-from mvat_hf.metrics import pesq, si_sdr
+from mvat_hf import MannerModel, enhance
+from mvat_hf.metrics import si_sdr
 from mvat_hf.models.snapshots import SNAPSHOTS
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 from mvat_hf.utils.records import environment, weights_hash, write_json
 
-RATE, PAIRS_OF_RECORDING = 16000, 5
 CHUNKS = [(chunk, overlap) for chunk in (4, 10) for overlap in (0, 0.1, 0.25, 0.5, 1, 2)]
-Pair = dict[str, np.ndarray]
 
 
 def main() -> None:
@@ -37,8 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = MannerModel.from_pretrained(options.model).fuse()
-    mixtures = load_dns(options.data_root, "validation")
-    pairs: list[Pair] = [mixtures[int(index)] for index in np.linspace(0, len(mixtures) - 1, options.pairs)]  # type: ignore[arg-type]
+    pairs = validation_pairs(options.data_root, options.pairs)
     record = {
         "model": Path(options.model).name,
         "weights_sha256": weights_hash(model),
@@ -57,12 +54,11 @@ def measure(model: MannerModel, pairs: list[Pair]) -> dict[str, Any]:
         return lambda noisy: enhance(model, noisy, RATE, chunk_seconds=chunk, overlap_seconds=overlap)
 
     whole, one = run(chunked(None, 0), pairs)
-    scores = np.array([pesq(pair["clean"], output, RATE) for pair, output in zip(pairs, whole, strict=True)])
-    noisy = np.array([pesq(pair["clean"], pair["noisy"], RATE) for pair in pairs])
+    scores, noisy = pesq_of(pairs, whole), pesq_of(pairs, [pair["noisy"] for pair in pairs])
     rows = []
     for chunk, overlap in CHUNKS:
         outputs, factor = run(chunked(chunk, overlap), pairs)
-        change = [pesq(pair["clean"], output, RATE) for pair, output in zip(pairs, outputs, strict=True)] - scores
+        change = pesq_of(pairs, outputs) - scores
         apart = [si_sdr(one, output) for one, output in zip(whole, outputs, strict=True)]
         row = {"pesq_change": change.mean(), "pesq_lowest_change": change.min(), "si_sdr": np.mean(apart)}
         about = {"chunk_seconds": chunk, "overlap_seconds": overlap}
@@ -83,7 +79,4 @@ def run(function: Callable[[np.ndarray], np.ndarray], pairs: list[Pair]) -> tupl
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

@@ -14,7 +14,6 @@ power in pauses, speech kept that where speech is 10 dB above the noise, both re
 
 import argparse
 import itertools
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +28,7 @@ from mvat_hf.data.audio import find_audio, resample
 from mvat_hf.inference import full_band
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.snapshots import SNAPSHOTS
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 from mvat_hf.utils.records import environment, weights_hash, write_json
 
 RATE, MODEL_RATE, EDGE = 48000, 16000, 8000  # Hz
@@ -177,7 +176,4 @@ def powers(audio: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

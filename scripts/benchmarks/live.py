@@ -9,7 +9,6 @@ SI-SDR is to one pass over the whole recording.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import PAIRS_OF_RECORDING, RATE, Pair, pesq_of, validation_pairs
 from matplotlib.figure import Figure
 
-from mvat_hf import MannerModel, StreamingEnhancer, enhance, load_dns
-from mvat_hf.metrics import pesq, si_sdr
+from mvat_hf import MannerModel, StreamingEnhancer, enhance
+from mvat_hf.metrics import si_sdr
 from mvat_hf.models.snapshots import SNAPSHOTS
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 from mvat_hf.utils.plotting import legend_below
 from mvat_hf.utils.records import environment, weights_hash, write_json
 
-RATE, PAIRS_OF_RECORDING = 16000, 5
 WAYS = {True: "incremental", False: "windows"}
 SETTINGS = [  # context, hop and look-ahead in seconds, and whether incremental
     *((2, hop, ahead, way) for hop, ahead in ((0.25, 0), (0.25, 0.25), (0.05, 0.1)) for way in WAYS),
@@ -35,7 +34,6 @@ SETTINGS = [  # context, hop and look-ahead in seconds, and whether incremental
 ]
 TALKING = [(2, 0.05, 0.1, True)]  # that the smaller models are measured by, too
 OTHERS = [str(SNAPSHOTS / name) for name in ("manner-s-5.3gf", "manner-s-2.2gf")]
-Pair = dict[str, np.ndarray]
 Setting = tuple[float, float, float, bool]
 
 
@@ -48,8 +46,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    mixtures = load_dns(options.data_root, "validation")
-    pairs: list[Pair] = [mixtures[int(index)] for index in np.linspace(0, len(mixtures) - 1, options.pairs)]  # type: ignore[arg-type]
+    pairs = validation_pairs(options.data_root, options.pairs)
     record = {
         "pairs": options.pairs,
         "seconds": sum(len(pair["noisy"]) for pair in pairs) / RATE,
@@ -112,10 +109,6 @@ def run(stream: StreamingEnhancer, noisy: np.ndarray) -> np.ndarray:
     return np.concatenate([stream.feed(noisy.astype(np.float32)), stream.flush()])
 
 
-def pesq_of(pairs: list[Pair], outputs: list[np.ndarray]) -> np.ndarray:
-    return np.array([pesq(pair["clean"], output, RATE) for pair, output in zip(pairs, outputs, strict=True)])
-
-
 def draw(record: Mapping[str, Any], path: Path) -> Path:
     """Quality and work over latency."""
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -139,7 +132,4 @@ def draw(record: Mapping[str, Any], path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

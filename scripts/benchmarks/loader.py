@@ -9,7 +9,6 @@ hardly move them; on one core that is how many times faster mixing is than train
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,7 +23,7 @@ from mvat_hf.data.batch_augmentation import AugmentingCollator, BatchAugmentatio
 from mvat_hf.data.mixing import MixingOptions
 from mvat_hf.data.streaming import MixtureStream
 from mvat_hf.utils.cores import usable_cores
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 from mvat_hf.utils.records import environment, write_json
 
 BATCH, SECONDS, RATE, PRESET = 8, 2.0, 16000, "manner-s-8.1gf"
@@ -131,7 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

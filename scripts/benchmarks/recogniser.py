@@ -9,20 +9,20 @@ all words; an interval is over recordings drawn anew with replacement.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import RATE, validation_pairs
 
-from mvat_hf import MannerModel, enhance, load_dns
+from mvat_hf import MannerModel, enhance
 from mvat_hf.metrics.recognition import check_recogniser, transcribe, word_errors
 from mvat_hf.models.snapshots import SNAPSHOTS
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 from mvat_hf.utils.records import environment, weights_hash, write_json
 
-RATE, SNRS, SHARES = 16000, (-5, 0, 5, 10, 20), (0.0, 0.1, 0.2)  # Hz; dB; of the input
+SNRS, SHARES = (-5, 0, 5, 10, 20), (0.0, 0.1, 0.2)  # dB; of the input
 DRAWS = 2000
 RECORD = Path(__file__).parents[2] / "model_cards" / "manner-s-8.1gf" / "recogniser.json"
 
@@ -65,8 +65,7 @@ def main() -> None:
 
 def read_pairs(root: str, count: int, samples: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Speech and noise (time,) of validation mixtures, evenly among them."""
-    mixtures: Any = load_dns(root, "validation")
-    items = [mixtures[int(index)] for index in np.linspace(0, len(mixtures) - 1, count)]
+    items = validation_pairs(root, count)
     clean, noisy = ([np.asarray(item[side])[:samples] for item in items] for side in ("clean", "noisy"))
     return [(speech, mixed - speech) for speech, mixed in zip(clean, noisy, strict=True)]
 
@@ -86,7 +85,4 @@ def rate_of(errors: list[int], words: list[int]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

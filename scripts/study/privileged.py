@@ -7,7 +7,6 @@ Scores of the released model on validation mixtures whose noise is turned down, 
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from mvat_hf.data.mixing import MixingOptions
 from mvat_hf.distillation import build_method
 from mvat_hf.metrics.scoring import QUICK, ScoringPool, mean_scores
 from mvat_hf.models import DEFAULT_MODEL
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 from mvat_hf.utils.records import environment, weights_hash, write_json
 
 GAINS = (0, 2.5, 5, 10, 20)  # dB
@@ -56,7 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

@@ -9,7 +9,6 @@ the text.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from cells import collect, read_record, read_study, recorded, run_cell
@@ -18,7 +17,7 @@ from tables import render_study
 
 from mvat_hf import load_dns, load_valentini
 from mvat_hf.training.recipe import read_recipe
-from mvat_hf.utils.errors import USER_ERRORS, one_line
+from mvat_hf.utils.errors import run_script
 from mvat_hf.utils.records import write_json
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "study"
@@ -54,7 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:
-        sys.exit(one_line(error))
+    run_script(main)

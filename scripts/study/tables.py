@@ -52,13 +52,15 @@ def show_gain(key: str, gain: Mapping[str, Any]) -> str:
 
 def spread(values: Sequence[float], key: str, sign: str = "") -> str:
     """ "2.10 (2.08 to 2.12)": a mean over seeds and its range; `sign` "+" shows it always."""
-    return METRICS[key].format.replace("{:", "{:" + sign).format(mean(values)) + ends(values, key, sign)
+    return METRICS[key].show(mean(values), sign) + ends(values, key, sign)
 
 
 def ends(values: Sequence[float], key: str, sign: str = "") -> str:
     """ " (2.08 to 2.12)": the range of several values, nothing of one."""
-    form = METRICS[key].format.replace("{:", "{:" + sign)
-    return f" ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else ""
+    if len(values) < 2:
+        return ""
+    low, high = (METRICS[key].show(end(values), sign) for end in (min, max))
+    return f" ({low} to {high})"
 
 
 def render_study(record: Mapping[str, Any]) -> str:
@@ -101,7 +103,7 @@ def render_seeds(methods: Rows, parts_of_mvat: Rows) -> str:
     sizes = {preset: cells for (preset, name), cells in methods.items() if name == PLAIN}
     rows = [["plain training", "seeds", *(f"{METRICS[key].title} from seed to seed" for key in QUICK)]]
     for preset, cells in sizes.items():
-        shown = [METRICS[key].format.format(seed_range(cells, key)) for key in QUICK]
+        shown = [METRICS[key].show(seed_range(cells, key)) for key in QUICK]
         rows.append([preset, str(len({cell["seed"] for cell in cells})), *shown])
     within, variants = [], 0
     for key in QUICK:
@@ -159,7 +161,7 @@ def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
     about = record["tests"][test]
     noisy, files = about["noisy"], about["files"]
     title = f"noisy{share_of(about.get('noisy_scored', files), files)}"
-    rows.append([title, "", "", *(METRICS[key].format.format(noisy[key]) for key in QUICK), *[""] * len(QUICK)])
+    rows.append([title, "", "", *(METRICS[key].show(noisy[key]) for key in QUICK), *[""] * len(QUICK)])
     methods = rows_of(record, ablation=False)
     for (preset, name), all_cells in rows_of(record, ablation).items():
         cells = [cell for cell in all_cells if test in cell["tests"]]

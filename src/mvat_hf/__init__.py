@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .models.complexity import complexity
     from .models.manner import MannerConfig, MannerFeatureExtractor, MannerModel
     from .models.resizing import resize
-    from .training.arguments import DistillationConfig, EnhancementArguments, EnhancementConfig
+    from .training.arguments import DistillationConfig, EnhancementConfig
     from .training.distillation_trainer import DistillationTrainer
     from .training.trainer import EnhancementTrainer
 
@@ -35,7 +35,6 @@ __version__ = "0.1.0"
 _LAZY = {
     "DistillationConfig": "training.arguments",
     "DistillationTrainer": "training.distillation_trainer",
-    "EnhancementArguments": "training.arguments",
     "EnhancementConfig": "training.arguments",
     "EnhancementTrainer": "training.trainer",
     "Enhancer": "inference.enhancer",
@@ -61,7 +60,6 @@ __all__ = [
     "DistillationConfig",
     "DistillationTrainer",
     "Enhancer",
-    "EnhancementArguments",
     "EnhancementConfig",
     "EnhancementTrainer",
     "MannerConfig",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from fake_model import noise
 from mvat_hf.data.audio import (
     AudioError,
     DamagedAudioWarning,
@@ -19,10 +20,6 @@ from mvat_hf.data.audio import (
     resample,
     resampled_length,
 )
-
-
-def noise(*shape, seed=0):
-    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
 def tone(frequency, rate, seconds=0.5):

@@ -78,7 +78,7 @@ def test_steps_do_not_depend_on_processes(folder):
 def test_a_state_goes_on_with_the_next_row_and_decodes_none_before(stop, folder, monkeypatch):
     whole, resumed = stream(folder), stream(folder)
     expected = [item["id"] for item in whole.first(stop + 4)]
-    resumed.load_state_dict({"mixtures": stop, "taken": 0})
+    resumed.load_state_dict({"items": stop, "taken": 0})
     decoded = []
     monkeypatch.setattr(RowStream, "item", lambda self, place, *_: decoded.append(place) or {"id": str(place)})
     list(islice(resumed.read(map(resumed.index, count())), 4))

@@ -79,7 +79,7 @@ def test_a_run_goes_on_with_other_workers_and_processes(workers, world, mixer):
 def test_a_worker_goes_on_with_its_own_share(mixer):
     """As torchdata's StatefulDataLoader resumes: the copy of each worker is given the state that it had."""
     stream = MixtureStream(mixer, 2)
-    stream.load_state_dict({"mixtures": 6, "taken": 3})
+    stream.load_state_dict({"items": 6, "taken": 3})
     # each worker had given its batch of 2 and the first of its next: (6, 7), 10 and (8, 9), 12
     loader = DataLoader(stream, 1, collate_fn=list, num_workers=2)
     assert [item["id"] for (item,) in islice(loader, 4)] == [f"mixture_{n}" for n in (11, 13, 14, 16)]
@@ -98,5 +98,5 @@ def test_shares_that_cannot_be(arguments, says, mixer):
 
 
 def test_a_place_between_processes_is_refused(mixer):
-    with pytest.raises(ValueError, match="cannot begin after 3 mixtures with 2 processes"):
-        MixtureStream(mixer, 1, 0, 2).load_state_dict({"mixtures": 3, "taken": 0})
+    with pytest.raises(ValueError, match="cannot begin after 3 items with 2 processes"):
+        MixtureStream(mixer, 1, 0, 2).load_state_dict({"items": 3, "taken": 0})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CardData, ModelCard
 
-from mvat_hf import DistillationTrainer, EnhancementArguments, MannerConfig
+from mvat_hf import DistillationTrainer, EnhancementConfig, MannerConfig
 from mvat_hf.data.audio import read_mono
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.distillation import build_method
@@ -173,7 +173,7 @@ def distillation(tmp_path) -> DistillationTrainer:
     """A trainer that has not trained, of a student that is smaller than its teacher."""
     student, teacher = (MannerModel(MannerConfig(hidden_size=size, depth=2)) for size in (8, 12))
     teacher.config._name_or_path = teacher.name_or_path = "owner/teacher"
-    args = EnhancementArguments(
+    args = EnhancementConfig(
         str(tmp_path / "run"), hub_model_id="owner/student", learning_rate=0.0123, eval_strategy="no",
         save_strategy="no", load_best_model_at_end=False, use_cpu=True,
     )  # fmt: skip

@@ -69,10 +69,10 @@ def push_to_branch(folder, repo):
 def push_run(folder, repo, output):
     from mvat_hf.data.collator import SegmentCollator
     from mvat_hf.models.manner import MannerFeatureExtractor
-    from mvat_hf.training.arguments import EnhancementArguments
+    from mvat_hf.training.arguments import EnhancementConfig
     from mvat_hf.training.trainer import EnhancementTrainer
 
-    args = EnhancementArguments(
+    args = EnhancementConfig(
         output_dir=output, hub_model_id=repo, eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
         use_cpu=True,
     )  # fmt: skip
@@ -89,10 +89,10 @@ def push_while_training(folder, repo, output):
     import numpy as np
 
     from mvat_hf.data.collator import SegmentCollator
-    from mvat_hf.training.arguments import EnhancementArguments
+    from mvat_hf.training.arguments import EnhancementConfig
     from mvat_hf.training.trainer import EnhancementTrainer
 
-    args = EnhancementArguments(
+    args = EnhancementConfig(
         output_dir=output, hub_model_id=repo, push_to_hub=True, eval_strategy="no", save_strategy="steps", save_steps=1,
         max_steps=1, load_best_model_at_end=False, use_cpu=True, dataloader_num_workers=0,
     )  # fmt: skip

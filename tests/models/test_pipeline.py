@@ -10,6 +10,7 @@ import soundfile
 import torch
 from transformers import pipeline
 
+from fake_model import noise
 from mvat_hf import MannerModel, enhance
 from mvat_hf.models import DEFAULT_MODEL
 from mvat_hf.models.manner import AudioToAudioPipeline
@@ -38,10 +39,6 @@ def files(tmp_path_factory):
     yield folder, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-
-
-def noise(*shape, seed=0):
-    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
 def check(output, model, audio, rate):

@@ -154,20 +154,25 @@ def test_every_method_has_a_recipe_that_runs(path, data, teacher, tmp_path):
     assert ("'distillation'" in done.stdout) == (path.stem != "none")
 
 
+def killed_at(step, trainer):
+    """`training_step` of a class, which does not come to more than so many steps."""
+    train = trainer.training_step
+
+    def training_step(self, *inputs):
+        if self.state.global_step == step:
+            raise KeyboardInterrupt
+        return train(self, *inputs)
+
+    return training_step
+
+
 def test_a_run_killed_in_its_second_stage_goes_on_to_the_bit(data, teacher, tmp_path, monkeypatch):
     """Of two-step distillation: the teacher's part is over when it is killed."""
     config = ("--config", REPOSITORY / "scripts/recipes/methods/two-step.yaml")
     options = {**SHORT, "max_steps": 4, "data_root": data, "teacher": teacher, "streaming": True}
     options |= {"save_strategy": "steps", "method_kwargs": '{"first": 0.5, "bins": 8}'}
-    step = DistillationTrainer.training_step
-
-    def killed(self, *inputs):
-        if self.state.global_step == 3:
-            raise KeyboardInterrupt
-        return step(self, *inputs)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(DistillationTrainer, "training_step", killed)
+        patch.setattr(DistillationTrainer, "training_step", killed_at(3, DistillationTrainer))
         call("distill.py", *config, **options, output_dir=tmp_path / "killed")
     assert (tmp_path / "killed/checkpoint-3").is_dir() and not (tmp_path / "killed/results.json").exists()
     for name in ("killed", "whole"):
@@ -186,15 +191,8 @@ def test_a_stream_of_the_hub_goes_on_to_the_bit(valentini, tmp_path, monkeypatch
     load_pairs(*sides).to_parquet(tmp_path / "hub" / "train.parquet")
     options = {**SHORT, "dataset": "hub", "data_root": tmp_path / "hub", "streaming": True, "max_steps": 4}
     options |= {"shuffle_buffer": 2, "save_total_limit": 9}
-    step = EnhancementTrainer.training_step
-
-    def killed(self, *inputs):
-        if self.state.global_step == 3:
-            raise KeyboardInterrupt
-        return step(self, *inputs)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(EnhancementTrainer, "training_step", killed)
+        patch.setattr(EnhancementTrainer, "training_step", killed_at(3, EnhancementTrainer))
         call("train.py", **options, output_dir=tmp_path / "killed")
     for name in ("killed", "whole"):
         done = call("train.py", **options, output_dir=tmp_path / name)

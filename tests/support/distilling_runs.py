@@ -5,7 +5,7 @@ from torch import nn
 
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.distillation import DistillationMethod, build_method
-from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.distillation_trainer import DistillationTrainer
 from training_runs import small_model
 
@@ -40,7 +40,7 @@ def distilling(folder, method, beta=1.0, teacher="another", callbacks=None, more
         teacher=teacher,
         method=built,
         beta=beta,
-        args=EnhancementArguments(str(folder), **{**defaults, **options}),
+        args=EnhancementConfig(str(folder), **{**defaults, **options}),
         data_collator=SegmentCollator(0.1),
         train_dataset=ITEMS,
         callbacks=callbacks,

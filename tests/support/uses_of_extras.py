@@ -147,7 +147,7 @@ def training(report_to: str = "none") -> None:
     options = {"max_steps": 1, "eval_steps": 1, "save_steps": 1, "dataloader_num_workers": 0, "scoring_processes": 1}
     options["report_to"] = report_to
     trainer = mvat_hf.EnhancementTrainer(
-        model, mvat_hf.EnhancementArguments("run", use_cpu=True, per_device_train_batch_size=2, **options),
+        model, mvat_hf.EnhancementConfig("run", use_cpu=True, per_device_train_batch_size=2, **options),
         SegmentCollator(0.5), train_dataset=pairs, eval_dataset=pairs,
     )  # fmt: skip
     trainer.train()

@@ -13,7 +13,7 @@ from distilling_runs import ITEMS, Filtering, Scaled, distilling, pairs
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.distillation import METHODS, Stage, build_method, register
 from mvat_hf.models.manner import MannerModel
-from mvat_hf.training.arguments import DistillationConfig, EnhancementArguments
+from mvat_hf.training.arguments import DistillationConfig, EnhancementConfig
 from mvat_hf.training.distillation_trainer import METHOD_FILE, DistillationTrainer
 from mvat_hf.training.trainer import EnhancementTrainer
 from training_runs import StopAt, same_weights, small_model
@@ -146,7 +146,7 @@ def test_a_weight_of_zero_is_plain_training_to_the_bit(method, baseline, tmp_pat
 
 
 @dataclass
-class WithMethod(EnhancementArguments):
+class WithMethod(EnhancementConfig):
     """Arguments that say what is transferred, as those of the command line do."""
 
     method: str = "mvat"

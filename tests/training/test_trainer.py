@@ -99,7 +99,7 @@ def test_pairs_of_unlike_lengths_are_refused_wherever_they_come_from(tmp_path):
     with pytest.raises(DataError, match="pair a: clean has 4000 samples, noisy 3999"):
         SegmentCollator(0.2)(items)
     with pytest.raises(DataError, match="pair a: clean has 4000 samples, noisy 3999"):
-        plain(tmp_path).score(items)
+        plain(tmp_path).validated(items)
 
 
 def test_items_may_be_decoded_audio_without_names():

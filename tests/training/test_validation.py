@@ -24,7 +24,7 @@ def test_validation_scores_against_the_recording_as_it_is(tmp_path):
     rows = Dataset.from_dict({"id": ["0"], "clean": [clean], "noisy": [item["noisy"]]}).with_format("numpy")
     with torch.no_grad():
         enhanced = trainer.model(torch.from_numpy(item["noisy"])[None]).audio_values[0].numpy()
-    assert trainer.score(rows)[0].scores["si_sdr"] == pytest.approx(si_sdr(clean, enhanced), abs=1e-3)
+    assert trainer.validated(rows)[0].score.scores["si_sdr"] == pytest.approx(si_sdr(clean, enhanced), abs=1e-3)
 
 
 @pytest.mark.parametrize("best", [True, False])
@@ -97,7 +97,7 @@ def test_validation_counts_silence_and_scores_the_rest(tmp_path):
     metrics = trainer.evaluate(Dataset.from_dict(items).with_format("numpy"))
     assert metrics["eval_unscorable"] == 1
     assert {"eval_pesq", "eval_stoi", "eval_si_sdr"} <= metrics.keys()
-    scores = trainer.score(Dataset.from_dict(items).with_format("numpy"))
+    scores = [file.score for file in trainer.validated(Dataset.from_dict(items).with_format("numpy"))]
     assert metrics["eval_si_sdr"] == pytest.approx(np.mean([score.scores["si_sdr"] for score in scores[:2]]))
 
 
@@ -198,7 +198,7 @@ def test_validation_goes_through_the_forward_of_the_model_without_autocast(tmp_p
     trainer.train()
     item, seen = trainer.eval_dataset[0], []
     hook = trainer.model.register_forward_hook(lambda module, inputs, output: seen.append(output.audio_values[0]))
-    scored = trainer.score(trainer.eval_dataset)[0].scores["si_sdr"]
+    scored = trainer.validated(trainer.eval_dataset)[0].score.scores["si_sdr"]
     hook.remove()
     with torch.no_grad():
         expected = WithInput.forward(trainer.model.eval(), torch.from_numpy(item["noisy"])[None]).audio_values[0]

@@ -9,7 +9,7 @@ from mvat_hf import EnhancementTrainer, MannerConfig, MannerModel
 from mvat_hf.cli import main
 from mvat_hf.data.audio import AudioError
 from mvat_hf.data.collator import SegmentCollator
-from mvat_hf.training.arguments import EnhancementArguments
+from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.utils import errors
 from mvat_hf.utils.errors import MissingExtraError, one_line
 
@@ -74,6 +74,6 @@ def test_a_trainer_that_validates_names_what_is_missing_before_it_trains(without
     model = MannerModel(MannerConfig(hidden_size=6, depth=2, attention_levels="deepest"))
     parts = {"model": model, "data_collator": SegmentCollator(0.5), "train_dataset": [], "eval_dataset": []}
     with pytest.raises(MissingExtraError, match=r"^pesq is not installed: pip install 'mvat_hf\[evaluation\]'$"):
-        EnhancementTrainer(args=EnhancementArguments(str(tmp_path), use_cpu=True), **parts)
+        EnhancementTrainer(args=EnhancementConfig(str(tmp_path), use_cpu=True), **parts)
     options = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    EnhancementTrainer(args=EnhancementArguments(str(tmp_path), use_cpu=True, **options), **parts)
+    EnhancementTrainer(args=EnhancementConfig(str(tmp_path), use_cpu=True, **options), **parts)

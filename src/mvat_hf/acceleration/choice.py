@@ -8,12 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..utils.cores import cpu_field
+
 CHOICES = ("torch", "onnx", "openvino")
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 VARIABLE = "MVAT_RUNTIME"  # in the environment: what "auto" means
 LONG_SECONDS = 600.0  # of audio: from there on what OpenVINO gains exceeds the seconds that it compiles
 MEASURED = Path(__file__).with_name("measured.json")
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_runtime(seconds: float | None = None, fast: bool = False) -> str:
@@ -30,10 +31,9 @@ def choose_runtime(seconds: float | None = None, fast: bool = False) -> str:
     Raises:
         ValueError: the variable `MVAT_RUNTIME` is none of them.
     """
-    if (told := os.environ.get(VARIABLE)) not in (None, "", "auto"):
-        if told not in CHOICES:
-            raise ValueError(f"{VARIABLE} must be auto, {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, got {told}")
-        return str(told)
+    if (told := os.environ.get(VARIABLE) or "auto") != "auto":
+        check_runtime(told, VARIABLE)
+        return told
     speeds = measured()["speed"].get(instructions())
     there = [name for name in PACKAGES if find_spec(PACKAGES[name]) is not None]
     if not there:
@@ -45,6 +45,12 @@ def choose_runtime(seconds: float | None = None, fast: bool = False) -> str:
     if "onnx" in there and (seconds is None or seconds < LONG_SECONDS):
         there = ["onnx"]
     return max(["torch", *there], key=lambda name: speeds[name])
+
+
+def check_runtime(runtime: str, name: str = "runtime") -> None:
+    """ValueError that calls it `name`, for a runtime that is not known."""
+    if runtime not in ("auto", *CHOICES):
+        raise ValueError(f"{name} must be auto, {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, got {runtime}")
 
 
 @cache
@@ -70,11 +76,7 @@ def has_bfloat16() -> bool:
 
 def cpu_flags() -> set[str]:
     """What Linux says that the first CPU knows; nothing on other systems."""
-    try:
-        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").partition(":")[2].split())
+    return set(cpu_field("flags").split())
 
 
-__all__ = ["CHOICES", "choose_runtime", "has_bfloat16", "measured"]
+__all__ = ["CHOICES", "check_runtime", "choose_runtime", "has_bfloat16", "measured"]

@@ -3,9 +3,8 @@
 import os
 import sys
 from datetime import timedelta
-from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -27,9 +26,6 @@ from .options import (
     parse_shard,
 )
 from .running import ended_by_signals
-from .stream import stream as run_stream
-
-LIVE = ("rate", "pcm", "context_seconds", "hop_seconds", "lookahead_seconds")
 
 
 def enhance(
@@ -70,26 +66,20 @@ def enhance(
             show_default="1 on a CPU, else 8",
         ),
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Live audio, from - to -: see mvat stream.")] = False,
-    rate: Annotated[int, typer.Option(hidden=True)] = 16000,
-    pcm: Annotated[Literal["s16le", "f32le"], typer.Option(hidden=True)] = "s16le",
-    context_seconds: Annotated[float, typer.Option(hidden=True)] = 2.0,
-    hop_seconds: Annotated[float, typer.Option(hidden=True)] = 0.25,
-    lookahead_seconds: Annotated[float, typer.Option(hidden=True)] = 0.25,
 ) -> int:  # fmt: skip
     """Clean a recording, or every recording below a folder. A video keeps its picture."""
-    options = locals().copy()
-    if not stream and not source.exists():
+    if not source.exists():
         raise FileNotFoundError(f"no such file or folder: {source}")
-    refuse_idle_options(options)
-    of_model: dict[str, Any] = {"precision": precision, "dtype": dtype, "revision": revision, "token": token}
-    of_model["verbose"] = verbose
-    mixing: dict[str, Any] = {"dry": dry, "attenuation_limit": attenuation_limit}
-    if stream:
-        live: dict[str, Any] = {name: options[name] for name in LIVE}
-        return run_stream(str(source), str(target), model, runtime, device=device, **of_model, **mixing, **live)
-    chunking = {**mixing, "chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds}
-    of_files: dict[str, Any] = {**chunking, "full_band": full_band, "progress": True}
+    of_folders = {"--resume": resume, "--shard": shard, "--batch-size": batch_size}
+    if not source.is_dir() and (idle := [name for name, value in of_folders.items() if value]):
+        raise ValueError(f"{idle[0]} is of a folder, got {source}")
+    of_model: dict[str, Any] = {
+        "precision": precision, "dtype": dtype, "revision": revision, "token": token, "verbose": verbose,
+    }  # fmt: skip
+    of_files: dict[str, Any] = {
+        "dry": dry, "attenuation_limit": attenuation_limit, "chunk_seconds": chunk_seconds,
+        "overlap_seconds": overlap_seconds, "full_band": full_band, "progress": True,
+    }  # fmt: skip
     with ended_by_signals():
         if source.is_dir():
             loaded = load_runtime(model, runtime, device, **of_model)
@@ -103,21 +93,6 @@ def enhance(
         enhance_file(loaded, source, target, **of_files)
         print(target)
         return 0
-
-
-def refuse_idle_options(options: dict[str, Any]) -> None:
-    """ValueError for an option of `enhance` that would do nothing with what it is given."""
-    live, source = options["stream"], options["source"]
-    idle = {
-        "is of a folder": ("resume", "shard", "batch_size") if live or not source.is_dir() else (),
-        "is of recordings, not of --stream": ("chunk_seconds", "overlap_seconds", "full_band") if live else (),
-        "is of --stream": () if live else LIVE,
-    }
-    usual = signature(enhance).parameters
-    for why, names in idle.items():
-        for name in names:
-            if options[name] != usual[name].default:
-                raise ValueError(f"--{name.replace('_', '-')} {why}, got {source}")
 
 
 def enhance_files(model: Any, source: Path, target: Path, resume: bool, shard: Any, **options: Any) -> int:

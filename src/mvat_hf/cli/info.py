@@ -56,5 +56,5 @@ def released_scores(preset: str) -> list[str]:
     scores: dict[str, list[str]] = {}
     for result in ModelCard.load(folder / "README.md").data.eval_results:
         metric = METRICS[result.metric_type]
-        scores.setdefault(result.dataset_name, []).append(f"{metric.title} {metric.format.format(result.metric_value)}")
+        scores.setdefault(result.dataset_name, []).append(f"{metric.title} {metric.show(result.metric_value)}")
     return [f"{HUB_OWNER}/{preset} on {name}: {', '.join(shown)}" for name, shown in scores.items()]

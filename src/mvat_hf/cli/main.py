@@ -60,7 +60,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Finished as end:
         return end.status
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

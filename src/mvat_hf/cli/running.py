@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
-from ..utils.errors import USER_ERRORS, one_line
+from ..utils.errors import USER_ERRORS, not_installed, one_line
 from ..utils.imports import when_imported
 
 
@@ -42,7 +42,7 @@ def run(command: Callable[..., int], extra: str, options: dict[str, Any]) -> int
         print(one_line(error), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed: pip install 'mvat_hf[{extra}]'", file=sys.stderr)
+        print(f"error: {not_installed(error.name, extra)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

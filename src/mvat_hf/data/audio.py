@@ -104,8 +104,13 @@ def audio_seconds(source: AudioSource | AudioFile) -> float:
     if not isinstance(source, AudioFile):
         with open_and_tell(source, Teller(shown(source), quiet=True)) as file:
             return audio_seconds(file)
-    told = source.seconds if isinstance(source, StreamFile) else None
+    told = told_seconds(source)
     return source.frames / source.samplerate if told is None else told
+
+
+def told_seconds(file: AudioFile) -> float | None:
+    """Length in s of an open file by its header, where that tells it: what FFmpeg reads would have to be decoded."""
+    return file.seconds if isinstance(file, StreamFile) else file.frames / file.samplerate
 
 
 def check_finite(audio: np.ndarray, name: str) -> np.ndarray:

@@ -91,11 +91,9 @@ class ContainerPass:
             ) from error
 
     def default_stream(self) -> Any:
-        streams = self.container.streams.audio
-        if not streams:
+        stream = default_sound(self.container)
+        if stream is None:
             raise ContainerError("it has no sound, or FFmpeg finds none")
-        default = self.av.stream.Disposition.default
-        stream = next((stream for stream in streams if stream.disposition & default), streams[0])
         if stream.codec_context is None:
             raise ContainerError("its sound is of a codec that FFmpeg does not decode")
         for other in self.container.streams:
@@ -239,6 +237,13 @@ def open_container(file: Any) -> Any:
     tags = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     # what a play list names is not opened: it may come from a stranger
     return av.open(file, "r", options={"protocol_whitelist": ""}, **tags)
+
+
+def default_sound(container: Any) -> Any:
+    """The default audio stream of a container, else the first; None where it has none."""
+    streams = container.streams.audio
+    default = library().stream.Disposition.default
+    return next((stream for stream in streams if stream.disposition & default), streams[0] if streams else None)
 
 
 def packets_of(container: Any, stream: Any) -> Iterator[Any]:

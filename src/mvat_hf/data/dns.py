@@ -2,17 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..utils.errors import need
-from .audio import find_audio
 from .augment import Augmentation
-from .matching import DataError, Pair, match_pairs, require_folder
+from .matching import DataError, Pair, files_below, match_pairs, require_folder
 from .mixing import Mixer, MixingOptions
 from .pairs import pairs_dataset
 from .reverb import ResponseFiles, Rooms, response_files, simulate_rooms
@@ -20,6 +19,8 @@ from .streaming import MixtureStream
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+Item = TypeVar("Item")
 
 TEST_SETS = {"test": "no_reverb", "no_reverb": "no_reverb", "with_reverb": "with_reverb"}
 DNS_SPLITS = ("train", "validation", *TEST_SETS)
@@ -94,7 +95,10 @@ def load_dns(
     if mixing is not None and mixing.sampling_rate not in (MixingOptions.sampling_rate, sampling_rate):
         raise DataError(f"mixing is for {mixing.sampling_rate} Hz, sampling_rate is {sampling_rate}: expected the same")
     options = replace(mixing or MixingOptions(), sampling_rate=sampling_rate)
-    mixer = training_mixer(data, options, rooms, seed) if split == "train" else validation_mixer(data, options)
+    if split == "train":
+        mixer = training_mixer(data, options, rooms, seed)
+    else:
+        mixer = validation_mixer(split_speech(data)[1], split_noise(data)[1], options)
     if streaming:
         return MixtureStream(mixer, batch_size)
     return mixtures(mixer, size or (10 if split == "train" else 1) * len(mixer.clean))
@@ -114,7 +118,7 @@ def source_of(root: str | Path, source: str | None) -> str:
 
 
 def refuse(given: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
-    """DataError if one of the options `names` is given with other than its default, or than the length of a crop."""
+    """DataError if an option of `names` differs from its default; of `mixing`, the length of a crop may differ."""
     for name in names:
         value = given[name]
         default = MixingOptions(value.seconds) if isinstance(value, MixingOptions) else Rooms()
@@ -131,10 +135,8 @@ def training_mixer(data: Path, options: MixingOptions, rooms: Rooms | None, seed
     return Mixer(clean, noise, options, seed, responses, speaker_chances(clean, data / "clean", options.speaker_power))
 
 
-def validation_mixer(data: Path, options: MixingOptions) -> Mixer:
+def validation_mixer(clean: Sequence[Path], noise: Sequence[Path], options: MixingOptions) -> Mixer:
     """Mixes whole files of what is held out, without augmentation."""
-    _, clean = split_speech(data)
-    _, noise = split_noise(data)
     return Mixer(clean, noise, replace(options, seconds=None, augmentation=Augmentation()))
 
 
@@ -186,19 +188,7 @@ def split_synthesised(training: Path) -> tuple[list[Pair], list[Pair]]:
     """(training, validation) pairs of the folders `clean` and `noisy`, held out by the readers that names tell."""
     pairs = match_pairs(training / "clean", training / "noisy", key=fileid)
     groups = [reader_of(pair.noisy) or reader_of(pair.clean) or pair.id for pair in pairs]
-    held_out = choose_held_out(groups, training)
-    return (
-        [pair for pair, group in zip(pairs, groups, strict=True) if group not in held_out],
-        [pair for pair, group in zip(pairs, groups, strict=True) if group in held_out],
-    )
-
-
-def files_below(folder: Path) -> list[Path]:
-    """Audio files below `folder`; DataError if there are none."""
-    files = find_audio(require_folder(folder))
-    if not files:
-        raise DataError(f"{folder} holds no audio files")
-    return files
+    return divided(pairs, groups, training)
 
 
 def reader_of(path: Path) -> str | None:
@@ -225,15 +215,13 @@ def speaker_chances(files: Sequence[Path], folder: Path, power: float) -> np.nda
 def hold_out(files: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path]]:
     """(kept, held out): whole sub-folders (speakers, noise types), or the readers that the corpus' flat names tell
     ("…_reader_06709_0.wav"), else single files."""
-    groups = {path: group_of(path.relative_to(folder)) for path in files}
-    held_out = choose_held_out(groups.values(), folder)
-    kept = [path for path in files if groups[path] not in held_out]
-    return kept, [path for path in files if groups[path] in held_out]
+    return divided(files, [group_of(path.relative_to(folder)) for path in files], folder)
 
 
-def choose_held_out(groups: Iterable[str], folder: Path) -> set[str]:
-    """A tenth of the groups of `folder`, chosen by the list of their names alone: every run and machine holds out the
-    same of the same corpus. With a group more or less, others are held out.
+def divided(items: Sequence[Item], groups: Sequence[str], folder: Path) -> tuple[list[Item], list[Item]]:
+    """(kept, held out) of `items`, each of one of the `groups` of `folder`: a tenth of these is held out, chosen by the
+    list of their names alone. Every run and machine holds out the same of the same corpus. With a group more or less,
+    others are held out.
 
     Raises:
         DataError: fewer than two groups.
@@ -242,4 +230,6 @@ def choose_held_out(groups: Iterable[str], folder: Path) -> set[str]:
     if len(names) < 2:
         raise DataError(f"{folder} has {len(names)} group or file, expected at least 2 to hold some out for validation")
     chosen = np.random.default_rng(0).permutation(len(names))[: max(1, round(HELD_OUT_SHARE * len(names)))]
-    return {names[index] for index in chosen}
+    held_out = {names[index] for index in chosen}
+    kept = [item for item, group in zip(items, groups, strict=True) if group not in held_out]
+    return kept, [item for item, group in zip(items, groups, strict=True) if group in held_out]

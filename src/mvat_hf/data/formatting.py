@@ -46,12 +46,12 @@ class Maker(Protocol):
 
 
 class Recordings(dict):
-    """How the recordings of a data set are had: all are encoded. A mapping, {}, which `save_to_disk` can write; its
-    class makes the format known to processes that are sent the data set."""
+    """How the recordings of a data set are read: all are encoded audio. A mapping, {}, which `save_to_disk` can write;
+    its class makes the format known to processes that are sent the data set."""
 
 
 class MadeRecordings(Recordings):
-    """How they are had where some are references that `makers`, by their name in these, follow. No file can hold it."""
+    """The same where some are references to what `makers`, by their names there, make on access. No file holds it."""
 
     def __init__(self, makers: Mapping[str, Maker]):
         super().__init__(made=True)
@@ -285,14 +285,10 @@ def wav_of(audio: np.ndarray, sampling_rate: int) -> bytes:
 
 def describe(dataset: Dataset) -> dict[str, dict]:
     """Files, hours and folders of what a data set is made of, for the record of a run."""
-    made = makers_of(dataset)
-    if made:
-        parts = [maker.describe() for maker in made.values()]
-        return (
-            parts[0]
-            if len(parts) == 1
-            else {f"{name} {n}": of for n, part in enumerate(parts, 1) for name, of in part.items()}
-        )
+    if parts := [maker.describe() for maker in makers_of(dataset).values()]:
+        if len(parts) == 1:
+            return parts[0]
+        return {f"{name} {number}": of for number, part in enumerate(parts, 1) for name, of in part.items()}
     if not isinstance(dataset.features.get("clean"), Audio):
         return {"pairs": {"rows": len(dataset)}}
     rows = dataset.with_format(None).select_columns([name for name in ("id", "clean") if name in dataset.features])

@@ -47,21 +47,27 @@ def require_folder(folder: Path) -> Path:
     return folder
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Audio files below `folder`; DataError if there are none."""
+    files = find_audio(require_folder(folder))
+    if not files:
+        raise DataError(f"{folder} holds no audio files")
+    return files
+
+
 def index_folder(folder: Path, key: Callable[[Path], str]) -> dict[str, Path]:
     """Audio files below `folder` by their key; DataError if there is none, or two share a key."""
     indexed: dict[str, Path] = {}
-    for path in find_audio(require_folder(folder)):
+    for path in files_below(folder):
         name = normalised(path, key)
         if name in indexed:
             raise DataError(f"{folder}: {indexed[name].name} and {path.name} are both {name}")
         indexed[name] = path
-    if not indexed:
-        raise DataError(f"{folder} holds no audio files")
     return indexed
 
 
 def normalised(path: Path, key: Callable[[Path], str]) -> str:
-    """The key of a file in the one form (NFC) of those that "é" has in names: each system writes another.
+    """The key of a file in Unicode's form NFC: systems write letters such as é differently.
 
     Raises:
         DataError: see `check_name`.

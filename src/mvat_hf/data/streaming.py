@@ -25,7 +25,7 @@ class EndlessStream(IterableDataset):
 
     Iterating begins at the state last loaded. `state_dict` after n items, loaded into another stream of the same,
     makes that one go on with item n, whatever its workers and processes. The workers of a `DataLoader` hold copies, and
-    only these advance: there, load {"mixtures": steps done x world x batch_size, "taken": 0}, as `EnhancementTrainer`
+    only these advance: there, load {"items": steps done x world x batch_size, "taken": 0}, as `EnhancementTrainer`
     does, or use the `StatefulDataLoader` of torchdata, with the same number of workers.
 
     Args:
@@ -65,7 +65,7 @@ class EndlessStream(IterableDataset):
         return share
 
     def first(self, wanted: int) -> list[dict]:
-        """Items 0, 1, … of that many."""
+        """The first `wanted` items."""
         return list(self.items(iter(range(wanted))))
 
     def __iter__(self) -> Iterator[dict]:
@@ -75,7 +75,7 @@ class EndlessStream(IterableDataset):
             yield item
 
     def index(self, number: int) -> int:
-        """Which item the one after `number` items of this worker is."""
+        """Index of the item that this worker gives after `number` others."""
         worker = get_worker_info()
         workers, own = (1, 0) if worker is None else (worker.num_workers, worker.id)
         batch, place = divmod(number, self.batch_size)
@@ -83,16 +83,16 @@ class EndlessStream(IterableDataset):
         return (batch * self.world + self.rank) * self.batch_size + place
 
     def state_dict(self) -> dict[str, Any]:
-        """{"mixtures": those of all processes up to here, "taken": items that this worker has given since}."""
+        """{"items": those of all processes up to here, "taken": items that this worker has given since}."""
         if get_worker_info() is None:
-            return {"mixtures": (self.start + self.taken) * self.world, "taken": 0}
-        return {"mixtures": self.start * self.world, "taken": self.taken}
+            return {"items": (self.start + self.taken) * self.world, "taken": 0}
+        return {"items": self.start * self.world, "taken": self.taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Begin the next iteration at `state`."""
-        start, rest = divmod(state["mixtures"], self.world)
+        start, rest = divmod(state["items"], self.world)
         if rest or start < 0:
-            raise ValueError(f"cannot begin after {state['mixtures']} mixtures with {self.world} processes")
+            raise ValueError(f"cannot begin after {state['items']} items with {self.world} processes")
         self.start, self.skip, self.taken = start, state["taken"], state["taken"]
 
 

@@ -127,7 +127,7 @@ class StreamFile:
 
     def __init__(self, make_pass: Callable[[Tell], Pass], name: str, tell: Tell, key: Hashable = None):
         self.name, self.closed, self._key = name, False, key
-        self._make_pass, self._tell = make_pass, tell
+        self._make_pass = make_pass
         self._open = make_pass(tell)
         self.format, self.subtype, self.seconds = self._open.format, self._open.subtype, self._open.seconds
         try:

@@ -6,7 +6,7 @@ As unpacked folders, or in the form of the Hub's `JacobLinCool/VoiceBank-DEMAND-
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..utils.errors import need
 from .matching import DataError, Pair, PartialDataWarning, few, match_files
@@ -63,13 +63,13 @@ def load_valentini(
         raise DataError(f"Valentini has training sets of 28 and 56 speakers, got {speakers}")
     part = "testset_wav" if split == "test" else f"trainset_{speakers}spk_wav"
     files = parquet_files(root, "test" if split == "test" else "train")
-    if files and cache_dir is not None:
-        raise DataError(f"cache_dir keeps copies of wav and flac files, {root} has parquet files: expected None")
-    if files and speakers != 28:
-        raise DataError(f"{root} has the training set of 28 speakers, got speakers={speakers}")
-    rows: Any = load_parquet(files) if files else None
     alone: list[str] = []
     if files:
+        if cache_dir is not None:
+            raise DataError(f"cache_dir keeps copies of wav and flac files, {root} has parquet files: expected None")
+        if speakers != 28:
+            raise DataError(f"{root} has the training set of 28 speakers, got speakers={speakers}")
+        rows = load_parquet(files)
         names = list(rows["id"])
     else:
         pairs, alone = match_files(Path(root) / f"clean_{part}", Path(root) / f"noisy_{part}", lambda path: path.stem)

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .activations import Activations
 from .attention_transfer import as_one_channel, attention_energy, attention_transfer, check_exponent, energy_distance
 from .base import register
-from .levels import LevelMatching
+from .levels import LevelMatching, same_length
 
 
 @register("at")
@@ -32,9 +31,8 @@ class AttentionTransfer(LevelMatching):
             return {"at": attention_transfer(student["hidden_states"], teacher["hidden_states"], self.p)}
         distances = []
         for pair in self.pairs(student, teacher).values():
-            energies = [attention_energy(features, self.p) for features in pair]
-            frames = min(energy.shape[-1] for energy in energies)
-            distances.append(energy_distance(*(F.adaptive_avg_pool1d(energy, frames) for energy in energies)))
+            energies = (attention_energy(features, self.p) for features in pair)
+            distances.append(energy_distance(*same_length(*energies)))
         return {"at": torch.stack(distances).sum()}
 
     def compact(self, teacher: Activations) -> Activations:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .activations import Activations
 from .attention_transfer import attention_energy, check_exponent, energy_distance
 from .base import register
-from .levels import LevelMatching
+from .levels import LevelMatching, same_length
 
 TINY = 1e-8  # of an energy, beside the largest
 
@@ -22,12 +22,6 @@ TINY = 1e-8  # of an energy, beside the largest
 def profiles(features: Tensor, p: float = 2) -> tuple[Tensor, Tensor]:
     """Where the energy of features (B, C, L) lies: over time (B, L) and over channels (B, C)."""
     return attention_energy(features, p), attention_energy(features.mT, p)
-
-
-def same_length(*energies: Tensor) -> list[Tensor]:
-    """Energies (B, N) averaged to the length of the shortest."""
-    length = min(energy.shape[-1] for energy in energies)
-    return [F.adaptive_avg_pool1d(energy, length) for energy in energies]
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

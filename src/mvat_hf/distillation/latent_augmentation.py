@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..models.manner.configuration_manner import MannerConfig
 from .activations import Activations, activations, forward_options, recording
 from .base import register
-from .levels import LevelMatching, as_frames
+from .levels import LevelMatching, as_frames, same_length
 
 
 @register("latent-augmentation")
@@ -73,8 +73,7 @@ class LatentFeatureAugmentation(LevelMatching):
         distances = []
         for recover, (mine, theirs) in zip(self.recover, self.pairs(student, teacher).values(), strict=True):
             recovered, target = recover(self.augmented(standardised(mine))), standardised(theirs)
-            frames = min(recovered.shape[-1], target.shape[-1])
-            one, other = (F.adaptive_avg_pool1d(latents, frames) for latents in (recovered, target))
+            one, other = same_length(recovered, target)
             distances.append(F.mse_loss(one, other))
         return {"latent": torch.stack(distances).mean()}
 

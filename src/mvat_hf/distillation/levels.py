@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.manner.configuration_manner import MannerConfig
@@ -61,3 +62,9 @@ def as_frames(features: Tensor) -> Tensor:
     if features.ndim < 3:
         raise ValueError(f"features must be (batch, channels, frames), got {tuple(features.shape)}")
     return features.flatten(1, -2)
+
+
+def same_length(*features: Tensor) -> list[Tensor]:
+    """Features (…, N) of unlike N, averaged to the shortest."""
+    length = min(each.shape[-1] for each in features)
+    return [F.adaptive_avg_pool1d(each, length) for each in features]

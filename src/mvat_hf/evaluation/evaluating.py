@@ -221,7 +221,6 @@ def examples_of(record: Mapping[str, Any], system: System, dataset) -> dict[str,
     dataset = prepared(dataset, record["dataset"]["sampling_rate"])
     indices = {name: index for index, name in enumerate(names_of(dataset))}
     rows: dict[str, System] = {NOISY: NoisyInput(), "enhanced": system}
-    form = METRICS[key].format.replace("{:", "{:+")
     examples = {}
     for title, (gain, name) in {"best": gains[-1], "median": gains[len(gains) // 2], "worst": gains[0]}.items():
         pairs = dict(enhanced_by(rows, dataset, indices[name], record["dataset"]["sampling_rate"]))
@@ -229,5 +228,5 @@ def examples_of(record: Mapping[str, Any], system: System, dataset) -> dict[str,
             continue
         recordings = {row: np.asarray(pair[1]) for row, pair in pairs.items()}
         recordings["clean"] = np.asarray(pairs[NOISY][0])
-        examples[f"{title}, {name}, {METRICS[key].title} {form.format(sign * gain)}"] = recordings
+        examples[f"{title}, {name}, {METRICS[key].title} {METRICS[key].show(sign * gain, '+')}"] = recordings
     return examples

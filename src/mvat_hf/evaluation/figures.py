@@ -13,6 +13,8 @@ from matplotlib.ticker import NullFormatter
 from ..metrics.scoring import METRICS, TITLES, leading_metric
 from ..utils.plotting import legend_below
 
+GROUPS = 6  # of files, equally filled, that a line goes through the means of
+
 
 def spectrograms(recordings: Mapping[str, np.ndarray], sampling_rate: int, path: str | Path) -> None:
     """Log-magnitude spectrograms of recordings (time,), one above the other on one colour scale (dB)."""
@@ -39,9 +41,9 @@ def systems_scored(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [system for system in record["systems"][1:] if system["scores"]]
 
 
-def gain_over_snr(record: Mapping[str, Any], path: str | Path, bins: int = 6) -> None:
+def gain_over_snr(record: Mapping[str, Any], path: str | Path) -> None:
     """What every system adds to the noisy input's PESQ-WB and SI-SDR against the input's SI-SDR, which is its SNR where
-    noise was added to speech: a dot a file, a line through the means of `bins` equally filled groups of files.
+    noise was added to speech: a dot a file, a line through the means of `GROUPS` equally filled groups of files.
 
     The record must have SI-SDR.
     """
@@ -56,7 +58,7 @@ def gain_over_snr(record: Mapping[str, Any], path: str | Path, bins: int = 6) ->
             snr = np.array([noisy[name]["si_sdr"] for name in names])
             gain = np.array([system["scores"][name][key] - noisy[name][key] for name in names])
             axis.scatter(snr, gain, s=8, alpha=0.35, color=f"C{number % 10}")
-            groups = np.array_split(np.arange(len(names)), min(bins, len(names)))
+            groups = np.array_split(np.arange(len(names)), min(GROUPS, len(names)))
             axis.plot(
                 [snr[group].mean() for group in groups],
                 [gain[group].mean() for group in groups],

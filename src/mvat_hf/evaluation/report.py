@@ -109,8 +109,8 @@ def show(key: str, mean: float | None, ends: Sequence[float] | None, sign: str =
     """A mean of the metric `key` with the ends of its interval, "1.74 [1.66, 1.83]"; `sign` "+" shows it always."""
     if mean is None:
         return "not measured"
-    form = METRICS[key].format.replace("{:", "{:" + sign)
-    return form.format(mean) + (f" [{form.format(ends[0])}, {form.format(ends[1])}]" if ends else "")
+    shown, *around = (METRICS[key].show(value, sign) for value in (mean, *(ends or ())))
+    return shown + (f" [{', '.join(around)}]" if around else "")
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -119,9 +119,9 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
-def render_differences(record: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
+def render_differences(record: Mapping[str, Any]) -> str:
     """Paired differences to the first system as a Markdown table."""
-    keys = list(metrics or record["metrics"])
+    keys = list(record["metrics"])
     rows = [[f"minus {record['systems'][1]['name']}", *(METRICS[key].title for key in keys), "files"]]
     for system in record["systems"]:
         found = system["differences"]

@@ -63,8 +63,8 @@ def render_card(folder: str | Path) -> str:
 
 
 def about_sections(family: str, about: str) -> dict[str, str]:
-    """The parts of `family.md` and `about.md`, of which the latter's hold: "summary" before its first heading, "limits"
-    and "data" below theirs.
+    """The sections of `family.md` and `about.md`; where both have one, that of `about.md`: "summary" before the first
+    heading, "limits" and "data" below theirs.
 
     Raises:
         ValueError: one of them is not there.
@@ -180,7 +180,7 @@ def card_metadata(
 
 
 def of_the_hub(key: str, model: str | None, but: str | None = None) -> dict[str, Any]:
-    """A model by its Hub id, as metadata; nothing for none, a folder, or `but`, of which a run is a further release."""
+    """{key: model} of a Hub id; {} for None, a folder, or `but`, the repo that is released itself."""
     named = model is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None
     local = str(model).startswith("runs/") or Path(str(model)).exists()
     return {key: str(model)} if named and not local and model != but else {}

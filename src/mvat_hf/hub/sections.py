@@ -27,12 +27,16 @@ def render_lineage(folder: Path) -> str:
     for number, stage in enumerate(stages, 1):
         released = stage.get("release")
         scores = releases[released - 1]["scores"]["validation"] if released else {}
-        shown = " / ".join(METRICS[key].format.format(scores[key]) for key in TITLES) if scores else "not recorded"
+        shown = " / ".join(METRICS[key].show(scores[key]) for key in TITLES) if scores else "not recorded"
         if scores and scores["files"] != releases[-1]["scores"]["validation"]["files"]:
             shown += OTHER_FILES
         title = f"{number}, release {released}" if released else str(number)
         rows.append([title, stage["data"], f"{stage['steps']:,}", stage["change"], shown])
-    table = markdown(rows)
+    return noted(markdown(rows))
+
+
+def noted(table: str) -> str:
+    """A table, with what its stars mean where it has any."""
     return f"{table}\n\n{OTHER_NOTE}" if OTHER_FILES in table else table
 
 
@@ -126,7 +130,7 @@ def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
     rows = [[*differing, "steps", *(f"validation {title}" for title in TITLES.values())]]
     for trial in trials:
         last = trial["validations"][-1]
-        scores = [METRICS[key].format.format(last[f"eval_{key}"]) for key in TITLES]
+        scores = [METRICS[key].show(last[f"eval_{key}"]) for key in TITLES]
         steps = f"{trial['steps']}{not_scored(last)}"
         rows.append([*(str(trial["recipe"].get(name, 0)) for name in differing), steps, *scores])
     return markdown(rows)
@@ -195,9 +199,8 @@ def render_history(path: Path) -> str:
         for source in last:
             scores = release["scores"][source]
             mark = "" if scores["files"] == last[source]["files"] else OTHER_FILES
-            rows[-1] += [METRICS[key].format.format(scores[key]) + mark for key in TITLES]
-    table = markdown(rows)
-    return "\n\n".join([table, *([OTHER_NOTE] if OTHER_FILES in table else [])])
+            rows[-1] += [METRICS[key].show(scores[key]) + mark for key in TITLES]
+    return noted(markdown(rows))
 
 
 def render_cost(name: str) -> str:

@@ -34,11 +34,10 @@ class Checkpoint:
             raise ValueError(f"{self.config}: expected the fields of a configuration, got {type(fields).__name__}")
         return fields
 
-    def attends_below(self) -> bool:
-        """Whether there is attention at the deepest level only."""
+    def attends_deepest_at_most(self) -> bool:
+        """Whether no level above the deepest has attention."""
         fields = self.fields()
-        levels = fields.get("attention_levels", "all")
-        return levels in ("deepest", "none", [], [fields.get("depth", 4) - 1])
+        return fields.get("attention_levels", "all") in ("deepest", "none", [], [fields.get("depth", 4) - 1])
 
     def sha256(self) -> str:
         """Over what a model is computed from: the fields of the configuration that matter, and the file of weights."""

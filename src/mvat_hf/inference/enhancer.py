@@ -6,8 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from ..acceleration.choice import check_runtime
 from ..acceleration.runtime import OnnxManner
-from .runtimes import check_runtime, load_checkpoint, load_exported
+from .runtimes import load_checkpoint, load_exported
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ import soundfile
 from tqdm.auto import tqdm
 
 from ..acceleration.runtime import OnnxManner
-from ..data.audio import AudioError, AudioFile, StreamFile, check_finite, open_audio, read_audio
+from ..data.audio import AudioError, AudioFile, check_finite, open_audio, read_audio, told_seconds
 from ..models.manner.chunking_manner import (
     BLOCK_FRAMES,
     CHUNK_SECONDS,
@@ -259,11 +259,6 @@ def file_blocks(file: AudioFile, path: Path) -> Iterator[np.ndarray]:
             yield check_finite(block.T, str(path))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path} cannot be decoded: {error.error_string}") from error
-
-
-def told_seconds(file: AudioFile) -> float | None:
-    """Length of an open file by its header, where that tells it: what FFmpeg reads would have to be decoded."""
-    return file.seconds if isinstance(file, StreamFile) else file.frames / file.samplerate
 
 
 def audio_bar(seconds: float | None, shown: bool) -> tqdm:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..acceleration.runtime import OnnxManner
-from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio
+from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio, told_seconds
 from ..utils.cores import computing_threads
 from ..utils.errors import told
 from ..utils.files import made_folders, remove_stale
 from .chunks import ChunkedEnhancer
 from .enhancer import Enhancer, model_to_use
-from .enhancing import as_path, audio_bar, fit_chunks, stream_file, told_seconds
+from .enhancing import as_path, audio_bar, fit_chunks, stream_file
 from .writing import written_name
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def stream_files(
                     bar.total += future.result() - expected
                 except Exception as error:  # of the file, the disk, the libraries
                     bar.total -= expected
-                    yield source, " ".join(told(error).split())
+                    yield source, told(error)
         except BaseException:
             enhancer.stop()
             pool.shutdown(cancel_futures=True)

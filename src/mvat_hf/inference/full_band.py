@@ -21,7 +21,7 @@ BLOCK_HOPS = 256  # that are done at once
 def stream(
     enhancer: ChunkedEnhancer, blocks: Iterable[np.ndarray], rate: float, channels: int, full_band: bool = True
 ) -> Iterator[np.ndarray]:
-    """`ChunkedEnhancer.stream`, if `full_band` with what lies above the model's band, where `rate` is above its own."""
+    """`ChunkedEnhancer.stream`; if `full_band`, and `rate` is above the model's, it keeps what lies above its band."""
     if full_band and rate > enhancer.rate:
         return stream_full_band(enhancer, blocks, rate, channels)
     return enhancer.stream(blocks, rate, channels)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.audio import AudioError
-from ..data.containers import library, open_container, packets_of
+from ..data.containers import default_sound, library, open_container, packets_of
 
 
 def ffmpeg_errors() -> tuple[type[Exception], ...]:
@@ -59,10 +59,7 @@ class Picture:
     def sound_start(self, rate: int) -> int:
         """When the file's sound begins, in samples at `rate` Hz."""
         with self.path.open("rb") as file, open_container(file) as container:
-            streams = container.streams.audio
-            default = library().stream.Disposition.default
-            sound = next((stream for stream in streams if stream.disposition & default), streams[0])
-            first: Any = next(container.decode(sound), None)
+            first: Any = next(container.decode(default_sound(container)), None)
             if first is None or first.pts is None:
                 return 0
             return max(round((first.pts * first.time_base - self.begin) * rate), 0)

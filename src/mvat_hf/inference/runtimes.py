@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..acceleration.choice import CHOICES, choose_runtime, has_bfloat16, measured
+from ..acceleration.choice import choose_runtime, has_bfloat16, measured
 from ..acceleration.graphs import cached_graph, drop_oldest, find_graph
 from ..acceleration.runtime import OnnxManner
 from ..utils.errors import told
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 NAMES = {"torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
 logger = logging.getLogger(__name__)
-
-
-def check_runtime(runtime: str) -> None:
-    """ValueError for one that is not known."""
-    if runtime not in ("auto", *CHOICES):
-        raise ValueError(f"runtime must be auto, {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, got {runtime}")
 
 
 def load_exported(path: str, runtime: str, precision: str) -> OnnxManner:
@@ -41,7 +35,7 @@ def load_checkpoint(
     model: str | Path, runtime: str, precision: str, seconds: float | None, options: dict[str, Any]
 ) -> "OnnxManner | MannerModel | None":
     """
-    What is to enhance, in place of PyTorch's model of the checkpoint; None if it is to be that.
+    The model to enhance with, exported or loaded; None where PyTorch is to load the checkpoint as it is.
 
     Args:
         runtime: "auto", "onnx" or "openvino".
@@ -69,11 +63,12 @@ def load_checkpoint(
 
 
 def hash_of(checkpoint: Checkpoint | None, any_attention: bool) -> str | None:
-    """That identifies it; None where it cannot be had, or if it has more attention than a chunk has memory for in ONNX
-    Runtime: gigabytes with attention at the upper levels."""
+    """The hash that identifies a checkpoint; None where it cannot be read, or, unless `any_attention`, where a level
+    above the deepest attends: a chunk then takes gigabytes in ONNX Runtime."""
+    if checkpoint is None:
+        return None
     try:
-        usable = checkpoint is not None and (any_attention or checkpoint.attends_below())
-        return checkpoint.sha256() if checkpoint is not None and usable else None
+        return checkpoint.sha256() if any_attention or checkpoint.attends_deepest_at_most() else None
     except (OSError, ValueError, TypeError):  # `from_pretrained` tells it
         return None
 
@@ -104,8 +99,7 @@ def exported(
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         if not falls_back:
             raise
-        reason = " ".join(told(error).split())
-        warnings.warn(f"{model} is run by PyTorch, as {NAMES[runtime]} failed: {reason}", stacklevel=2)
+        warnings.warn(f"{model} is run by PyTorch, as {NAMES[runtime]} failed: {told(error)}", stacklevel=2)
         return loaded
 
 
@@ -119,4 +113,4 @@ def said(model: str | Path, graph: OnnxManner, runtime: str) -> OnnxManner:
     return graph
 
 
-__all__ = ["check_runtime", "load_checkpoint", "load_exported"]
+__all__ = ["load_checkpoint", "load_exported"]

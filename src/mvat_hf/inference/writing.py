@@ -19,6 +19,7 @@ import soundfile
 
 from ..data.audio import AudioError, AudioFile
 from ..data.containers import library, open_container
+from ..data.opening import SAMPLE_BYTES
 from ..data.streams import channel_order
 from .picture import Picture, ffmpeg_errors, has_picture
 
@@ -54,9 +55,6 @@ EXACT = {
 WIDE = {"ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32", "DWVW_24": "PCM_24"}  # what is more than 16 bits
 # subtypes that hold samples beyond [-1, 1]; in others libsndfile clips some and wraps the rest (ULAW, ADPCM)
 UNBOUNDED_SUBTYPES = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_III"}
-SAMPLE_BYTES = {
-    "PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8,
-}  # fmt: skip
 # FFmpeg's names; of 3 channels and more the orders that all encoders here take
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1"}
 AAC_FRAME = 1024

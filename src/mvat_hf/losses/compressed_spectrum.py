@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ..models.manner.loss_manner import spectrum as short_time_spectrum
+
 FFT_SIZE, HOP = 512, 128  # samples at 16 kHz, Hann window
 EXPONENT = 0.3
 COMPLEX_SHARE = 0.3
@@ -34,9 +36,7 @@ def compressed_spectral_loss(enhanced: Tensor, clean: Tensor, logarithmic: bool 
 
 def compress(audio: Tensor) -> tuple[Tensor, Tensor]:
     """Spectrum of `audio` (B, T) with its magnitudes to the power 0.3, (B, bins, frames, 2), and these magnitudes."""
-    window = torch.hann_window(FFT_SIZE, device=audio.device)
-    # float32 whatever autocast says: a half-precision spectrum loses the quiet bins
-    spectrum = torch.view_as_real(torch.stft(audio.float(), FFT_SIZE, HOP, window=window, return_complex=True))
+    spectrum = torch.view_as_real(short_time_spectrum(audio, FFT_SIZE, HOP, FFT_SIZE))
     power = spectrum.square().sum(dim=-1) + EPS  # above 0, where the root has a gradient
     return spectrum * power.pow((EXPONENT - 1) / 2)[..., None], power.pow(EXPONENT / 2)
 

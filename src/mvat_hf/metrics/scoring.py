@@ -64,6 +64,10 @@ class Metric:
     packages: tuple[str, ...] = ()
     higher_is_better: bool = True
 
+    def show(self, value: float, sign: str = "") -> str:
+        """A score as tables show it; `sign` "+" shows its sign always."""
+        return self.format.replace("{:", "{:" + sign).format(value)
+
 
 PESQ, STOI, SCIPY = ("pesq", "scipy"), ("pystoi",), ("scipy",)
 

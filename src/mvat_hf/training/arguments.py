@@ -170,7 +170,3 @@ def as_config(args: TrainingArguments | None) -> EnhancementConfig:
     known = {option.name for option in fields(EnhancementConfig) if option.init}  # `args` may be of a class with more
     given = {option.name: getattr(args, option.name) for option in fields(args) if option.name in known}
     return EnhancementConfig(**{**given, "remove_unused_columns": False})
-
-
-EnhancementArguments = EnhancementConfig
-DistillationArguments = DistillationConfig

@@ -37,7 +37,7 @@ class FollowStream(TrainerCallback):
     def on_train_begin(self, args, state, control, train_dataloader, **kwargs):
         batches = state.global_step * args.gradient_accumulation_steps
         stream = train_dataloader.dataset
-        stream.load_state_dict({"mixtures": batches * stream.batch_size * stream.world, "taken": 0})
+        stream.load_state_dict({"items": batches * stream.batch_size * stream.world, "taken": 0})
 
     def on_step_end(self, args, state, control, **kwargs):
         state.epoch = state.global_step / state.max_steps  # transformers counts from where it resumed

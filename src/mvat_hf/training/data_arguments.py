@@ -10,8 +10,9 @@ import numpy as np
 
 from ..data.augment import Augmentation
 from ..data.batch_augmentation import AugmentingCollator, BatchAugmentation
-from ..data.dns import files_below, hold_out, load_dns, source_of, speaker_chances
+from ..data.dns import hold_out, load_dns, source_of, speaker_chances, validation_mixer
 from ..data.dns import mixtures as mixed
+from ..data.matching import files_below
 from ..data.mixing import Mixer, MixingOptions
 from ..data.pairs import first_rows, load_columns, load_pairs, read_columns
 from ..data.reverb import Rooms, simulate_rooms
@@ -124,14 +125,13 @@ def root_of(data: DataArguments) -> str:
     return root
 
 
-def mixing_of(data: DataArguments, sampling_rate: int) -> MixingOptions:
+def mixing_of(data: DataArguments) -> MixingOptions:
     """How training mixtures are made."""
     mixing = data.mixing
     return MixingOptions(
         data.source.segment_seconds,
         (mixing.snr_low, mixing.snr_high),
         (mixing.level_low, mixing.level_high),
-        sampling_rate,
         silence_seconds=mixing.silence_seconds,
         active_snr=mixing.active_snr,
         speaker_power=mixing.speaker_power,
@@ -139,17 +139,17 @@ def mixing_of(data: DataArguments, sampling_rate: int) -> MixingOptions:
     )
 
 
-def load_challenge(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
+def dns_splits(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
     """DNS: mixtures made on the fly, or pairs that are synthesised already."""
     root, streaming, source = root_of(data), data.stream.streaming, data.dns.dns_source
-    mixing = replace(mixing_of(data, sampling_rate), sampling_rate=MixingOptions.sampling_rate)
+    mixing = mixing_of(data)
     options: dict[str, Any] = {"source": source, "sampling_rate": sampling_rate, "mixing": mixing}
     size = None if streaming or source_of(root, source) != "mixed" else mixtures
     train = load_dns(root, "train", seed=seed, size=size, streaming=streaming, rooms=data.rooms, **options)
     return train, load_dns(root, "validation", **options)
 
 
-def load_mixed(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
+def mixed_splits(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
     """Folders of speech and noise, a tenth of whose speakers and kinds are held out, mixed as for DNS."""
     parts = {}
     for name in ("speech", "noise"):
@@ -158,17 +158,17 @@ def load_mixed(data: DataArguments, seed: int, mixtures: int | None, sampling_ra
             raise RecipeError(f"{name} is not set, expected a folder (--speech DIR --noise DIR)")
         parts[name] = hold_out(files_below(Path(folder)), Path(folder))
     (speech, held_speech), (noise, held_noise) = parts["speech"], parts["noise"]
-    options = mixing_of(data, sampling_rate)
+    options = replace(mixing_of(data), sampling_rate=sampling_rate)
     reverberates = data.augmentation.reverb_probability > 0
     responses = simulate_rooms(data.rooms, sampling_rate, seed) if reverberates else ()
     chances = speaker_chances(speech, Path(data.folders.speech), options.speaker_power)
     mixer = Mixer(speech, noise, options, seed, responses, chances)
-    whole = Mixer(held_speech, held_noise, replace(options, seconds=None, augmentation=Augmentation()))
+    whole = validation_mixer(held_speech, held_noise, options)
     train = MixtureStream(mixer) if data.stream.streaming else mixed(mixer, mixtures or 10 * len(speech))
     return train, mixed(whole, len(held_speech))
 
 
-def load_hub(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
+def hub_splits(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
     """A data set of the Hub, or a folder that `datasets.load_dataset` takes."""
     root, hub = data.source.data_root, data.hub
     if not root:
@@ -202,7 +202,7 @@ def stream_hub(data: DataArguments, seed: int, sampling_rate: int) -> tuple[Any,
     return RowStream(rows, sampling_rate), validation
 
 
-def load_corpus(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
+def valentini_splits(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
     """Valentini."""
     root = root_of(data)
     options: dict[str, Any] = {
@@ -215,7 +215,7 @@ def load_corpus(data: DataArguments, seed: int, mixtures: int | None, sampling_r
     return data.segmented(train), validation
 
 
-def load_own(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
+def pairs_splits(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
     """Folders of pairs; the same share of the same names validates in every run."""
     own = data.pairs
     for name in ("clean", "noisy"):
@@ -247,11 +247,11 @@ def held_out(rows: Any, share: float, place: str) -> tuple[Any, Any]:
 
 
 LOADERS: dict[str, Callable[[DataArguments, int, int | None, int], tuple[Any, Any]]] = {
-    "dns": load_challenge,
-    "valentini": load_corpus,
-    "pairs": load_own,
-    "mixed": load_mixed,
-    "hub": load_hub,
+    "dns": dns_splits,
+    "valentini": valentini_splits,
+    "pairs": pairs_splits,
+    "mixed": mixed_splits,
+    "hub": hub_splits,
 }
 # the data sets that have the options of a part; the others refuse them
 USERS = {

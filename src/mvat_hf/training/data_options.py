@@ -50,7 +50,7 @@ class HubArguments:
     )
     shuffle_buffer: int = field(
         default=256,
-        metadata={"help": "hub, streaming: rows at hand of which the next is drawn; 0: in the order they have."},
+        metadata={"help": "hub, streaming: rows in the shuffle buffer; 0 keeps their order."},
     )
 
 

@@ -15,11 +15,11 @@ from ..distillation import DistillationMethod, Stage, build_method
 from ..distillation.activations import activations, forward_options, module_of, recording
 from ..models.manner import MannerModel, MannerOutput
 from ..utils.files import replaced_at_end
+from .arguments import DistillationConfig
 from .teacher_cache import TargetCache
 from .trainer import EnhancementTrainer
 
 AS_IN_ARGS: Any = object()
-DEFAULTS: dict[str, Any] = {"method": "mvat", "beta": 0.1, "enhancement_weight": 1.0}  # where `args` have none
 METHOD_FILE = "method.safetensors"  # in a checkpoint: parameters and buffers of the method, if it has any
 
 
@@ -59,14 +59,15 @@ class DistillationTrainer(EnhancementTrainer):
         args = kwargs.get("args")
         given = {"beta": beta, "enhancement_weight": enhancement_weight}
         weights = {
-            name: getattr(args, name, DEFAULTS[name]) if value is None else value for name, value in given.items()
+            name: getattr(args, name, getattr(DistillationConfig, name)) if value is None else value
+            for name, value in given.items()
         }
         for name, weight in weights.items():
             if weight < 0:
                 raise ValueError(f"{name} must be at least 0, got {weight}")
         self.beta, self.enhancement_weight = weights["beta"], weights["enhancement_weight"]
         if method is AS_IN_ARGS:
-            method = getattr(args, "method", DEFAULTS["method"])
+            method = getattr(args, "method", DistillationConfig.method)
         if isinstance(method, str):
             method = build_method(method, **(getattr(args, "method_kwargs", None) or {}))
         self.method = method if self.beta > 0 else None

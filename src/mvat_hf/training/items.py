@@ -1,6 +1,6 @@
 """What trainers make of a model and of data as they are given."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:
         return dataset.first(wanted)
     order = np.random.default_rng(seed).permutation(len(dataset))
     return [dataset[int(index)] for index in order[:wanted]]
+
+
+def noisy_batches(items: list[dict], collate: Any, size: int) -> Iterator[torch.Tensor]:
+    """Noisy audio (B, T) of `items`, `size` of them at a time, as `collate` batches them."""
+    for start in range(0, len(items), size):
+        yield collate(items[start : start + size])["input_values"]
 
 
 def count_of(dataset: Any) -> int:

@@ -58,8 +58,8 @@ class ModelArguments:
     high_pass_hz: float | None = field(
         default=None,
         metadata={
-            "help": "Overrides preset and init_from: below it inputs are emptied, and targets do not count, in Hz "
-            "(70: hum, rumble)."
+            "help": "Overrides preset and init_from: cut-off of the high-pass filter in Hz; inputs and targets lose "
+            "what is below (70: hum, rumble)."
         },
     )
     init_from: str | None = field(

@@ -29,7 +29,7 @@ from .arguments import EnhancementConfig
 from .callbacks import FollowFolder, step_of
 from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
-from .items import count_of, training_items
+from .items import count_of, noisy_batches, training_items
 from .model_arguments import ModelArguments, RecipeError
 from .recipe import BEARING, Recipe, read_recipe, today
 from .trainer import EnhancementTrainer
@@ -66,8 +66,7 @@ def prepare(model: ModelArguments, args: EnhancementConfig, data: DataArguments)
 
     def noisy(rate: int) -> Iterator[torch.Tensor]:
         items, collate = training_items(splits(rate)[0], RESIZING_ITEMS, seed), data.collator(rate, args.seed)
-        for start in range(0, len(items), RESIZING_BATCH):
-            yield collate(items[start : start + RESIZING_BATCH])["input_values"]
+        yield from noisy_batches(items, collate, RESIZING_BATCH)
 
     built = model.build(noisy)
     rate = built.config.sampling_rate

@@ -25,12 +25,12 @@ from ..acceleration.training_layers import use_training_layers
 from ..data.collator import SegmentCollator
 from ..data.streaming import EndlessStream
 from ..losses import enhancement_loss, with_terms
-from ..metrics.scoring import QUICK, FileScore, check_metrics, mean_scores
+from ..metrics.scoring import QUICK, check_metrics, mean_scores
 from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
 from ..utils.records import write_text
 from .arguments import EnhancementConfig, as_config
 from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters, step_of
-from .items import as_items, count_of, rate_of, training_items
+from .items import as_items, count_of, noisy_batches, rate_of, training_items
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
 from .validation import ValidatedFile, enhance_and_score
@@ -39,7 +39,7 @@ from .validation import ValidatedFile, enhance_and_score
 class EnhancementTrainer(Trainer):
     """
     Trains on L_SE, that of `MannerModel(labels=…)`, logs its terms, validates by PESQ, STOI and SI-SDR on whole files.
-    What losses and scores compare with is told by `MannerModel.heard`.
+    `MannerModel.heard` says what losses and scores compare with.
 
     Args:
         model: the model to train; None where `model_init` makes it.
@@ -386,12 +386,7 @@ class EnhancementTrainer(Trainer):
         if isinstance(collator, SegmentCollator):
             collator = copy.copy(collator)
             collator.epoch = 0  # it crops anew every epoch
-        for start in range(0, len(items), size):
-            yield collator(items[start : start + size])["input_values"]
-
-    def score(self, dataset) -> list[FileScore]:
-        """Scores of every file of `dataset` in its order, on every rank; each rank enhances and scores its share."""
-        return [file.score for file in self.validated(dataset)]
+        yield from noisy_batches(items, collator, size)
 
     def validated(self, dataset: Any, keep: bool = False) -> list[ValidatedFile]:
         """`enhance_and_score` of this trainer's model."""

@@ -2,5 +2,5 @@
 
 `errors`: what users did wrong, told in one line; `files`: files that appear whole or not at all; `cores`: how many CPU
 cores there are to use; `records`: run records, with the environment and the hash of weights; `plotting`: help for
-pictures.
+pictures; `imports`: what is done once a module is imported.
 """

@@ -6,17 +6,28 @@ import sys
 from os import PathLike
 from pathlib import Path
 
+CPUINFO = Path("/proc/cpuinfo")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, or "max", and of the period
 
 
 def usable_cores() -> int:
-    """Cores that the process is allowed on, where the system tells (Linux), or as much time as they have; else all."""
+    """CPU cores that this process may use: those it is allowed on (Linux), and no more than a container's quota of CPU
+    time is worth; elsewhere all."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = QUOTA.read_text(encoding="utf-8").split()
         return min(allowed, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError):  # no such file, or no limit
         return allowed
+
+
+def cpu_field(name: str) -> str:
+    """What Linux says of the first CPU under `name` ("model name", "flags"); "" on other systems."""
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(name)), "").partition(":")[2].strip()
 
 
 def threads_of_launcher() -> bool:

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -38,16 +39,27 @@ def not_installed(package: str | None, name: str) -> str:
     return f"{package} is not installed: pip install 'mvat_hf[{name}]'"
 
 
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`; what a user did wrong ends it with one line on standard error, and status 1."""
+    try:
+        main()
+    except USER_ERRORS as error:
+        sys.exit(one_line(error))
+
+
 def one_line(error: BaseException) -> str:
-    """ "error: …" without line breaks; of an error in a worker of a `DataLoader`, without the worker's traceback."""
-    return f"error: {' '.join(without_traceback(told(error)).split())}"
+    """ "error: …", see `told`."""
+    return f"error: {told(error)}"
 
 
 def told(error: BaseException) -> str:
-    """What the error says: of the system's, without number and quotes; of one that says nothing, its name."""
+    """What an error says, without line breaks: of the system's, without number and quotes; of one in a worker of a
+    `DataLoader`, without the worker's traceback; of one that says nothing, its name."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, bytes, os.PathLike)):
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return str(error) or type(error).__name__
+        words = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    else:
+        words = without_traceback(str(error)) or type(error).__name__
+    return " ".join(words.split())
 
 
 def without_traceback(message: str) -> str:

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cores import usable_cores
+from .cores import cpu_field, usable_cores
 from .files import replaced_at_end
 
 if TYPE_CHECKING:
@@ -63,12 +63,7 @@ def current_commit() -> str | None:
 
 def processor_name() -> str:
     """Marketing name of the CPU where the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
+    return cpu_field("model name") or platform.processor() or "unknown"
 
 
 def weights_hash(model: "nn.Module") -> str:

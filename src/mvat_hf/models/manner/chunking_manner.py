@@ -101,8 +101,8 @@ class ChunkedEnhancer:
 
 
 def heard_deviation(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.ndarray:
-    """Deviation (channels, 1) of (channels, n) without what is below `high_pass_hz`, and without an offset; 0 where it
-    is so faint beside these that lifting all of it would lift their rounding."""
+    """Standard deviation (channels, 1) of (channels, n) above `high_pass_hz`, without an offset; 0 where it is so faint
+    beside what is left out that lifting it would lift rounding errors."""
     samples = chunk.shape[1]
     spectrum = np.fft.rfft(chunk)[:, max(1, math.ceil(high_pass_hz * samples / rate)) :]
     deviation = np.sqrt(2 * np.square(np.abs(spectrum)).sum(axis=1, keepdims=True)) / samples
