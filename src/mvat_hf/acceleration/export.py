@@ -200,7 +200,9 @@ def quantized(graph):
     """
     Matrix products with weights of 8 bits, a scale for every output channel, and activations of 8 bits.
 
-    The ends stay: 8 bits of samples and of what is next to them cost more PESQ than all the rest.
+    Weights are unsigned: with signed ones sums of two products overflow their 16 bits on CPUs without VNNI, and the
+    output differs there by a third of its peak. The ends stay: 8 bits of samples and of what is next to them cost more
+    PESQ than all the rest.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -213,7 +215,7 @@ def quantized(graph):
         target = Path(folder) / "int8.onnx"
         quantize_dynamic(
             graph, target, op_types_to_quantize=["MatMul"], nodes_to_exclude=ends, per_channel=True,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
         )  # fmt: skip
         return onnx.load(target)
 
