@@ -77,16 +77,14 @@ def run(python: str, step: str, folder: Path) -> str:
 
 
 def check(python: str, expected) -> str:
-    """The largest difference to `expected`, (time,), of all outputs in `python`, or what failed there."""
+    """The largest difference to `expected`, (time,), of all outputs in `python`, "fails" if that is large; errors of
+    `run`."""
     import numpy as np
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        try:
-            run(python, "with_package", folder)
-            run(python, "without_package", folder)
-        except RuntimeError as error:
-            return f"fails: {error}"
+        run(python, "with_package", folder)
+        run(python, "without_package", folder)
         outputs = {path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))}
     differences = {name: float(np.abs(output - expected).max()) for name, output in outputs.items()}
     wrong = {name: value for name, value in differences.items() if not value <= TOLERANCE}  # NaN is wrong too
@@ -109,8 +107,12 @@ def main() -> int:
     print(f"| {' | '.join(('Python', *SHOWN, 'largest difference'))} |\n|{' --- |' * (len(SHOWN) + 2)}")
     failed = False
     for python in options.interpreters:
-        found = json.loads(run(python, "versions", Path.cwd()))
-        result = check(python, expected)
+        found = [python, *["unknown"] * len(SHOWN)]
+        try:
+            found = json.loads(run(python, "versions", Path.cwd()))
+            result = check(python, expected)
+        except (OSError, RuntimeError) as error:
+            result = f"fails: {error}"
         failed |= result.startswith("fails")
         print(f"| {' | '.join((*found, result))} |", flush=True)
     return int(failed)

@@ -7,6 +7,8 @@ Without options it distils a small student on generated speech that the repo car
 to change next. The same command continues an interrupted run. Options after the recipe override it; `--help` lists all.
 """
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,15 +29,20 @@ That was a first run: the embedded teacher, generated speech, a small student. T
   --config scripts/recipes/release/4_student_5.3gf.yaml: a longer run of a larger student
   --teacher FOLDER_OR_ID, --method at, --beta 0.3: what is learnt from whom
   --output_dir runs/NAME: a run has a folder of its own
---help lists all. Listen to this student: mvat enhance --model {student} NOISY_FILE"""
+--help lists all. Listen to this student: mvat enhance NOISY_FILE CLEAN_FILE --model {student}"""
 
 
 def first_run() -> list[str]:
     """Options where there are none: what `make demo` distils."""
     from demo import write_data
 
-    if not (FIRST / "data" / "test").is_dir():
-        write_data(FIRST / "data")
+    if not (FIRST / "data").is_dir():
+        own = FIRST / f"data-{os.getpid()}"  # each of several processes writes it, the first one's stays
+        write_data(own)
+        try:
+            own.rename(FIRST / "data")
+        except OSError:
+            shutil.rmtree(own)
     recipe = Path(__file__).parent / "recipes" / "demo.yaml"
     print(f"No options: distilling a small student on generated speech, a minute or two, into {FIRST / 'student'}")
     options = {"config": recipe, "data_root": FIRST / "data" / "dns", "teacher": DEFAULT_MODEL}

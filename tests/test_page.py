@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from mvat_hf import app as page
 from mvat_hf.app import EXAMPLE, enhance_upload, press
@@ -160,7 +161,16 @@ def test_without_gradio_the_command_names_the_extra(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: gradio is not installed: pip install 'mvat_hf[demo]'\n"
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_a_page_that_takes_no_recording_is_refused(seconds, capsys):
+    assert main(["demo", "--max-seconds", seconds]) == 1
+    assert "--max-seconds must be above 0, got" in capsys.readouterr().err
+
+
 def test_a_space_installs_what_the_page_needs():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     needed = project["dependencies"] + project["optional-dependencies"]["demo"]
     assert (REPOSITORY / "scripts" / "space" / "requirements.txt").read_text().splitlines() == needed
+    front = (REPOSITORY / "scripts" / "space" / "README.md").read_text().split("---")[1]
+    python = yaml.safe_load(front)["python_version"]  # the Hub's default is older than the package needs
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]

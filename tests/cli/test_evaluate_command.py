@@ -97,3 +97,28 @@ def test_rows_have_names_of_their_own(systems, tmp_path, capsys):
     assert main(["evaluate", *systems, "--data", "pairs", *folders, "--metrics", "si_sdr"]) == 1
     assert "error: every row needs a name of its own" in error_of(capsys)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "dns", "--root", "FOLDER", "--clean", "FOLDER"], "--clean is not of --data dns, got"),
+        (["--data", "valentini", "--root", "FOLDER", "--noisy", "FOLDER"], "--noisy is not of --data valentini, got"),
+        (["--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER", "--root", "x"], "--root is not of --data pairs"),
+        (["--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER", "--split", "x"], "--split is not of --data"),
+        (["mine=", "--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER"], 'or ROW=MODEL, got "mine="'),
+        (["=FOLDER", "--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER"], 'or ROW=MODEL, got "='),
+        (["", "--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER"], 'or ROW=MODEL, got ""'),
+        (["--metrics", "", "--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER"], "expected metrics of pesq"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_what_would_do_nothing_or_something_else_is_refused(arguments, message, tmp_path, capsys, monkeypatch):
+    """As an option of another data set would, or a shell variable that is not set."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    soundfile.write(tmp_path / "folder" / "a.wav", np.ones(1600) / 2, 16000)
+    folder = str(tmp_path / "folder")
+    assert main(["evaluate", *(argument.replace("FOLDER", folder) for argument in arguments)]) == 1
+    assert message in error_of(capsys)
+    assert not (tmp_path / "results").exists()

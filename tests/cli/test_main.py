@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from mvat_hf.models.manner import MannerConfig, MannerModel
         ["enhance", "in", ""],
         ["enhance", "in", "out", "--model", ""],
         ["convert", "", "out"],
+        ["info", ""],
         ["export", "model", ""],
         ["push", "", "a/b"],
         ["evaluate", "--data", "dns", "--root", ""],
@@ -89,3 +92,24 @@ def test_convert_does_not_touch_an_existing_folder(tmp_path, checkpoint, capsys)
 def test_env_is_json(capsys):
     assert main(["env"]) == 0
     assert "torch" in json.loads(capsys.readouterr().out)["versions"]
+
+
+def test_env_tells_of_a_small_install_too(capsys, monkeypatch):
+    monkeypatch.setattr("mvat_hf.utils.records.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["env"]) == 0
+    assert json.loads(capsys.readouterr().out)["machine"]["accelerators"] == []
+
+
+def test_what_mvat_hf_itself_brings_is_of_no_extra(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mvat_hf.models.complexity", None)
+    assert main(["info"]) == 1
+    assert error_of(capsys).endswith("is not installed: pip install mvat_hf")
+
+
+def test_a_reader_that_has_enough_ends_a_command_quietly():
+    command = [sys.executable, "-m", "mvat_hf", "env"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (141, "")

@@ -292,6 +292,20 @@ def test_the_bare_command_distils_what_the_repo_carries_and_says_what_is_next(tm
     assert (tmp_path / "runs/first/student/model.safetensors").is_file()
 
 
+def test_processes_that_write_the_first_data_at_once_leave_it_whole(load_script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    distil = load_script("distill.py")
+
+    def write_last(folder):
+        for made in (Path("runs/first/data"), folder):  # another process was first
+            made.mkdir(parents=True)
+            (made / "file").touch()
+
+    monkeypatch.setitem(sys.modules, "demo", SimpleNamespace(write_data=write_last))
+    assert "--data_root=runs/first/data/dns" in distil.first_run()
+    assert [path.name for path in Path("runs/first").iterdir()] == ["data"]
+
+
 def test_own_pairs_from_a_checkpoint(valentini, teacher, tmp_path):
     sides = {side: valentini / f"{side}_trainset_28spk_wav" for side in ("clean", "noisy")}
     options = {name: value for name, value in SHORT.items() if name != "hidden_size"} | {"dataset": "pairs", **sides}

@@ -115,6 +115,8 @@ def test_a_gain_is_paired_by_file_and_seed(record):
 def test_the_table_has_what_is_there_and_says_how_much(record, tmp_path):
     text = render_study(record)
     assert "6 of 9 cells are measured" in text
+    alone = {**record, "cells": [cell for cell in record["cells"] if cell["seed"] == record["cells"][0]["seed"]]}
+    assert render_study(alone).startswith("Of one seed it is not known how much seeds matter: of 2 students")
     first = "Two or three seeds differ by as much as most variants do: of 2 students"
     assert text.startswith(first) and "are 2 by PESQ-WB, 2 by STOI, 2 by SI-SDR (dB).\n" in text
     seeds, *rows = [

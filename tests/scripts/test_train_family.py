@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pytest
 import soundfile
 import yaml
 
@@ -49,3 +50,10 @@ def test_the_family_is_trained_in_one_command_that_goes_on(tmp_path, monkeypatch
     again = train_family(data_root=data)
     assert again.returncode == 0, again.stderr[-2000:]
     assert again.stdout.count("was finished before") == len(RECIPES) - 1
+
+
+@pytest.mark.parametrize("name", ["output_dir", "config"])
+def test_a_stage_keeps_its_own_folder_and_recipe(name, tmp_path):
+    done = train_family(**{name: tmp_path / "mine"})
+    assert done.returncode == 1 and "every stage has a folder and a recipe of its own, got --" in done.stderr
+    assert not (tmp_path / "mine").exists()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..models.manner import MannerOutput
 
 KEPT_LENGTHS = 4  # for which OpenVINO keeps a compiled graph
+KEPT_KERNELS = 16  # of a layer, for lengths that came once; OpenVINO's 5000 take gigabytes in a folder of short files
 
 
 class Graph(Protocol):
@@ -84,6 +85,7 @@ class OpenVinoGraph:
             "NUM_STREAMS": self.at_once,
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": self.precision,
+            "CPU_RUNTIME_CACHE_CAPACITY": str(KEPT_KERNELS),
         }
         return self.core.compile_model(network, "CPU", options)
 

@@ -24,6 +24,8 @@ def demo(
     max_seconds: Annotated[float, typer.Option(help="Longest recording.")] = 600.0,
 ) -> int:
     """Serve a page to hear recordings before and after."""
+    if not max_seconds > 0:
+        raise ValueError(f"--max-seconds must be above 0, got {max_seconds:g}")
     from ..app import serve
 
     models = list(dict.fromkeys(model or [DEFAULT_MODEL]))

@@ -50,7 +50,9 @@ def evaluate(
     *,
     data: Annotated[Literal["valentini", "dns", "pairs"], typer.Option(help="How --root is laid out.")],
     root: Root = None,
-    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data set (valentini, dns).", show_default="test")
+    ] = None,
     clean: Clean = None,
     noisy: Noisy = None,
     peer: Annotated[list[str] | None, typer.Option(help="Enhancement of another package; once for each.")] = None,
@@ -67,7 +69,7 @@ def evaluate(
     from ..metrics.scoring import FULL, check_metrics
 
     need("evaluation", "scipy", "matplotlib")  # of the intervals and pictures, which come last
-    scored = check_metrics(parse_names(metrics) if metrics else FULL)
+    scored = check_metrics(FULL if metrics is None else parse_names(metrics))
     dataset, name = load_dataset(data, root, split, clean, noisy)
     entries = name_rows(systems or [], taken=("noisy", *(peer or [])))
     rows = {row: build_system(entry, device) for row, entry in entries.items()}
@@ -124,12 +126,15 @@ def refuse_other_record(path: Path, name: str, ids: set[str], rows: set[str], me
 
 
 def name_rows(entries: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """What to evaluate by the name of its row, from entries X or ROW=X; ValueError for one given twice or `taken`."""
+    """What to evaluate by the name of its row, from entries X or ROW=X; ValueError for one without a name or a system,
+    as of a shell variable that is not set, and for a row given twice or `taken`."""
     named: dict[str, str] = {}
     for entry in entries:
         row, separator, system = entry.partition("=")
         if Path(entry).exists() or not separator:
             row = system = entry
+        if not (row and system):
+            raise ValueError(f'expected MODEL, FOLDER or ROW=MODEL, got "{entry}"')
         if row in named or row in taken:
             raise ValueError(
                 f'every row needs a name of its own, other than "noisy" and the peers\'; got "{row}" again'
@@ -138,12 +143,16 @@ def name_rows(entries: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def load_dataset(data: str, root: str | None, split: str, clean: Path | None, noisy: Path | None):
+def load_dataset(data: str, root: str | None, split: str | None, clean: Path | None, noisy: Path | None):
     """(data set, its name in the record) of the options of `evaluate`."""
     from ..data.dns import load_dns
     from ..data.pairs import load_pairs
     from ..data.valentini import load_valentini
 
+    of_others = {"--root": root, "--split": split} if data == "pairs" else {"--clean": clean, "--noisy": noisy}
+    for option, value in of_others.items():
+        if value is not None:
+            raise ValueError(f"{option} is not of --data {data}, got {value}")
     if data == "pairs":
         if clean is None or noisy is None:
             raise ValueError("--data pairs needs --clean and --noisy, two folders with files of the same names")
@@ -152,4 +161,5 @@ def load_dataset(data: str, root: str | None, split: str, clean: Path | None, no
     if root is None:
         raise ValueError(f"--data {data} needs --root, the folder of the data set")
     load = load_valentini if data == "valentini" else load_dns
+    split = split or "test"
     return load(root, split), f"{data} {split}"

@@ -14,7 +14,9 @@ def export(
     chunk_seconds: Annotated[
         float | None, typer.Option(help="The one length the file takes.", show_default="any length")
     ] = None,
-    precision: Annotated[Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="Of the weights.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="Of the weights; int8 costs quality.")
+    ] = "fp32",
 ) -> int:
     """Write a model as an ONNX file, checked against PyTorch.
 

@@ -5,11 +5,15 @@ from typing import Annotated
 
 import typer
 
+from .options import parse_name
+
 A_DAY = 86400  # seconds
 
 
 def info(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL-OR-PRESET", help="Folder, Hub id or preset.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(parser=parse_name, metavar="MODEL-OR-PRESET", help="Folder, Hub id or preset.")
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Length of the input.")] = 4.0,
 ) -> int:
     """Parameters and FLOPs of a model or preset; or of all presets, with what those that have weights score."""

@@ -18,17 +18,17 @@ from .push import push
 from .running import Finished, reporting
 from .stream import stream
 
-# each with the extra that it needs beside `mvat_hf` itself, for who lacks it
+# each with the extra that it needs, for who lacks it; "" where `mvat_hf` itself brings all
 COMMANDS: dict[Callable[..., int], str] = {
-    enhance: "training",
-    stream: "training",
+    enhance: "",
+    stream: "",
     evaluate: "evaluation",
-    info: "training",
-    convert: "training",
+    info: "",
+    convert: "",
     export: "export",
-    push: "training",
+    push: "",
     demo: "demo",
-    env: "training",
+    env: "",
 }
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -1,6 +1,7 @@
 """How commands run: their errors in one line, and signals that end them like an error."""
 
 import io
+import os
 import signal
 import sys
 import threading
@@ -38,6 +39,9 @@ def run(command: Callable[..., int], extra: str, options: dict[str, Any]) -> int
         with warnings.catch_warnings(), printing_any_name():
             warnings.showwarning = show_warning
             return command(**options)
+    except BrokenPipeError:  # whoever reads the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail when Python ends
+        return 141  # what a shell says of a program that SIGPIPE ended
     except (*USER_ERRORS, RuntimeError, OverflowError) as error:  # of torch: out of memory, or beyond what it can count
         print(one_line(error), file=sys.stderr)
         return 1

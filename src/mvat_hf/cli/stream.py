@@ -1,6 +1,5 @@
 """`mvat stream`: live audio through a pipe, or from the microphone."""
 
-import os
 import sys
 from typing import Annotated, Any, Literal
 
@@ -50,6 +49,8 @@ def stream(
     """
     if (source, target) != ("-", "-"):
         raise ValueError(f"live audio goes from - to -, got {source} and {target}: mvat enhance takes files")
+    if not microphone and None in (sys.stdin, sys.stdout):
+        raise ValueError("live audio goes from standard input to standard output, one of which is closed")
     from ..inference.live import StreamingEnhancer, enhance_pcm, live_runtime
     from ..inference.microphone import enhance_microphone
 
@@ -70,9 +71,5 @@ def stream(
     if microphone:
         enhance_microphone(enhancer)
         return 0
-    try:
-        enhance_pcm(enhancer, sys.stdin.buffer, sys.stdout.buffer, pcm)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail when Python ends
-        return 141  # what a shell says of a program that SIGPIPE ended
+    enhance_pcm(enhancer, sys.stdin.buffer, sys.stdout.buffer, pcm)
     return 0

@@ -7,11 +7,14 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
-from datasets import Audio, IterableDataset
 from torch.utils.data import get_worker_info
 
+from ..utils.errors import extra
 from .matching import SIDES, DataError, decode_pair
 from .streaming import EndlessStream
+
+with extra("data"):
+    from datasets import Audio, IterableDataset
 
 AHEAD = 32  # rows that are read before they are asked for
 

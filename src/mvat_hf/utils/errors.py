@@ -35,8 +35,9 @@ def need(name: str, *packages: str) -> None:
 
 
 def not_installed(package: str | None, name: str) -> str:
-    """What to say of a package that the extra `name` brings."""
-    return f"{package} is not installed: pip install 'mvat_hf[{name}]'"
+    """What to say of a package that the extra `name` brings; "" for what mvat_hf itself does."""
+    what = f"'mvat_hf[{name}]'" if name else "mvat_hf"
+    return f"{package} is not installed: pip install {what}"
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ import json
 import platform
 import subprocess
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +22,22 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Commit, package versions and machine of this process."""
-    import torch
+    """Commit, package versions and machine of this process; without torch not all of the machine is known."""
+    instructions, accelerators = "unknown", []
+    if find_spec("torch") is not None:
+        import torch
 
+        instructions = torch.backends.cpu.get_cpu_capability()
+        accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "commit": current_commit(),
         "versions": {"python": platform.python_version(), **package_versions()},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": processor_name(),
-            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "instructions": instructions,
             "cores": usable_cores(),
-            "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+            "accelerators": accelerators,
         },
     }
 
