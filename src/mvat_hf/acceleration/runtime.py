@@ -85,9 +85,12 @@ class OpenVinoGraph:
             "NUM_STREAMS": self.at_once,
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": self.precision,
-            "CPU_RUNTIME_CACHE_CAPACITY": str(KEPT_KERNELS),
         }
-        return self.core.compile_model(network, "CPU", options)
+        try:
+            few_kernels = {"CPU_RUNTIME_CACHE_CAPACITY": str(KEPT_KERNELS)}
+            return self.core.compile_model(network, "CPU", {**options, **few_kernels})
+        except RuntimeError:  # a version that has no such option
+            return self.core.compile_model(network, "CPU", options)
 
     def __call__(self, normalized: np.ndarray) -> np.ndarray:
         with self.turn:
