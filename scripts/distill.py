@@ -7,10 +7,10 @@ Without options it distils a small student on generated speech that the repo car
 to change next. The same command continues an interrupted run. Options after the recipe override it; `--help` lists all.
 """
 
-import os
-import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from transformers import set_seed
 
@@ -37,12 +37,11 @@ def first_run() -> list[str]:
     from demo import write_data
 
     if not (FIRST / "data").is_dir():
-        own = FIRST / f"data-{os.getpid()}"  # each of several processes writes it, the first one's stays
-        write_data(own)
-        try:
-            own.rename(FIRST / "data")
-        except OSError:
-            shutil.rmtree(own)
+        FIRST.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=FIRST) as own:
+            write_data(Path(own) / "data")
+            with suppress(OSError):  # of several processes the first one's stays
+                (Path(own) / "data").rename(FIRST / "data")
     recipe = Path(__file__).parent / "recipes" / "demo.yaml"
     print(f"No options: distilling a small student on generated speech, a minute or two, into {FIRST / 'student'}")
     options = {"config": recipe, "data_root": FIRST / "data" / "dns", "teacher": DEFAULT_MODEL}

@@ -119,11 +119,12 @@ def render_seeds(methods: Rows, parts_of_mvat: Rows) -> str:
         variants = max(variants, len(found))
         within.append(sum(of_variant <= of_seeds for of_variant, of_seeds in found))
     counts = ", ".join(f"{count} by {METRICS[key].title}" for key, count in zip(QUICK, within, strict=True))
-    most = 2 * sum(within) > variants * len(QUICK)
-    told = "Two or three seeds differ by as much as most variants do"
-    told = told if most else "Some variants differ by more than two or three seeds do"
     if all(len({cell["seed"] for cell in cells}) == 1 for cells in sizes.values()):
         told = "Of one seed it is not known how much seeds matter"
+    elif 2 * sum(within) > variants * len(QUICK):
+        told = "Two or three seeds differ by as much as most variants do"
+    else:
+        told = "Some variants differ by more than two or three seeds do"
     return (
         f"{told}: of {variants} students by a method or variant, those no further from plain training than its seeds "
         f"are from one another are {counts}.\n\n{markdown(rows)}"

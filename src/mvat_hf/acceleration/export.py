@@ -51,7 +51,7 @@ def export_onnx(
         precision: "fp32"; "fp16" for weights of 16 bits, half the file, computed in float32 (ONNX Runtime's CPU kernels
             would be no faster in 16 bits); "bf16" for what OpenVINO computes in bfloat16 on CPUs that know it, faster,
             and other runtimes in float32 (so it is checked); "int8" for matrix products of 8-bit weights and
-            activations (scaled as they come), a third of the file, which costs tenths of PESQ.
+            activations (scaled as they come), two fifths of the file, which costs tenths of PESQ.
         chunk_seconds: the one length the graph takes, for runtimes without dynamic shapes; None for any length.
         checkpoint_sha256: of the files that `model` was loaded from, see `Checkpoint`: who loads these may then take
             the graph in their place.

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -113,7 +113,7 @@ class OpenVinoGraph:
         return self.by_length.get(length, self.for_any_length)
 
 
-@lru_cache(maxsize=1)
+@cache
 def openvino_core() -> Any:
     """OpenVINO's `Core`, one for the process.
 

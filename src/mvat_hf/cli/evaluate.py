@@ -161,5 +161,5 @@ def load_dataset(data: str, root: str | None, split: str | None, clean: Path | N
     if root is None:
         raise ValueError(f"--data {data} needs --root, the folder of the data set")
     load = load_valentini if data == "valentini" else load_dns
-    split = split or "test"
+    split = "test" if split is None else split
     return load(root, split), f"{data} {split}"

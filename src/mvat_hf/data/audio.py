@@ -239,4 +239,5 @@ __all__ = [
     "resample",
     "resampled_length",
     "shown",
+    "told_seconds",
 ]

@@ -75,13 +75,7 @@ def load_dns(
     data, training = folders_of(root)
     given = {"source": source, "size": size, "mixing": mixing, "rooms": rooms}
     source = source_of(root, source)
-    if streaming and (split, source, size) != ("train", "mixed", None):
-        raise DataError(
-            "a stream is endless and mixes training data, expected split train, source mixed and no size, "
-            f"got {split}, {source} and {size}"
-        )
-    if batch_size != 1 and not streaming:
-        raise DataError(f"batch_size is that of a stream, expected streaming=True beside it, got {batch_size} alone")
+    check_stream(streaming, split, source, size, batch_size)
     if split in TEST_SETS:
         refuse(given, ("source", "size", "mixing", "rooms"), "a test set is taken whole and as it is")
         folder = data / "test_set" / "synthetic" / TEST_SETS[split]
@@ -91,10 +85,7 @@ def load_dns(
         return pairs_dataset(split_synthesised(training)[split == "validation"], sampling_rate)
     if split == "validation":
         refuse(given, ("rooms",), "validation mixtures have no reverberation")
-
-    if mixing is not None and mixing.sampling_rate not in (MixingOptions.sampling_rate, sampling_rate):
-        raise DataError(f"mixing is for {mixing.sampling_rate} Hz, sampling_rate is {sampling_rate}: expected the same")
-    options = replace(mixing or MixingOptions(), sampling_rate=sampling_rate)
+    options = options_at(sampling_rate, mixing)
     if split == "train":
         mixer = training_mixer(data, options, rooms, seed)
     else:
@@ -102,6 +93,24 @@ def load_dns(
     if streaming:
         return MixtureStream(mixer, batch_size)
     return mixtures(mixer, size or (10 if split == "train" else 1) * len(mixer.clean))
+
+
+def check_stream(streaming: bool, split: str, source: str, size: int | None, batch_size: int) -> None:
+    """DataError for a stream of what has an end, and for a `batch_size` without a stream."""
+    if streaming and (split, source, size) != ("train", "mixed", None):
+        raise DataError(
+            "a stream is endless and mixes training data, expected split train, source mixed and no size, "
+            f"got {split}, {source} and {size}"
+        )
+    if batch_size != 1 and not streaming:
+        raise DataError(f"batch_size is that of a stream, expected streaming=True beside it, got {batch_size} alone")
+
+
+def options_at(sampling_rate: int, mixing: MixingOptions | None) -> MixingOptions:
+    """`mixing`, or the challenge's, at `sampling_rate` Hz; DataError if it is for another rate that was chosen."""
+    if mixing is not None and mixing.sampling_rate not in (MixingOptions.sampling_rate, sampling_rate):
+        raise DataError(f"mixing is for {mixing.sampling_rate} Hz, sampling_rate is {sampling_rate}: expected the same")
+    return replace(mixing or MixingOptions(), sampling_rate=sampling_rate)
 
 
 def folders_of(root: str | Path) -> tuple[Path, Path]:

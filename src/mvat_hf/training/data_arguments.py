@@ -142,8 +142,7 @@ def mixing_of(data: DataArguments) -> MixingOptions:
 def dns_splits(data: DataArguments, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
     """DNS: mixtures made on the fly, or pairs that are synthesised already."""
     root, streaming, source = root_of(data), data.stream.streaming, data.dns.dns_source
-    mixing = mixing_of(data)
-    options: dict[str, Any] = {"source": source, "sampling_rate": sampling_rate, "mixing": mixing}
+    options: dict[str, Any] = {"source": source, "sampling_rate": sampling_rate, "mixing": mixing_of(data)}
     size = None if streaming or source_of(root, source) != "mixed" else mixtures
     train = load_dns(root, "train", seed=seed, size=size, streaming=streaming, rooms=data.rooms, **options)
     return train, load_dns(root, "validation", **options)
