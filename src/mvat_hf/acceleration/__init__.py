@@ -1,4 +1,4 @@
-"""What is there only to be fast, applied to a model from outside; the model knows nothing of it.
+"""What is there only to be fast, applied to a model from outside, which has one hook for it: `fast_estimate`.
 
 `folding`: a copy of a model on folded weights, for evaluation; `folded`, `folded_attention`, `folded_layers`: what it
 is made of. `incremental`: that copy on audio that still arrives, with `frames` and `streaming_input`.

@@ -77,7 +77,7 @@ class GlobalView(nn.Module):
 
     def __init__(self, segment_len: int, num_heads: int):
         super().__init__()
-        self.num_heads, self.attend = num_heads, F.scaled_dot_product_attention
+        self.num_heads = num_heads
         width = num_heads * segment_len * num_heads  # num_heads heads of width segment_len * num_heads
         self.query = nn.Linear(segment_len, width, bias=False)
         self.key = nn.Linear(segment_len, width, bias=False)
@@ -85,15 +85,14 @@ class GlobalView(nn.Module):
         self.out = nn.Linear(width, segment_len, bias=False)
 
     def forward(self, chunks: Tensor) -> Tensor:
-        # (B, C, P, S) -> (B * C, heads, P, width of a head)
-        tokens = chunks.flatten(0, 1)
-        query, key, value = (
-            project(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for project in (self.query, self.key, self.value)
-        )
-        mixed = self.attend(query, key, value)
+        query, key, value = (self.heads_of(project(chunks)) for project in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query, key, value)
         # (B * C, heads, P, width of a head) -> (B, C, P, S)
         return self.out(mixed.transpose(1, 2).flatten(-2)).view_as(chunks)
+
+    def heads_of(self, tokens: Tensor) -> Tensor:
+        """(B, C, P, heads * width of a head) to (B * C, heads, P, width of a head)."""
+        return tokens.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class LocalView(nn.Module):
