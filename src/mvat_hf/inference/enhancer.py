@@ -76,47 +76,83 @@ def load_model(
     Raises:
         ValueError: what is no model, or an option that it cannot take. OSError: nothing there.
     """
-    if isinstance(dtype, str):
-        dtype = parse_dtype(dtype)
     check_runtime(runtime)
-    path = Path(model) if isinstance(model, (str, Path)) else None
-    exported = isinstance(model, OnnxManner) or (path is not None and path.suffix == ".onnx")
-    if (revision is not None or token is not None) and (exported or path is None or path.exists()):
-        raise ValueError(f"revision and token are of a Hub id, got {path or type(model).__name__}")
+    dtype = parse_dtype(dtype) if isinstance(dtype, str) else dtype
+    check_options(model, device, runtime, dtype, revision, token)
+    if is_exported(model):
+        return model if isinstance(model, OnnxManner) else load_exported(str(model), runtime, precision)
+    if isinstance(model, (str, Path)):
+        named = {"dtype": dtype, "revision": revision, "token": token}
+        options = {key: value for key, value in named.items() if value is not None}
+        return load_named(model, device, runtime, precision, seconds, options)
+    loaded: Any = model
+    if runtime not in ("auto", "torch"):
+        from ..acceleration.export import onnx_graph
+
+        return OnnxManner(onnx_graph(loaded), runtime, precision)
+    return on_device(loaded if dtype in (None, "auto") else loaded.to(dtype), device)
+
+
+def check_options(
+    model: Any,
+    device: "str | torch.device | None",
+    runtime: str,
+    dtype: "str | torch.dtype | None",
+    revision: str | None,
+    token: str | bool | None,
+) -> None:
+    """ValueError if `model` is none, or cannot take one of the options."""
+    named, exported = isinstance(model, (str, Path)), is_exported(model)
+    what = model if named else type(model).__name__
+    if (revision is not None or token is not None) and (exported or not named or Path(model).exists()):
+        raise ValueError(f"revision and token are of a Hub id, got {what}")
     if exported:
-        what = path or "an exported model"
         if str(device or "cpu").partition(":")[0] != "cpu":
             raise ValueError(f"{what} runs on the CPU, got device {device}")
         if dtype is not None:
             raise ValueError(f"{what} computes as it was exported, got dtype {dtype}")
-        return model if isinstance(model, OnnxManner) else load_exported(str(model), runtime, precision)
-    on_cpu = str(device or "cpu") == "cpu"
-    if runtime not in ("auto", "torch") and not (on_cpu and dtype is None):
+        return
+    if runtime not in ("auto", "torch") and not takes_graph(device, dtype):
         raise ValueError(f"runtime {runtime} runs on the CPU in float32, got device {device}, dtype {dtype}")
-    loaded: Any = model
-    if isinstance(model, (str, Path)):
-        if fault := name_fault(model):
-            raise ValueError(f"model {str(model)!r} {fault}" if model == "" else f"{model} {fault}")
-        named = {"dtype": dtype, "revision": revision, "token": token}
-        options: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
-        by_graph = runtime != "torch" and on_cpu and dtype is None
-        chosen = load_checkpoint(model, runtime, precision, seconds, options) if by_graph else None
+    if named and (fault := name_fault(model)):
+        raise ValueError(f"model {str(model)!r} {fault}" if model == "" else f"{model} {fault}")
+    if not named and not isinstance(model, Enhancer):
+        raise ValueError(f"model must be a model, a Hub id, a folder or a .onnx file, got {what}")
+
+
+def is_exported(model: Any) -> bool:
+    """Whether it is an exported model, or a file of one."""
+    return isinstance(model, OnnxManner) or (isinstance(model, (str, Path)) and Path(model).suffix == ".onnx")
+
+
+def takes_graph(device: "str | torch.device | None", dtype: "str | torch.dtype | None") -> bool:
+    """Whether another runtime than PyTorch can give what is asked for."""
+    return str(device or "cpu") == "cpu" and dtype is None
+
+
+def load_named(
+    model: str | Path,
+    device: "str | torch.device | None",
+    runtime: str,
+    precision: str,
+    seconds: float | None,
+    options: dict[str, Any],
+) -> Enhancer:
+    """The model of a folder or a Hub id: its graph in the runtime that is chosen, or a `MannerModel` on `device`."""
+    if runtime != "torch" and takes_graph(device, options.get("dtype")):
+        chosen = load_checkpoint(model, runtime, precision, seconds, options)
         if chosen is not None:
             return chosen
-        from ..models.manner import MannerModel
+    from ..models.manner import MannerModel
 
-        logger.info(f"{model}: PyTorch")
-        loaded = MannerModel.from_pretrained(model, **options)
-    elif not isinstance(model, Enhancer):
-        raise ValueError(f"model must be a model, a Hub id, a folder or a .onnx file, got {type(model).__name__}")
-    elif runtime not in ("auto", "torch"):
-        from ..acceleration.export import onnx_graph
+    logger.info(f"{model}: PyTorch")
+    return on_device(MannerModel.from_pretrained(model, **options), device)
 
-        return OnnxManner(onnx_graph(loaded), runtime, precision)
-    elif dtype not in (None, "auto"):  # that is what it has
-        loaded = loaded.to(dtype)
+
+def on_device(model: Any, device: "str | torch.device | None") -> Enhancer:
+    """The model where it is asked for; ValueError where it cannot be."""
     try:
-        return loaded if device is None else loaded.to(device)
+        return model if device is None else model.to(device)
     except (RuntimeError, AssertionError) as error:  # torch has no one error for a device that is not there
         raise ValueError(f"device {device} cannot be used: {error}") from error
 
