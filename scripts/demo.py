@@ -17,7 +17,7 @@ from mvat_hf.data.audio import find_audio, read_mono
 from mvat_hf.data.augment import coloured_noise
 from mvat_hf.data.mixing import mix
 from mvat_hf.data.pairs import load_pairs
-from mvat_hf.evaluation.evaluating import evaluate
+from mvat_hf.evaluation.evaluating import evaluate_systems
 from mvat_hf.evaluation.figures import spectrograms
 from mvat_hf.evaluation.report import render_table
 from mvat_hf.inference.enhancing import enhance_file
@@ -109,7 +109,7 @@ def main() -> None:
     print("3. Scoring both on a voice and noises that the student was not trained on")
     pairs = load_pairs(OUT / "data" / "test" / "clean", OUT / "data" / "test" / "noisy")
     models = {f"teacher ({DEFAULT_MODEL})": model, "student (just distilled)": student}
-    record = evaluate(models, pairs, name="generated speech", metrics=QUICK)
+    record = evaluate_systems(models, pairs, name="generated speech", metrics=QUICK)
     write_json(OUT / "results.json", record)
     print(f"\n{render_table(record)}\n")
     print(f"Listen to {enhanced}, beside {noisy}")

@@ -107,7 +107,7 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
     Raises:
         RecipeError: the training failed, or the folder holds a run of another recipe.
     """
-    from mvat_hf.evaluation.evaluating import evaluate
+    from mvat_hf.evaluation.evaluating import evaluate_systems
 
     own = folder / cell.path
     if not (own / "results.json").is_file():
@@ -128,7 +128,7 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
         record = record_path(own, name)
         if not record.is_file():
             journal = record.with_suffix(".jsonl")
-            write_json(record, evaluate({"student": own}, dataset, name=name, metrics=QUICK, journal=journal))
+            write_json(record, evaluate_systems({"student": own}, dataset, name=name, metrics=QUICK, journal=journal))
             journal.unlink(missing_ok=True)
 
 

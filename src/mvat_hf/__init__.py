@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .data.dns import load_dns
     from .data.pairs import load_pairs
     from .data.valentini import load_valentini
-    from .evaluation.evaluating import evaluate as evaluate_systems
+    from .evaluation.evaluating import evaluate_systems
     from .inference.enhancer import Enhancer, load_model
     from .inference.enhancing import enhance, enhance_file
     from .inference.folders import enhance_folder
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# where each public name is defined: "module", or "module:name" if it has another name there
+# the module that defines each public name
 _LAZY = {
     "DistillationConfig": "training.arguments",
     "DistillationTrainer": "training.distillation_trainer",
@@ -46,7 +46,7 @@ _LAZY = {
     "enhance": "inference.enhancing",
     "enhance_file": "inference.enhancing",
     "enhance_folder": "inference.folders",
-    "evaluate_systems": "evaluation.evaluating:evaluate",
+    "evaluate_systems": "evaluation.evaluating",
     "export_onnx": "acceleration.export",
     "load_dns": "data.dns",
     "load_model": "inference.enhancer",
@@ -88,10 +88,9 @@ if find_spec("datasets") is None:  # of `evaluation`
 def __getattr__(name: str):
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, there = _LAZY[name].partition(":")
-    value = import_module(f".{module}", __name__)
-    if name != module:
-        value = getattr(value, there or name)
+    value = import_module(f".{_LAZY[name]}", __name__)
+    if name != _LAZY[name]:
+        value = getattr(value, name)
     globals()[name] = value
     return value
 

@@ -121,7 +121,7 @@ assert set(mvat_hf.__all__) <= set(dir(mvat_hf))
 assert all(name in mvat_hf.__all__ or name.startswith("__") for name in dir(mvat_hf)), dir(mvat_hf)
 for name in mvat_hf.__all__:
     assert callable(getattr(mvat_hf, name)) or name == "metrics", name
-from mvat_hf.evaluation.evaluating import evaluate
+from mvat_hf.evaluation.evaluating import evaluate_systems
 assert mvat_hf.evaluate_systems is evaluate
 assert "evaluation" not in dir(mvat_hf)
 """

@@ -17,8 +17,8 @@ from mvat_hf.data.dns import mixtures
 from mvat_hf.data.matching import DataError
 from mvat_hf.data.mixing import Mixer
 from mvat_hf.data.pairs import load_pairs
-from mvat_hf.evaluation.evaluating import evaluate, examples_of
-from mvat_hf.evaluation.journal import stamp
+from mvat_hf.data.stamps import stamp
+from mvat_hf.evaluation.evaluating import evaluate_systems, examples_of
 from mvat_hf.evaluation.systems import FolderSystem
 from mvat_hf.metrics import si_sdr
 
@@ -59,7 +59,7 @@ class Louder:
 
 def run(folder, systems=None, **options):
     dataset = load_pairs(folder / "clean", folder / "noisy")
-    return evaluate({"louder": Louder()} if systems is None else systems, dataset, name="test", **options)
+    return evaluate_systems({"louder": Louder()} if systems is None else systems, dataset, name="test", **options)
 
 
 def test_noisy_row_comes_first_and_is_what_the_metrics_give(folder):
@@ -270,7 +270,7 @@ def test_files_of_sub_folders_are_not_taken_for_one_another(tmp_path):
 def test_the_ids_of_a_record_are_those_of_the_data_set(folder, tmp_path):
     speech, noise = (Mixer([folder / side / "0.wav"], [folder / side / "1.wav"]) for side in ("clean", "noisy"))
     dataset = mixtures(speech, 3).select([2, 0])
-    record = evaluate({"louder": Louder()}, dataset, name="test", processes=1, metrics=("si_sdr",))
+    record = evaluate_systems({"louder": Louder()}, dataset, name="test", processes=1, metrics=("si_sdr",))
     assert list(record["systems"][1]["scores"]) == [item["id"] for item in dataset] == ["mixture_2", "mixture_0"]
     stamps = [stamp(each) for each in (dataset, mixtures(speech, 3).select([2, 0]), mixtures(noise, 3).select([2, 0]))]
     assert stamps[0] == stamps[1] != stamps[2]
@@ -279,7 +279,7 @@ def test_the_ids_of_a_record_are_those_of_the_data_set(folder, tmp_path):
 def test_an_id_that_several_recordings_share_is_refused(folder):
     dataset = load_pairs(folder / "clean", folder / "noisy")
     with pytest.raises(DataError, match="^test: every recording needs an id of its own, got 2 that several share"):
-        evaluate({}, concatenate_datasets([dataset, dataset.select([0, 1])]), name="test", processes=1)
+        evaluate_systems({}, concatenate_datasets([dataset, dataset.select([0, 1])]), name="test", processes=1)
 
 
 def test_what_datasets_loads_is_scored_as_what_the_loader_gives(folder, tmp_path):
@@ -290,7 +290,7 @@ def test_what_datasets_loads_is_scored_as_what_the_loader_gives(folder, tmp_path
     arrays = Dataset.from_list([{side: item[side] for side in ("clean", "noisy")} for item in dataset])
     others = [load_from_disk(tmp_path / "saved"), Dataset.from_parquet(str(tmp_path / "a.parquet")), changed, arrays]
     expected, *found = (
-        evaluate({"louder": Louder()}, each, name="test", processes=1, metrics=("si_sdr",))
+        evaluate_systems({"louder": Louder()}, each, name="test", processes=1, metrics=("si_sdr",))
         for each in (dataset, *others)
     )
     for record in found:
@@ -301,16 +301,16 @@ def test_what_datasets_loads_is_scored_as_what_the_loader_gives(folder, tmp_path
 def test_a_data_set_without_pairs_is_refused(folder):
     dataset = load_pairs(folder / "clean", folder / "noisy").remove_columns("clean")
     with pytest.raises(DataError, match="expected columns id, clean and noisy, got id, noisy: there is no clean"):
-        evaluate({}, dataset, name="test")
+        evaluate_systems({}, dataset, name="test")
     for other in (DatasetDict(test=dataset), dataset.with_format(None).to_iterable_dataset(), [{}]):
         with pytest.raises(DataError, match=f"expected a datasets.Dataset, .*, got {type(other).__name__}"):
-            evaluate({}, other, name="test")
+            evaluate_systems({}, other, name="test")
 
 
 def test_examples_are_the_best_median_and_worst_file(folder):
     system = Louder()
     dataset = load_pairs(folder / "clean", folder / "noisy")
-    record = evaluate({"louder": system}, dataset, name="test", processes=1)
+    record = evaluate_systems({"louder": system}, dataset, name="test", processes=1)
     examples = examples_of(record, system, dataset)
     noisy, louder = (row["scores"] for row in record["systems"])
     best = max(louder, key=lambda name: louder[name]["pesq"] - noisy[name]["pesq"])
@@ -322,7 +322,7 @@ def test_examples_are_the_best_median_and_worst_file(folder):
 def test_examples_of_another_metric(metric, folder):
     system = Louder()
     dataset = load_pairs(folder / "clean", folder / "noisy")
-    record = evaluate({"louder": system}, dataset, name="test", processes=1, metrics=(metric,))
+    record = evaluate_systems({"louder": system}, dataset, name="test", processes=1, metrics=(metric,))
     examples = examples_of(record, system, dataset)
     noisy, louder = (row["scores"] for row in record["systems"])
     better = (
@@ -336,6 +336,6 @@ def test_examples_of_another_metric(metric, folder):
 
 def test_an_example_that_can_no_longer_be_enhanced_is_left_out(folder):
     dataset = load_pairs(folder / "clean", folder / "noisy")
-    record = evaluate({"louder": Louder()}, dataset, name="test", processes=1, metrics=("si_sdr",))
+    record = evaluate_systems({"louder": Louder()}, dataset, name="test", processes=1, metrics=("si_sdr",))
     examples = examples_of(record, Failing(RuntimeError), dataset)
     assert examples and all(title.split(", ")[1] == "0" for title in examples)

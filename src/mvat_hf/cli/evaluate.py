@@ -62,8 +62,7 @@ def evaluate(
     output: Output = None,
 ) -> int:
     """Score models, peers and enhanced files on noisy and clean pairs."""
-    from ..evaluation.evaluating import evaluate as score_systems
-    from ..evaluation.evaluating import examples_of, names_of
+    from ..evaluation.evaluating import evaluate_systems, examples_of, names_of
     from ..evaluation.report import draw_report, render_differences, render_table, write_report
     from ..evaluation.systems import PeerSystem, build_system
     from ..metrics.scoring import FULL, check_metrics
@@ -78,7 +77,7 @@ def evaluate(
     refuse_other_record(output / "results.json", name, set(names_of(dataset)), {"noisy", *rows}, set(scored))
     output.mkdir(parents=True, exist_ok=True)
     journal = output / "scores.jsonl"
-    record = score_systems(
+    record = evaluate_systems(
         rows, dataset, name=name, metrics=scored, processes=processes, journal=journal, progress=True
     )
     write_report(output, record)

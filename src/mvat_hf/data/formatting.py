@@ -44,6 +44,10 @@ class Maker(Protocol):
         """What it makes them of, for the record of a run."""
         ...
 
+    def stamp(self) -> str:
+        """It changes with what they are made of, and how."""
+        ...
+
 
 class Recordings(dict):
     """How the recordings of a data set are read: all are encoded audio. A mapping, {}, which `save_to_disk` can write;

@@ -226,6 +226,12 @@ class Mixer:
             parts["responses"] = {"simulated": len(self.responses)}
         return parts
 
+    def stamp(self) -> str:
+        """It changes with the files of speech and noise, and the options."""
+        from .stamps import stamps
+
+        return f"{self.seed} {self.options} {stamps([*self.clean, *self.noise])}"
+
     def item(self, index: int) -> dict:
         """{"id", "clean", "noisy"} of an index."""
         clean, noisy = self.mixture(index)

@@ -46,6 +46,12 @@ class SegmentReader:
 
         return describe(self.encoded)
 
+    def stamp(self) -> str:
+        """It changes with the whole files, and the length."""
+        from .stamps import stamp
+
+        return f"{self.length} {stamp(self.encoded)}"
+
     def pair(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """(clean, noisy) of a segment, each (time,)."""
         row, start = map(int, key.split("@"))

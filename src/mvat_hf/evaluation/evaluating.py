@@ -1,11 +1,11 @@
 """Scores of systems over a data set of pairs, beside the noisy input, as a record.
 
-`evaluate` enhances while a process pool scores, and goes on after a kill where it stopped; `report` makes statistics,
-tables and pictures of the record.
+`evaluate_systems` enhances while a process pool scores, and goes on after a kill where it stopped; `report` makes
+statistics, tables and pictures of the record.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -19,11 +19,11 @@ from tqdm.auto import tqdm
 from ..data.audio import AudioError
 from ..data.formatting import decoded, reference_of
 from ..data.matching import SIDES, DataError, few
+from ..data.stamps import stamp
 from ..metrics.scoring import FULL, METRICS, FileScore, PendingScore, ScoringPool, check_metrics, leading_metric
-from ..utils.cores import usable_cores
 from ..utils.errors import need
 from ..utils.records import environment
-from .journal import UNREADABLE, Journal, stamp
+from .journal import UNREADABLE, Journal
 from .report import add_statistics
 from .systems import FolderSystem, NoisyInput, System, build_system
 
@@ -32,7 +32,7 @@ TIMED_SECONDS = 10  # of audio, for the real-time factor
 TIMED_RUNS = 3
 
 
-def evaluate(
+def evaluate_systems(
     systems: Mapping[str, Any],
     dataset,
     *,
@@ -75,20 +75,17 @@ def evaluate(
     ids = names_of(dataset)
     check_ids(name, ids)
     about = {"name": name, "files": len(ids), "sampling_rate": sampling_rate}
-    evaluation = {**about, "ids": ids, "metrics": keys, "systems": described, "data": journal and stamp(dataset)}
+    evaluation = {
+        **about,
+        "ids": ids,
+        "metrics": keys,
+        "systems": described,
+        "data": stamp(dataset) if journal else None,
+    }
     with Journal(journal, evaluation) as kept:
         with ScoringPool(processes, keys) as pool:
-            scoring: deque[tuple[str, int, PendingScore]] = deque()
-            for index in tqdm(range(len(ids)), name, unit="file", disable=None if progress else True):
-                missing = {row: system for row, system in rows.items() if (row, index) not in kept.scores}
-                for row, pair in enhanced_by(missing, dataset, index, sampling_rate):
-                    if isinstance(pair, str):
-                        kept.add(row, index, FileScore(ids[index], {}, pair))
-                    else:
-                        scoring.append((row, index, pool.submit(ids[index], *pair, sampling_rate)))
-                # audio waits in memory until it is scored: no more of it than keeps the pool busy
-                settle(scoring, kept, leave=4 * (processes or usable_cores()))
-            settle(scoring, kept, leave=0)
+            bar = tqdm(ids, name, unit="file", disable=None if progress else True)
+            score_missing(rows, dataset, bar, sampling_rate, kept, pool)
         scores = {row: [kept.scores[row, index] for index in range(len(ids))] for row in rows}
         speed = real_time_factors(rows, dataset, scores[NOISY], sampling_rate)
         record = {
@@ -100,6 +97,28 @@ def evaluate(
             "environment": environment(),
         }
         return add_statistics(record)
+
+
+def score_missing(
+    systems: Mapping[str, System],
+    dataset,
+    ids: Iterable[str],
+    sampling_rate: int,
+    kept: Journal,
+    pool: ScoringPool,
+) -> None:
+    """Enhance every file by the systems whose score of it is not `kept`, and keep those scores as `pool` makes them."""
+    scoring: deque[tuple[str, int, PendingScore]] = deque()
+    for index, name in enumerate(ids):
+        missing = {row: system for row, system in systems.items() if (row, index) not in kept.scores}
+        for row, pair in enhanced_by(missing, dataset, index, sampling_rate):
+            if isinstance(pair, str):
+                kept.add(row, index, FileScore(name, {}, pair))
+            else:
+                scoring.append((row, index, pool.submit(name, *pair, sampling_rate)))
+        # audio waits in memory until it is scored: no more of it than keeps the pool busy
+        settle(scoring, kept, leave=4 * pool.processes)
+    settle(scoring, kept, leave=0)
 
 
 def prepared(dataset, sampling_rate: int):
