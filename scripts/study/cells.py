@@ -16,7 +16,7 @@ import yaml
 from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.training.arguments import DistillationConfig
-from mvat_hf.training.recipe import BEARING, RecipeError, read_recipe, today
+from mvat_hf.training.recipe import BEARING, RecipeError, read_recipe
 from mvat_hf.utils.records import environment, write_json, write_text
 
 KEYS = {"title", "recipe", "presets", "seeds", "methods"}
@@ -51,7 +51,7 @@ class Cell:
 
     def changed(self, trained: Mapping[str, Any]) -> list[str]:
         """Options that a run by the recipe `trained` had otherwise."""
-        own, trained = today(self.recipe), today(trained)
+        own = self.recipe
         return sorted(name for name in own.keys() & BEARING if typed(trained.get(name)) != typed(own[name]))
 
 

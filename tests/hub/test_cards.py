@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CardData, ModelCard
 
-from mvat_hf import DistillationTrainer, EnhancementConfig, MannerConfig
+from mvat_hf import DistillationTrainer, MannerConfig
 from mvat_hf.data.audio import read_mono
 from mvat_hf.data.collator import SegmentCollator
-from mvat_hf.distillation import build_method
 from mvat_hf.hub.cards import (
     CITATION,
     about_sections,
@@ -173,13 +172,11 @@ def distillation(tmp_path) -> DistillationTrainer:
     """A trainer that has not trained, of a student that is smaller than its teacher."""
     student, teacher = (MannerModel(MannerConfig(hidden_size=size, depth=2)) for size in (8, 12))
     teacher.config._name_or_path = teacher.name_or_path = "owner/teacher"
-    args = EnhancementConfig(
-        str(tmp_path / "run"), hub_model_id="owner/student", learning_rate=0.0123, eval_strategy="no",
+    args = DistillationConfig(
+        str(tmp_path / "run"), beta=0.5, hub_model_id="owner/student", learning_rate=0.0123, eval_strategy="no",
         save_strategy="no", load_best_model_at_end=False, use_cpu=True,
     )  # fmt: skip
-    return DistillationTrainer(
-        student, args=args, data_collator=SegmentCollator(0.1), teacher=teacher, method=build_method("mvat"), beta=0.5
-    )
+    return DistillationTrainer(student, args=args, data_collator=SegmentCollator(0.1), teacher=teacher)
 
 
 def test_the_card_of_a_run_names_teacher_method_and_hyperparameters(distillation, tmp_path):

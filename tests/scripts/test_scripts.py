@@ -257,7 +257,7 @@ def test_a_run_that_was_killed_at_its_end_is_recorded_without_another_step(data,
     assert json.loads((folder / "results.json").read_text()) == record
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    other = call("train.py", *config, **options, snr_weight=5)
+    other = call("train.py", *config, **options, loss_weights='{"snr": 5}')
     assert other.returncode != 0 and "holds a model, and no checkpoint to go on from" in other.stderr
     assert (folder / "model.safetensors").read_bytes() == weights
 

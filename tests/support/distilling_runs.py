@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from mvat_hf.data.collator import SegmentCollator
-from mvat_hf.distillation import DistillationMethod, build_method
-from mvat_hf.training.arguments import EnhancementConfig
+from mvat_hf.distillation import DistillationMethod
+from mvat_hf.training.arguments import DistillationConfig
 from mvat_hf.training.distillation_trainer import DistillationTrainer
 from training_runs import small_model
 
@@ -26,25 +26,26 @@ def pairs(count: int, samples: int = 3000) -> list[dict]:
 ITEMS = pairs(6)
 
 
-def distilling(folder, method, beta=1.0, teacher="another", callbacks=None, more=None, student=None, **options):
+def distilling(
+    folder, method, beta=1.0, teacher="another", callbacks=None, student=None, optimizers=(None, None), **options
+):
     defaults = {
         "max_steps": 3, "per_device_train_batch_size": 2, "eval_strategy": "no", "save_strategy": "no",
         "load_best_model_at_end": False, "logging_steps": 1, "learning_rate": 1e-3, "use_cpu": True,
         "dataloader_num_workers": 0, "disable_tqdm": True,
     }  # fmt: skip
     teacher = small_model(1, hidden_size=8, depth=3, attention_levels="all") if teacher == "another" else teacher
-    built = build_method(method) if isinstance(method, str) else method
+    named = {"method": method} if isinstance(method, str) else {}
     torch.manual_seed(3)
     return DistillationTrainer(
         student or small_model(),
         teacher=teacher,
-        method=built,
-        beta=beta,
-        args=EnhancementConfig(str(folder), **{**defaults, **options}),
+        method=None if named else method,
+        args=DistillationConfig(str(folder), beta=beta, **{**defaults, **named, **options}),
         data_collator=SegmentCollator(0.1),
         train_dataset=ITEMS,
         callbacks=callbacks,
-        **(more or {}),
+        optimizers=optimizers,
     )
 
 

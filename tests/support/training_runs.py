@@ -6,9 +6,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from mvat_hf.data.collator import SegmentCollator
-from mvat_hf.distillation import build_method
 from mvat_hf.models.manner import MannerConfig, MannerModel
-from mvat_hf.training.arguments import EnhancementConfig
+from mvat_hf.training.arguments import DistillationConfig, EnhancementConfig
 from mvat_hf.training.distillation_trainer import DistillationTrainer
 from mvat_hf.training.trainer import EnhancementTrainer
 
@@ -29,7 +28,7 @@ def small_model(seed: int = 0, **options) -> MannerModel:
     return MannerModel(MannerConfig(**{"hidden_size": 6, "depth": 2, "attention_levels": "deepest", **options}))
 
 
-def arguments(folder, **options) -> EnhancementConfig:
+def arguments(folder, kind=EnhancementConfig, **options) -> EnhancementConfig:
     defaults = {
         "output_dir": str(folder),
         "max_steps": 4,
@@ -44,7 +43,7 @@ def arguments(folder, **options) -> EnhancementConfig:
         "scoring_processes": 1,
         "disable_tqdm": True,
     }
-    return EnhancementConfig(**{**defaults, **options})
+    return kind(**{**defaults, **options})
 
 
 def plain(folder, callbacks=None, model=None, **options) -> EnhancementTrainer:
@@ -64,15 +63,12 @@ def rumble(count: int) -> np.ndarray:
 
 
 def distilling(
-    folder, method: str, beta: float, teacher: MannerModel | None = None, teacher_cache=None, student=None, **options
+    folder, method: str, beta: float, teacher: MannerModel | None = None, student=None, **options
 ) -> DistillationTrainer:
     return DistillationTrainer(
         student or small_model(),
         teacher=teacher or small_model(1, hidden_size=8, depth=3, attention_levels="all"),
-        method=build_method(method),
-        beta=beta,
-        teacher_cache=teacher_cache,
-        args=arguments(folder, **options),
+        args=arguments(folder, DistillationConfig, method=method, beta=beta, **options),
         data_collator=SegmentCollator(0.2),
         train_dataset=pairs(6),
     )

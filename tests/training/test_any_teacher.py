@@ -17,7 +17,7 @@ from mvat_hf.training.run import training_record
 def test_any_module_can_teach(method, tmp_path):
     teacher = Filtering()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    trainer = distilling(tmp_path, method, teacher=teacher, more={"teacher_cache": tmp_path / "cache"})
+    trainer = distilling(tmp_path, method, teacher=teacher, teacher_cache=str(tmp_path / "cache"))
     trainer.train()
     assert all(entry["distillation"] > 0 for entry in trainer.state.log_history if "loss" in entry)
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())

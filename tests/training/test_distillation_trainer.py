@@ -80,7 +80,7 @@ def test_a_killed_run_resumes_to_the_bit_with_its_method(uninterrupted, step, tm
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory) -> MannerModel:
     """The student trained as all here are, by nobody's method."""
-    args = distilling(tmp_path_factory.mktemp("baseline"), None, 0.0).args
+    args = distilling(tmp_path_factory.mktemp("baseline"), "none", 0.0).args
     trainer = EnhancementTrainer(small_model(), args, data_collator=SegmentCollator(0.1), train_dataset=ITEMS)
     trainer.train()
     return trainer.model
@@ -112,8 +112,8 @@ def test_parameters_of_a_method_train_with_an_optimizer_of_ones_own(scheduled, t
     student = small_model()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0) if scheduled else None
-    more = {"optimizers": (optimizer, scheduler)}
-    trainer = distilling(tmp_path, "latent-augmentation", student=student, max_steps=2, more=more)
+    given = (optimizer, scheduler)
+    trainer = distilling(tmp_path, "latent-augmentation", student=student, max_steps=2, optimizers=given)
     own = {key: value.clone() for key, value in trainer.method.named_parameters()}
     for _ in range(2):  # the second time they are there
         trainer.train()
@@ -131,7 +131,7 @@ def test_stages_weigh_the_loss(tmp_path):
 
 
 def test_the_weight_of_the_enhancement_loss(tmp_path):
-    trainer = distilling(tmp_path, "output", 2.0, more={"enhancement_weight": 0.25}, max_steps=1)
+    trainer = distilling(tmp_path, "output", 2.0, enhancement_weight=0.25, max_steps=1)
     trainer.train()
     entry = trainer.state.log_history[0]
     assert entry["loss"] == pytest.approx(0.25 * entry["enhancement"] + 2 * entry["output"], rel=1e-4)
@@ -146,29 +146,26 @@ def test_a_weight_of_zero_is_plain_training_to_the_bit(method, baseline, tmp_pat
 
 
 @dataclass
-class WithMethod(EnhancementConfig):
-    """Arguments that say what is transferred, as those of the command line do."""
+class OtherArguments(EnhancementConfig):
+    """Arguments of another class that say what is transferred."""
 
     method: str = "mvat"
     method_kwargs: dict = field(default_factory=dict)
     beta: float = 0.3
-    enhancement_weight: float = 0.5
 
 
-def test_what_is_not_given_is_taken_from_the_arguments(tmp_path):
+def test_arguments_of_another_class_are_taken_over(tmp_path):
     options = {"use_cpu": True, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    args = WithMethod(str(tmp_path), method="at", method_kwargs={"p": 1}, **options)
+    args = OtherArguments(str(tmp_path), method="at", method_kwargs={"p": 1}, **options)
     data = {"args": args, "data_collator": SegmentCollator(0.1), "train_dataset": ITEMS}
-    teacher = small_model(1)
-    trainer = DistillationTrainer(small_model(), teacher=teacher, **data)
+    trainer = DistillationTrainer(small_model(), teacher=small_model(1), **data)
     assert isinstance(trainer.method, METHODS["at"]) and trainer.method.p == 1
-    assert (trainer.beta, trainer.enhancement_weight) == (0.3, 0.5)
-    other = DistillationTrainer(small_model(), teacher=teacher, method="mvat", beta=2.0, **data)
-    assert isinstance(other.method, METHODS["mvat"]) and other.beta == 2
-    assert other.method.p == 1 and other.run_facts()["method"] == "MultiViewAttentionTransfer, beta 2.0, {'p': 1}"
-    with pytest.raises(ValueError, match='"output" has no option p'):
-        DistillationTrainer(small_model(), teacher=teacher, method="output", **data)
-    assert DistillationTrainer(small_model(), method=None, **data).method is None
+    assert isinstance(trainer.args, DistillationConfig) and trainer.args.beta == 0.3
+
+
+def test_a_method_that_is_given_goes_before_that_of_the_arguments(tmp_path):
+    assert isinstance(distilling(tmp_path, Scaled()).method, Scaled)
+    assert distilling(tmp_path, "none", teacher=None).method is None
 
 
 def three_steps(folder, batch_size: int) -> None:
@@ -204,9 +201,9 @@ def test_a_checkpoint_without_what_the_method_learnt_is_refused(tmp_path):
 
 def test_what_the_trainer_was_given_is_in_the_card(tmp_path):
     options = {"use_cpu": True, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    args = DistillationConfig(str(tmp_path), method="at", method_kwargs={"p": 1}, **options)
+    args = DistillationConfig(str(tmp_path), method="at", method_kwargs={"p": 1}, enhancement_weight=0.5, **options)
     data = {"train_dataset": ITEMS, "eval_dataset": {"one": ITEMS[:1], "two": ITEMS[:2]}}
-    trainer = DistillationTrainer(small_model(), teacher=small_model(1), enhancement_weight=0.5, args=args, **data)
+    trainer = DistillationTrainer(small_model(), teacher=small_model(1), args=args, **data)
     facts = trainer.run_facts()
     assert facts["method"] == "AttentionTransfer, beta 0.1, {'p': 1}" and facts["files to validate"] == 3
     assert "enhancement_weight 0.5" in facts["hyperparameters"]

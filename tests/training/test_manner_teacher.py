@@ -42,7 +42,7 @@ def test_the_logged_distance_is_that_to_the_whole_ordinary_teacher(tmp_path, met
 
 def test_a_teacher_from_the_cache_teaches_the_same(tmp_path):
     runs = [distilling(tmp_path, "mvat", 1.0)]
-    runs += [distilling(tmp_path, "mvat", 1.0, teacher_cache=tmp_path / "cache") for _ in range(2)]
+    runs += [distilling(tmp_path, "mvat", 1.0, teacher_cache=str(tmp_path / "cache")) for _ in range(2)]
     for trainer in runs:
         trainer.train()
     losses = [[entry["loss"] for entry in trainer.state.log_history if "loss" in entry] for trainer in runs]
@@ -56,7 +56,9 @@ def test_students_of_other_levels_do_not_share_what_the_cache_keeps(tmp_path):
     teacher = small_model(1, hidden_size=8, depth=3, attention_levels="all")
     cached, whole = tmp_path / "cache", []
     for levels in ("deepest", "all"):
-        trainer = distilling(tmp_path, "mvat", 1.0, teacher, cached, student=small_model(attention_levels=levels))
+        trainer = distilling(
+            tmp_path, "mvat", 1.0, teacher, teacher_cache=cached, student=small_model(attention_levels=levels)
+        )
         batch = next(iter(trainer.get_train_dataloader()))
         whole.append(trainer.cache(batch["input_values"], trainer.teach)["view_features"].keys())
     assert whole[0] < whole[1]

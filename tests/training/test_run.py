@@ -37,7 +37,7 @@ from training_runs import arguments, pairs, plain, same_weights
 
 
 def test_only_what_bears_on_the_result_tells_runs_apart(tmp_path):
-    (tmp_path / "recipe.yaml").write_text("run_name: a\nsnr_weight: 0.5\nlog_level: info\nuse_cpu: true\n")
+    (tmp_path / "recipe.yaml").write_text("run_name: a\nloss_weights: {snr: 0.5}\nlog_level: info\nuse_cpu: true\n")
     check_same_recipe(tmp_path, parse_recipe(KINDS, ["--run_name=b", "--loss_weights", '{"snr": 0.5}']))
     with pytest.raises(RecipeError, match="other loss_weights"):
         check_same_recipe(tmp_path, parse_recipe(KINDS, ["--run_name=b"]))

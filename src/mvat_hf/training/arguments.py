@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import TrainingArguments
 
@@ -15,6 +15,7 @@ COUNTS = (
     "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "scoring_processes",
     "threads",
 )  # fmt: skip
+Config = TypeVar("Config", bound="EnhancementConfig")
 
 
 @dataclass
@@ -116,7 +117,7 @@ class DistillationConfig(EnhancementConfig):
     _VALID_DICT_FIELDS = [*EnhancementConfig._VALID_DICT_FIELDS, "method_kwargs"]  # noqa: RUF012
 
     teacher_model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Teacher checkpoint: folder or Hub id."}
+        default=None, metadata={"help": "Teacher checkpoint: folder or Hub id.", "aliases": ["--teacher"]}
     )
     method: str = field(default="mvat", metadata={"help": "What is transferred; none is plain training."})
     method_kwargs: dict[str, Any] | str | None = field(
@@ -160,13 +161,13 @@ def checked_weights(weights: Any) -> dict[str, float]:
     return checked
 
 
-def as_config(args: TrainingArguments | None) -> EnhancementConfig:
-    """`args` itself, or what other `TrainingArguments` say as an `EnhancementConfig`: they stay as they are, but for
-    columns, which our collators need all of, and for fields of their own, which nothing here reads."""
+def as_config(args: TrainingArguments | None, kind: type[Config]) -> Config:
+    """`args` themselves if they are a `kind`, else a `kind` with their values; without fields that a `kind` lacks, and
+    with all columns, which our collators need."""
     if args is None:
-        return EnhancementConfig()
-    if isinstance(args, EnhancementConfig):
+        return kind()
+    if isinstance(args, kind):
         return args
-    known = {option.name for option in fields(EnhancementConfig) if option.init}  # `args` may be of a class with more
+    known = {option.name for option in fields(kind) if option.init}  # `args` may be of a class with more
     given = {option.name: getattr(args, option.name) for option in fields(args) if option.name in known}
-    return EnhancementConfig(**{**given, "remove_unused_columns": False})
+    return kind(**{**given, "remove_unused_columns": False})

@@ -9,17 +9,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from ..distillation import DistillationMethod, Stage, build_method
 from ..distillation.activations import activations, forward_options, module_of, recording
 from ..models.manner import MannerModel, MannerOutput
 from ..utils.files import replaced_at_end
-from .arguments import DistillationConfig
+from .arguments import DistillationConfig, as_config
 from .teacher_cache import TargetCache
 from .trainer import EnhancementTrainer
 
-AS_IN_ARGS: Any = object()
 METHOD_FILE = "method.safetensors"  # in a checkpoint: parameters and buffers of the method, if it has any
 
 
@@ -33,55 +32,42 @@ class DistillationTrainer(EnhancementTrainer):
 
     Args:
         model: the student.
-        teacher: any module that takes noisy audio (B, T), or a folder or Hub id of a `MannerModel`; it is frozen, and
-            never saved or optimised. A method that needs none is given none.
-        method: what to transfer, a method or its name (see `mvat_hf.distillation`), with the `method_kwargs` of `args`;
-            None, or a `beta` of 0, is plain training to the bit.
-        beta: weight of the method's terms.
-        enhancement_weight: weight of L_SE and what stands beside it.
-        teacher_cache: folder to keep what the method reads of the teacher, see `TargetCache`; None keeps nothing.
-        kwargs: as of `EnhancementTrainer`. What is not given above is taken from `args`, where they have it.
+        teacher: any module that takes noisy audio (B, T), or a folder or Hub id of a `MannerModel`; that of `args` by
+            default. It is frozen, and never saved or optimised. A method that needs none is given none.
+        args: `DistillationConfig`, its defaults by default. Other `TrainingArguments` are taken over into one.
+        method: what to transfer (see `mvat_hf.distillation`); by default what `args` name. A `beta` of 0 is plain
+            training to the bit.
+        kwargs: as of `EnhancementTrainer`.
 
     Raises:
-        ValueError: the method cannot work between this teacher and student, or a weight is negative.
+        ValueError: the method cannot work between this teacher and student.
     """
+
+    args: DistillationConfig
 
     def __init__(
         self,
         model: MannerModel | None = None,
         teacher: nn.Module | str | Path | None = None,
-        method: DistillationMethod | str | None = AS_IN_ARGS,
-        beta: float | None = None,
-        enhancement_weight: float | None = None,
-        teacher_cache: str | Path | None = None,
+        args: TrainingArguments | None = None,
+        method: DistillationMethod | None = None,
         **kwargs,
     ):
-        args = kwargs.get("args")
-        given = {"beta": beta, "enhancement_weight": enhancement_weight}
-        weights = {
-            name: getattr(args, name, getattr(DistillationConfig, name)) if value is None else value
-            for name, value in given.items()
-        }
-        for name, weight in weights.items():
-            if weight < 0:
-                raise ValueError(f"{name} must be at least 0, got {weight}")
-        self.beta, self.enhancement_weight = weights["beta"], weights["enhancement_weight"]
-        if method is AS_IN_ARGS:
-            method = getattr(args, "method", DistillationConfig.method)
-        if isinstance(method, str):
-            method = build_method(method, **(getattr(args, "method_kwargs", None) or {}))
-        self.method = method if self.beta > 0 else None
+        args = as_config(args, DistillationConfig)
+        options: Any = args.method_kwargs
+        if method is None:
+            method = build_method(args.method, **options)
+        self.method = method if args.beta > 0 else None
         taught_by: Any = None
         if self.method is not None and self.method.needs_teacher:
-            taught_by = getattr(args, "teacher_model_name_or_path", None) if teacher is None else teacher
+            taught_by = args.teacher_model_name_or_path if teacher is None else teacher
             if isinstance(taught_by, (str, Path)):
                 taught_by = MannerModel.from_pretrained(taught_by)
             if taught_by is not None and not isinstance(taught_by, nn.Module):
                 kind = type(taught_by).__name__
                 raise ValueError(f"teacher must be a module, a folder or a Hub id, got an object of class {kind}")
-        student: Any = model
-        super().__init__(model=student, **kwargs)
-        student = self.model
+        super().__init__(model=model, args=args, **kwargs)
+        student: Any = self.model
         self.teacher: nn.Module | None = None if taught_by is None else taught_by.requires_grad_(False).eval()
         self.teacher_options: dict[str, Any] = {}
         self.cache: TargetCache | None = None
@@ -89,8 +75,7 @@ class DistillationTrainer(EnhancementTrainer):
         if self.method is not None:
             check(self.method, student, taught_by)
             if self.method.needs_teacher:
-                folder = getattr(args, "teacher_cache", None) if teacher_cache is None else teacher_cache
-                self.prepare_teacher(student, folder)
+                self.prepare_teacher(student)
             self.method.prepare(student, taught_by)
             self.method.to(self.args.device)
             if self.args.world_size > 1:
@@ -99,16 +84,16 @@ class DistillationTrainer(EnhancementTrainer):
             if any(parameter.requires_grad for parameter in self.method.parameters()):
                 self.add_callback(StepMethod(self))
 
-    def prepare_teacher(self, student: MannerModel, teacher_cache: str | Path | None) -> None:
+    def prepare_teacher(self, student: MannerModel) -> None:
         """Put the teacher where it is run, with the options that record what is read of it, and its cache."""
         method, teacher = self.method, self.teacher
         assert method is not None and teacher is not None
         if isinstance(teacher, MannerModel):
             self.teacher_options |= forward_options(method.read_of_teacher)
             self.teacher_options["last_level"] = method.last_level(student.config, teacher.config)
-        if teacher_cache is not None:
+        if self.args.teacher_cache is not None:
             how = {**self.teacher_options, "bf16": self.args.bf16, "fp16": self.args.fp16}
-            self.cache = TargetCache(teacher_cache, teacher, method, **how)
+            self.cache = TargetCache(self.args.teacher_cache, teacher, method, **how)
         if isinstance(teacher, MannerModel) and self.args.device.type == "cpu":
             teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
         self.teacher = self.accelerator.prepare_model(teacher, evaluation_mode=True)
@@ -120,13 +105,9 @@ class DistillationTrainer(EnhancementTrainer):
         options = f", {self.method.built_with}" if self.method is not None and self.method.built_with else ""
         facts = {
             "teacher": None if self.teacher is None else name,
-            "method": f"{method}, beta {self.beta}{options}",
+            "method": f"{method}, beta {self.args.beta}{options}",
         }
         return {**super().run_facts(), **facts}
-
-    def options_of_run(self) -> dict[str, Any]:
-        """As of any run, with the weight that is used."""
-        return {**super().options_of_run(), "enhancement_weight": self.enhancement_weight}
 
     @property
     def stage(self) -> Stage:
@@ -148,18 +129,18 @@ class DistillationTrainer(EnhancementTrainer):
             asked = {**inputs, **self.method.forward_options}
             return super().compute_loss(model, asked, return_outputs, num_items_in_batch)
 
-    def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> Tensor:
-        if self.method is None and self.enhancement_weight == 1:
-            return super().total_loss(model, inputs, outputs)
+    def total_loss(self, inputs: dict, outputs: MannerOutput) -> Tensor:
+        if self.method is None and self.args.enhancement_weight == 1:
+            return super().total_loss(inputs, outputs)
         enhancement, terms = self.enhancement_loss(inputs, outputs)
         terms["enhancement"] = enhancement
         stage = self.stage
-        loss = self.enhancement_weight * stage.enhancement * enhancement
+        loss = self.args.enhancement_weight * stage.enhancement * enhancement
         if self.method is not None and self.teaches:
             taken = self.distil(self.method, inputs, outputs)
             distance = torch.stack(list(taken.values())).sum()
             terms |= {**taken, "distillation": distance}
-            loss = loss + self.beta * stage.distillation * distance
+            loss = loss + self.args.beta * stage.distillation * distance
         self.note_terms(terms)
         return loss
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -36,16 +36,6 @@ BEARING = (
     OF_THE_TRAINING
     | {option.name for kind in (ModelArguments, *DataArguments.kinds().values()) for option in dataclasses.fields(kind)}
 ) - PLACES
-# earlier names of options, and where they are now: an option, or an item of a mapping
-RENAMED: dict[str, tuple[str, str | None]] = {
-    "teacher": ("teacher_model_name_or_path", None),
-    "snr_weight": ("loss_weights", "snr"),
-    "compressed_weight": ("loss_weights", "compressed"),
-    "pesq_weight": ("loss_weights", "pesq"),
-    "p": ("method_kwargs", "p"),
-    "views": ("method_kwargs", "views"),
-    "sides": ("method_kwargs", "sides"),
-}
 
 
 @dataclass
@@ -105,9 +95,9 @@ def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -
     parser = RecipeParser(flat, description=f"Options of {Path(sys.argv[0]).name}", allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of options; the command line overrides it")
     types = {name: kind for each in flat for name, kind in get_type_hints(each).items()}
-    arguments, earlier = without_earlier_names(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     path = config_of(arguments)
-    recipe = today({**(read_recipe(path) if path is not None else {}), **earlier})
+    recipe = {} if path is None else read_recipe(path)
     if unknown := sorted(recipe.keys() - types.keys()):
         raise RecipeError(
             f"{path or 'command line'}: unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}; see --help for all"
@@ -115,7 +105,11 @@ def parse_recipe(kinds: Sequence[Any], arguments: Sequence[str] | None = None) -
     place = path or "command line"
     parser.set_defaults(**{name: default_of(place, name, value, types[name]) for name, value in recipe.items()})
     spelt = {argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
-    given = {name if name in types else name.removeprefix("no_") for name in spelt} | recipe.keys()
+    aliases = {
+        alias.removeprefix("--"): option.name
+        for each in flat for option in dataclasses.fields(each) for alias in option.metadata.get("aliases", ())
+    }  # fmt: skip
+    given = {aliases.get(name, name if name in types else name.removeprefix("no_")) for name in spelt} | recipe.keys()
     *parts, _ = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
     rest = iter(parts)
     grouped = [
@@ -135,35 +129,6 @@ def default_of(place: str | Path, name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, (dict, list)) and type(value) not in {get_origin(each) or each for each in kinds}:
         raise RecipeError(f"{place}: {name} cannot be a {type(value).__name__}, got {json.dumps(value, default=str)}")
     return value if value is None or isinstance(value, (dict, list)) else str(value)
-
-
-def today(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe with the options that have other names now under these: records and files of before stay readable."""
-    options = {name: value for name, value in recipe.items() if name not in RENAMED}
-    for name in recipe.keys() & RENAMED.keys():
-        option, item = RENAMED[name]
-        value = recipe[name]
-        if item is None:
-            options[option] = value
-            continue
-        if name in ("views", "sides") and isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
-        mapping = options.get(option) or {}
-        options[option] = {**(json.loads(mapping) if isinstance(mapping, str) else mapping), item: value}
-    return options
-
-
-def without_earlier_names(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """(arguments without those of `RENAMED`, these with their values)."""
-    left, earlier, rest = [], {}, iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.removeprefix("--").partition("=")
-        name = name.replace("-", "_")
-        if argument.startswith("--") and name in RENAMED:
-            earlier[name] = value if equals else next(rest, "")
-        else:
-            left.append(argument)
-    return left, earlier
 
 
 def config_of(arguments: Sequence[str]) -> str | None:

@@ -31,7 +31,7 @@ from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
 from .items import count_of, noisy_batches, training_items
 from .model_arguments import ModelArguments, RecipeError
-from .recipe import BEARING, Recipe, read_recipe, today
+from .recipe import BEARING, Recipe, read_recipe
 from .trainer import EnhancementTrainer
 
 with extra("training"):
@@ -244,7 +244,7 @@ def check_same_folder(folder: Path, found: Sequence[str | None]) -> None:
 
 def check_same_recipe(folder: Path, recipe: Recipe) -> None:
     """RecipeError unless the run in `folder` has the options of `recipe`."""
-    previous = today(read_recipe(folder / "recipe.yaml")) if (folder / "recipe.yaml").is_file() else {}
+    previous = read_recipe(folder / "recipe.yaml") if (folder / "recipe.yaml").is_file() else {}
     current, defaults = recipe.described(), recipe.defaults()
     changed = [name for name in current if previous.get(name, defaults[name]) != current[name]]
     unsaid = previous.keys() & BEARING - current.keys()

@@ -62,7 +62,7 @@ class EnhancementTrainer(Trainer):
         data_collator: Any = None,
         **kwargs,
     ):
-        args = as_config(args)
+        args = as_config(args, EnhancementConfig)
         if model is None and kwargs.get("model_init") is None:
             raise ValueError("expected a model or model_init, got neither")
         if args.eval_strategy != "no":
@@ -77,7 +77,9 @@ class EnhancementTrainer(Trainer):
             kwargs["processing_class"] = MannerFeatureExtractor(sampling_rate=rate)
         if data_collator is None:
             data_collator = SegmentCollator(sampling_rate=rate, seed=args.seed)
-        super().__init__(model=model and use_training_layers(model), args=args, data_collator=data_collator, **kwargs)
+        if model is not None:
+            use_training_layers(model)
+        super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         if isinstance(data_collator, SegmentCollator):
             self.add_callback(CropAnew(data_collator))
         self.add_callback(FollowFolder())
@@ -170,7 +172,7 @@ class EnhancementTrainer(Trainer):
                     module.eval()
         self.items_in_batch = num_items_in_batch
         outputs: MannerOutput = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        loss = self.total_loss(model, inputs, outputs) / self.undivided_batches
+        loss = self.total_loss(inputs, outputs) / self.undivided_batches
         return (loss, outputs) if return_outputs else loss
 
     @property
@@ -180,7 +182,7 @@ class EnhancementTrainer(Trainer):
         by_function = self.compute_loss_func is not None and getattr(self, "loss_is_scaled_for_ga", None) is not False
         return getattr(self, "current_gradient_accumulation_steps", 1) if by_function else 1
 
-    def total_loss(self, model: nn.Module, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
+    def total_loss(self, inputs: dict, outputs: MannerOutput) -> torch.Tensor:
         """The scalar to minimise."""
         loss, terms = self.enhancement_loss(inputs, outputs)
         self.note_terms(terms)
@@ -274,12 +276,8 @@ class EnhancementTrainer(Trainer):
             for name, data in (("items to train", self.train_dataset), ("files to validate", self.eval_dataset))
             if data is not None
         }
-        options = hyperparameters(self.options_of_run())
+        options = hyperparameters(vars(self.args))
         return {**sizes, "steps done": self.state.global_step, "teacher": None, **options}
-
-    def options_of_run(self) -> dict[str, Any]:
-        """The options that a card tells hyperparameters of."""
-        return vars(self.args)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
