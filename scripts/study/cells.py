@@ -16,7 +16,7 @@ import yaml
 from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.training.arguments import DistillationConfig
-from mvat_hf.training.recipe import BEARING, RecipeError, read_recipe
+from mvat_hf.training.recipe import RESULT_OPTIONS, RecipeError, read_recipe
 from mvat_hf.utils.records import environment, write_json, write_text
 
 KEYS = {"title", "recipe", "presets", "seeds", "methods"}
@@ -52,7 +52,7 @@ class Cell:
     def changed(self, trained: Mapping[str, Any]) -> list[str]:
         """Options that a run by the recipe `trained` had otherwise."""
         own = self.recipe
-        return sorted(name for name in own.keys() & BEARING if typed(trained.get(name)) != typed(own[name]))
+        return sorted(name for name in own.keys() & RESULT_OPTIONS if typed(trained.get(name)) != typed(own[name]))
 
 
 def typed(value: Any) -> Any:

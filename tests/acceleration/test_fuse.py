@@ -335,9 +335,9 @@ def test_a_torch_without_the_private_operators_takes_its_own(name, tiny_model, m
 def test_the_remote_pipeline_is_as_fast_as_the_packages(tiny_model):
     """It runs on the package's folded weights where the package is there: the same to the bit."""
     model, audio = tiny_model(), 0.1 * torch.randn(5000)
-    assert best_enhancer() is chunks.ChunkedEnhancer
+    assert best_enhancer() is chunks.FastChunkedEnhancer
     plain, folded = (
-        kind(model).enhance_chunk(audio[None].numpy()) for kind in (ChunkedEnhancer, chunks.ChunkedEnhancer)
+        kind(model).enhance_chunk(audio[None].numpy()) for kind in (ChunkedEnhancer, chunks.FastChunkedEnhancer)
     )
     assert np.array_equal(folded[0], enhance(model, audio.numpy(), 16000)) and not np.array_equal(folded, plain)
     assert_close(torch.from_numpy(folded), torch.from_numpy(plain))

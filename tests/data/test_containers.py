@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mvat_hf.data import streams
+from mvat_hf.data import decoding
 from mvat_hf.data.audio import (
     AudioError,
     DamagedAudioWarning,
@@ -102,7 +102,7 @@ def test_compressed_audio_stands_where_it_stood(suffix, codec, exact, tmp_path):
 @pytest.mark.parametrize("suffix", ["m4a", "mp3"])
 def test_a_part_is_that_part_of_the_whole_in_any_order(suffix, kept, tmp_path, monkeypatch):
     """Also of a recording that is too long to be kept in memory."""
-    monkeypatch.setattr(streams, "KEPT_SAMPLES", kept)
+    monkeypatch.setattr(decoding, "KEPT_SAMPLES", kept)
     path = encode(tmp_path / f"a.{suffix}", "aac" if suffix == "m4a" else "mp3", voice(channels=2))
     whole, _ = read_audio(path)
     with open_audio(path) as file:

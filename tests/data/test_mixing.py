@@ -258,7 +258,7 @@ def test_the_ratio_may_be_that_where_noise_is_active():
 
 def test_what_is_heard_is_mixed_and_the_target_scaled_with_it():
     target, heard = noise(), 2 * noise(seed=2)
-    clean, noisy = mix(target, noise(seed=1), 5, -25, heard=heard)
+    clean, noisy = mix(target, noise(seed=1), 5, -25, reverberant=heard)
     gain = float(clean @ target / (target @ target))
     np.testing.assert_allclose(clean, gain * target, atol=1e-6)
     assert decibels(gain * heard) - decibels(noisy - gain * heard) == pytest.approx(5, abs=0.02)

@@ -22,6 +22,7 @@ from mvat_hf.hub.sections import render_recogniser, render_results, render_twin,
 from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.models.snapshots import SNAPSHOTS
+from mvat_hf.training.arguments import DistillationConfig
 from mvat_hf.utils.records import weights_hash
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ import torch
 
 from fake_model import SHORT, Fake, noise
 from mvat_hf import StreamingEnhancer
-from mvat_hf.inference.enhancing import ChunkedEnhancer, enhance
+from mvat_hf.inference.chunks import FastChunkedEnhancer
+from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.modes import evaluating
 
 
@@ -19,7 +20,7 @@ def forward(model, audio):
 
 def run_stream(model, audio, rate, cuts, **options):
     blocks = iter(np.split(audio, cuts, axis=1))
-    return np.concatenate(list(ChunkedEnhancer(model, **options).stream(blocks, rate, len(audio))), axis=1)
+    return np.concatenate(list(FastChunkedEnhancer(model, **options).stream(blocks, rate, len(audio))), axis=1)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -77,7 +78,7 @@ def test_at_most_two_chunks_are_held():
             yield noise(1, 100)
 
     given, held = 0, []
-    for block in ChunkedEnhancer(Fake(), **SHORT).stream(source(), 16000, 1):
+    for block in FastChunkedEnhancer(Fake(), **SHORT).stream(source(), 16000, 1):
         held.append(taken - given)
         given += block.shape[1]
     assert given == taken and max(held) <= 8000
@@ -96,7 +97,7 @@ def test_modes_and_statistics_are_left_alone(manner):
 
 @pytest.mark.parametrize(("chunk", "overlap"), [(10.0, 1.0), (0.5, 0.125)])
 def test_chunks_overlap_by_a_second_or_a_quarter(chunk, overlap):
-    options = [ChunkedEnhancer(Fake(), 0, None, chunk, given) for given in (None, overlap)]
+    options = [FastChunkedEnhancer(Fake(), 0, None, chunk, given) for given in (None, overlap)]
     assert options[0].overlap == options[1].overlap == round(overlap * 16000)
 
 

@@ -15,7 +15,8 @@ import torch
 from fake_model import SHORT, Fake, noise
 from mvat_hf.data.audio import AudioError, open_audio
 from mvat_hf.inference import folders
-from mvat_hf.inference.enhancing import ChunkedEnhancer, audio_bar, enhance_file
+from mvat_hf.inference.chunks import FastChunkedEnhancer
+from mvat_hf.inference.enhancing import audio_bar, enhance_file
 from mvat_hf.inference.folders import SharedEnhancer, enhance_folder
 from mvat_hf.inference.writing import CONTAINERS, FORMATS
 
@@ -154,7 +155,7 @@ def test_resuming_removes_what_killed_runs_left(corpus, tmp_path):
 def test_chunks_of_one_length_share_a_pass_and_come_out_as_alone(manner, batch_size, passes):
     """Four mono chunks and a stereo one of one length, and one of another, wait for their turn."""
     chunks = [*(noise(1, 4000, seed=seed) for seed in range(4)), 0.01 * noise(2, 4000, seed=4), noise(1, 3000)]
-    alone = [ChunkedEnhancer(manner).enhance_chunk(chunk) for chunk in chunks]
+    alone = [FastChunkedEnhancer(manner).enhance_chunk(chunk) for chunk in chunks]
     enhancer, rows = SharedEnhancer(manner, batch_size), []
     hook = manner.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     with ThreadPoolExecutor(len(chunks)) as pool:

@@ -5,7 +5,8 @@ import pytest
 import soundfile
 
 from fake_model import SHORT, Fake, noise
-from mvat_hf.inference.enhancing import ChunkedEnhancer, enhance, enhance_file
+from mvat_hf.inference.chunks import FastChunkedEnhancer
+from mvat_hf.inference.enhancing import enhance, enhance_file
 from mvat_hf.inference.folders import enhance_folder
 from mvat_hf.inference.full_band import stream
 
@@ -19,7 +20,8 @@ def manner(tiny_model):
 
 def run(model, audio, rate, cuts=(), full_band=True):
     blocks = iter(np.split(audio, list(cuts), axis=1))
-    return np.concatenate(list(stream(ChunkedEnhancer(model, **SHORT), blocks, rate, len(audio), full_band)), axis=1)
+    enhancer = FastChunkedEnhancer(model, **SHORT)
+    return np.concatenate(list(stream(enhancer, blocks, rate, len(audio), full_band)), axis=1)
 
 
 def tone(hertz, rate, seconds=2.0):
@@ -94,7 +96,7 @@ def test_channels_do_not_touch_each_other(manner):
 @pytest.mark.parametrize("rate", [8000, 15999, 16000])
 def test_at_the_models_rate_and_below_nothing_changes(manner, rate):
     audio = noise(2, 9000)
-    expected = np.concatenate(list(ChunkedEnhancer(manner, **SHORT).stream(iter([audio]), rate, 2)), axis=1)
+    expected = np.concatenate(list(FastChunkedEnhancer(manner, **SHORT).stream(iter([audio]), rate, 2)), axis=1)
     np.testing.assert_array_equal(run(manner, audio, rate), expected)
     np.testing.assert_array_equal(run(manner, audio, rate, full_band=False), expected)
 
@@ -108,7 +110,7 @@ def test_memory_does_not_grow():
             taken += 300
             yield noise(1, 300)
 
-    for block in stream(ChunkedEnhancer(Fake(), **SHORT), source(), 48000, 1):
+    for block in stream(FastChunkedEnhancer(Fake(), **SHORT), source(), 48000, 1):
         held.append(taken - given)
         given += block.shape[1]
     # two chunks, the frames that are done at once, and what soxr holds

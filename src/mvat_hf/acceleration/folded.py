@@ -199,7 +199,7 @@ class FoldedManner(nn.Module):
         def note(name: str, channels: int, hidden: Tensor, views: list[Tensor] | None = None) -> Tensor:
             if inside:
                 given = hidden.transpose(1, 2)[:, :channels]
-                levels[name] = (given, views and [view.transpose(1, 2) for view in views])
+                levels[name] = (given, None if views is None else [view.transpose(1, 2) for view in views])
             return hidden
 
         source = at_full_rate

@@ -15,7 +15,8 @@ from .training_layers import PLAIN
 # of a model: the values that it was folded from, and the copy
 COPIES: WeakKeyDictionary[nn.Module, tuple[Tensor, FoldedManner]] = WeakKeyDictionary()
 FOLDING = threading.Lock()  # one thread folds, the others wait for its copy
-COMPUTING = ("__call__", "forward", "heard", "normalize", "estimate")  # methods that say what a MannerModel computes
+# methods that say what a MannerModel computes
+COMPUTING = ("__call__", "forward", "high_passed", "normalize", "estimate")
 SIZES = ("hidden_size", "depth", "attended_levels", "kernel_size", "stride", "growth", "num_heads", "segment_len")
 
 Kind = tuple[str, str]  # module and name of a class: remote code may define the same one twice

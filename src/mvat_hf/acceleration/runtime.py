@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..models.manner.chunking_manner import padded_length
 from ..utils.cores import computing_threads
 from ..utils.errors import extra
 
@@ -170,13 +171,9 @@ class GraphConfig:
 
     def padded_length(self, samples: int) -> int:
         """As of `MannerConfig`."""
-        for _ in range(self.depth):
-            samples = max(math.ceil((samples - self.kernel_size) / self.stride) + 1, 1)
-        for _ in range(self.depth):
-            samples = (samples - 1) * self.stride + self.kernel_size
-        return samples
+        return padded_length(samples, self.kernel_size, self.stride, self.depth)
 
-    def heard(self, rows: np.ndarray) -> np.ndarray:
+    def high_passed(self, rows: np.ndarray) -> np.ndarray:
         """Audio (B, T) without what is below `high_pass_hz`, in float64; see `modeling_manner.high_pass`."""
         rows = rows.astype(np.float64)
         if not self.high_pass_hz:
@@ -193,12 +190,12 @@ class GraphConfig:
 
     def normalize(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As of `MannerModel`: (B, T) to (B, padded T), and the deviation (B, 1); float32."""
-        heard = self.heard(rows)
-        samples = heard.shape[-1]
+        filtered = self.high_passed(rows)
+        samples = filtered.shape[-1]
         # a single sample has no deviation
-        scale = heard.std(axis=-1, keepdims=True, ddof=1) if samples > 1 else np.abs(heard)
-        normalized = np.zeros((len(heard), self.padded_length(samples)), dtype=np.float32)
-        normalized[:, :samples] = heard / (scale + self.epsilon)
+        scale = filtered.std(axis=-1, keepdims=True, ddof=1) if samples > 1 else np.abs(filtered)
+        normalized = np.zeros((len(filtered), self.padded_length(samples)), dtype=np.float32)
+        normalized[:, :samples] = filtered / (scale + self.epsilon)
         return normalized, scale.astype(np.float32)
 
 

@@ -203,7 +203,7 @@ def split_synthesised(training: Path) -> tuple[list[Pair], list[Pair]]:
 def reader_of(path: Path) -> str | None:
     """ "reader_06709" of `book_00000_chp_0009_reader_06709_0.wav`, as the corpus names its speech."""
     found = re.search(r"reader_\d+", path.name)
-    return found and found[0]
+    return found[0] if found else None
 
 
 def group_of(path: Path) -> str:

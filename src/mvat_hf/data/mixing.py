@@ -79,7 +79,7 @@ def mix(
     snr_db: float,
     level_dbfs: float,
     *,
-    heard: np.ndarray | None = None,
+    reverberant: np.ndarray | None = None,
     window: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
@@ -89,17 +89,17 @@ def mix(
         clean, noise: (time,), of one length.
         snr_db: ratio of the RMS levels of speech and noise in the mixture.
         level_dbfs: RMS level of the mixture; lowered where its peak would pass 0.99.
-        heard: what the mixture holds of the speech, where that is not `clean` itself: speech in a room (time,).
+        reverberant: what the mixture holds of the speech, where that is not `clean` itself: speech in a room (time,).
         window: take both levels where the noise is active, told in windows of so many samples; see `active_db`.
 
     Returns:
-        (clean, noisy), each (time,) float32, where noisy - heard is the scaled noise. Silent speech leaves noise alone.
+        (clean, noisy), each (time,) float32: noisy - reverberant is the scaled noise. Silent speech leaves noise alone.
     """
-    heard = clean if heard is None else heard
-    if heard.any():
-        speech_db, noise_db = active_db(heard, noise, window) if window else (rms_db(heard), rms_db(noise))
+    reverberant = clean if reverberant is None else reverberant
+    if reverberant.any():
+        speech_db, noise_db = active_db(reverberant, noise, window) if window else (rms_db(reverberant), rms_db(noise))
         noise = noise * 10 ** ((speech_db - snr_db - noise_db) / 20)
-    noisy = heard + noise
+    noisy = reverberant + noise
     gain = 10 ** ((level_dbfs - rms_db(noisy)) / 20)
     gain = min(gain, PEAK / (np.abs(noisy).max() + EPS))
     return (clean * gain).astype(np.float32), (noisy * gain).astype(np.float32)
@@ -109,7 +109,7 @@ class UnreadableFileWarning(UserWarning):
     """A file that cannot be used, in whose place another is taken."""
 
 
-told: set[Path] = set()  # files that this process has warned about
+WARNED: set[Path] = set()  # files that this process has warned about
 
 
 def read_any(files: Iterable[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
@@ -124,8 +124,8 @@ def read_any(files: Iterable[Path], read: Callable[[Path], np.ndarray]) -> np.nd
             return read(path)
         except (OSError, AudioError) as error:
             failed = error
-        if path not in told:
-            told.add(path)
+        if path not in WARNED:
+            WARNED.add(path)
             warnings.warn(f"{failed}; another file is taken in its place", UnreadableFileWarning, stacklevel=2)
     raise failed or ValueError("no files to read, expected at least one")
 
@@ -251,14 +251,14 @@ class Mixer:
 
         noise = self.add_second_noise(index, self.recorded_or_made(index, noise))
         noise = self.add_narrow_noise(index, noise)
-        clean, heard = self.hear(index, self.nearer_or_further(index, clean))
+        clean, reverberant = self.hear(index, self.nearer_or_further(index, clean))
         part, augmentation = self.generator(index, PARTS).random(), options.augmentation
         if part < augmentation.clean_probability:
             noise = np.zeros_like(noise)
         elif part >= 1 - augmentation.noise_probability:
-            clean = heard = np.zeros_like(clean)
+            clean = reverberant = np.zeros_like(clean)
         window = round(WINDOW * rate) if options.active_snr else None
-        return mix(clean, noise, snr_db, level_dbfs, heard=heard, window=window)
+        return mix(clean, noise, snr_db, level_dbfs, reverberant=reverberant, window=window)
 
     def generator(self, index: int, stage: int) -> np.random.Generator:
         """Random numbers of one stage of a mixture, independent of those that every mixture needs."""
@@ -333,7 +333,7 @@ class Mixer:
         return change_level(speech, self.options.sampling_rate, rng)
 
     def hear(self, index: int, speech: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(target, heard), each (time,): `speech` itself, or sometimes what a room makes of it."""
+        """(target, reverberant), each (time,): `speech` itself, or sometimes what a room makes of it."""
         rng, augmentation = self.generator(index, ROOM), self.options.augmentation
         if rng.random() >= augmentation.reverb_probability:
             return speech, speech
@@ -342,5 +342,5 @@ class Mixer:
         else:
             response = self.responses[int(rng.integers(len(self.responses)))]
         early = round(augmentation.early_ms * self.options.sampling_rate / 1000)
-        heard, target = reverberate(speech, response, early)
-        return target, heard
+        reverberant, target = reverberate(speech, response, early)
+        return target, reverberant

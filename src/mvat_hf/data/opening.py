@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 
 from .containers import ContainerError, ContainerPass
-from .streams import ChainedPass, Pass, SoundfilePass, Span, StreamFile, Tell, channel_order
+from .decoding import ChainedPass, Pass, SoundfilePass, Span, StreamFile, Tell, channel_order
 from .structure import Part, Parts, caf_fault, flac_parts, mp3_frame_bytes, mp3_parts, mp4_fault, ogg_parts, read_at
 
 # of formats of uncompressed audio that libsndfile reads

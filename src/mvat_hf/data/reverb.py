@@ -125,13 +125,13 @@ def reverberate(speech: np.ndarray, response: np.ndarray, early: int) -> tuple[n
         early: samples after the direct path that belong to the target.
 
     Returns:
-        (heard, target), each (time,) float32 of the length of `speech`.
+        (reverberant, target), each (time,) float32 of the length of `speech`.
     """
     arrival = direct_path(response)
     size = fast_length(len(speech) + len(response))
     spectrum = np.fft.rfft(speech, size)
-    heard, target = (
+    reverberant, target = (
         np.fft.irfft(spectrum * np.fft.rfft(part, size), size)[arrival : arrival + len(speech)].astype(np.float32)
         for part in (response, response[: arrival + early + 1])
     )
-    return heard, target
+    return reverberant, target

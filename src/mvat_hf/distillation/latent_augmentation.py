@@ -43,7 +43,8 @@ class LatentFeatureAugmentation(LevelMatching):
         pairs = super().pairs(student, teacher)
         if self.modules_by_name is not None:
             return pairs
-        deepest = max((name for name in pairs if name.startswith("encoder.")), key=lambda name: int(name[8:]))
+        encoder = [name for name in pairs if name.startswith("encoder.")]
+        deepest = max(encoder, key=lambda name: int(name.rpartition(".")[2]))
         return {deepest: pairs[deepest]}
 
     def last_level(self, student: MannerConfig, teacher: MannerConfig) -> int | None:

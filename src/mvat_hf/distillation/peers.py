@@ -55,16 +55,16 @@ class OnlineDistillation(DistillationMethod):
     def forward(self, student: Activations, teacher: Activations, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         models: list[Any] = list(self.peers)
         noisy = inputs["input_values"]
-        clean, mixture = (models[0].heard(audio) for audio in (inputs["labels"], noisy))
-        heard = [student["audio_values"], *(peer(noisy)["audio_values"].float() for peer in models)]
+        clean, mixture = (models[0].high_passed(audio) for audio in (inputs["labels"], noisy))
+        outputs = [student["audio_values"], *(peer(noisy)["audio_values"].float() for peer in models)]
         own = []
         for index, target in enumerate(self.targets, start=1):
-            loss, _ = enhancement_loss(heard[index], clean, mixture)
-            own.append(loss + self.target_weight * TERMS[target](heard[index], clean) + mimicry(heard, index))
-        return {"mimicry": mimicry(heard, 0), "peers": torch.stack(own).mean()}
+            loss, _ = enhancement_loss(outputs[index], clean, mixture)
+            own.append(loss + self.target_weight * TERMS[target](outputs[index], clean) + mimicry(outputs, index))
+        return {"mimicry": mimicry(outputs, 0), "peers": torch.stack(own).mean()}
 
 
-def mimicry(heard: Sequence[Tensor], index: int) -> Tensor:
+def mimicry(outputs: Sequence[Tensor], index: int) -> Tensor:
     """Mean |own - mean of the others| of waveforms (B, T), the others without gradient."""
-    others = torch.stack([audio.detach() for place, audio in enumerate(heard) if place != index]).mean(dim=0)
-    return F.l1_loss(heard[index], others)
+    others = torch.stack([audio.detach() for place, audio in enumerate(outputs) if place != index]).mean(dim=0)
+    return F.l1_loss(outputs[index], others)

@@ -18,8 +18,8 @@ from importlib.metadata import distribution
 import numpy as np
 
 from ..data.audio import AudioError, check_finite, resample
-from ..utils.cores import one_thread_session
 from ..utils.errors import extra
+from ..utils.onnx import one_thread_session
 
 Process = Callable[[np.ndarray], np.ndarray]  # (time,) to (time,) or a little more or less, at the peer's rate
 

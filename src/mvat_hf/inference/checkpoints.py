@@ -12,7 +12,7 @@ from ..models.snapshots import NOT_HAD, SNAPSHOTS, find_snapshot, hash_fault, hu
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 ADAPTER = "adapter_config.json"  # what transformers adds to the weights beside it
 # fields of a configuration that change nothing in what a float32 model computes
-UNHEARD = (
+IRRELEVANT_FIELDS = (
     "_name_or_path", "architectures", "auto_map", "custom_pipelines", "dtype", "initializer_scale", "torch_dtype",
     "transformers_version",
 )  # fmt: skip
@@ -41,7 +41,7 @@ class Checkpoint:
 
     def sha256(self) -> str:
         """Over what a model is computed from: the fields of the configuration that matter, and the file of weights."""
-        heard = {name: value for name, value in self.fields().items() if name not in UNHEARD}
+        heard = {name: value for name, value in self.fields().items() if name not in IRRELEVANT_FIELDS}
         digest = hashlib.sha256(json.dumps(heard, sort_keys=True).encode())
         with open(self.weights, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ChunkedEnhancer(chunking_manner.ChunkedEnhancer):
+class FastChunkedEnhancer(chunking_manner.ChunkedEnhancer):
     __doc__ = chunking_manner.ChunkedEnhancer.__doc__
 
     def run(self, audio: "Tensor") -> "Tensor":
@@ -22,4 +22,4 @@ class ChunkedEnhancer(chunking_manner.ChunkedEnhancer):
             return super().run(audio)
 
 
-__all__ = ["ChunkedEnhancer"]
+__all__ = ["FastChunkedEnhancer"]

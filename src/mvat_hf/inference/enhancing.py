@@ -28,7 +28,7 @@ from ..models.manner.chunking_manner import (
     is_rate,
 )
 from ..utils.files import replaced_at_end
-from .chunks import ChunkedEnhancer
+from .chunks import FastChunkedEnhancer
 from .enhancer import Enhancer, load_model, model_to_use
 from .full_band import stream
 from .writing import check_written, choose_kind, open_output
@@ -116,7 +116,7 @@ def enhance(
     array, rate = as_array(audio, sampling_rate)
     loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
     chunks = fit_chunks(loaded, {"chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds})
-    enhancer = ChunkedEnhancer(loaded, dry, attenuation_limit, **chunks)
+    enhancer = FastChunkedEnhancer(loaded, dry, attenuation_limit, **chunks)
     # (..., time) -> (rows, time)
     rows = array.reshape(-1, array.shape[-1])
     output, end = np.empty_like(rows), 0
@@ -168,10 +168,10 @@ def enhance_file(
     source, target = as_path(source, "source"), as_path(target, "target")
     loaded = model_to_use(model, device, dtype=dtype, revision=revision, token=token)
     with audio_bar(None, progress) as bar:
-        stream_file(ChunkedEnhancer(loaded, **fit_chunks(loaded, options)), source, target, full_band, bar)
+        stream_file(FastChunkedEnhancer(loaded, **fit_chunks(loaded, options)), source, target, full_band, bar)
 
 
-def stream_file(enhancer: ChunkedEnhancer, source: Path, target: Path, full_band: bool, bar: tqdm) -> float:
+def stream_file(enhancer: FastChunkedEnhancer, source: Path, target: Path, full_band: bool, bar: tqdm) -> float:
     """`enhance_file` by an enhancer that is there; the seconds of audio, which `bar` counts."""
     with open_audio(source) as file:
         if bar.total is None:
@@ -216,7 +216,7 @@ def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
     chunk = options.get("chunk_seconds", CHUNK_SECONDS)
     if chunk not in (None, CHUNK_SECONDS) and not abs(chunk * rate - model.samples) <= 0.5:  # NaN is none either
         raise ValueError(f"the ONNX file takes {seconds:g} s at a time, got chunk_seconds={chunk}: export any length")
-    return {**options, "chunk_seconds": chunk and seconds}
+    return {**options, "chunk_seconds": None if chunk is None else seconds}
 
 
 def as_array(audio: Any, sampling_rate: float | None) -> tuple[np.ndarray, float]:
@@ -274,4 +274,4 @@ def counted(blocks: Iterable[np.ndarray], rate: float, bar: tqdm) -> Iterator[np
             bar.update(block.shape[1] / rate)
 
 
-__all__ = ["ChunkedEnhancer", "Enhancer", "enhance", "enhance_file", "load_model"]
+__all__ = ["Enhancer", "enhance", "enhance_file", "load_model"]

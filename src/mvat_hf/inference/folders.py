@@ -15,9 +15,9 @@ import numpy as np
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AUDIO_SUFFIXES, AudioError, find_audio, open_audio, told_seconds
 from ..utils.cores import computing_threads
-from ..utils.errors import told
+from ..utils.errors import message_of
 from ..utils.files import made_folders, remove_stale
-from .chunks import ChunkedEnhancer
+from .chunks import FastChunkedEnhancer
 from .enhancer import Enhancer, model_to_use
 from .enhancing import as_path, audio_bar, fit_chunks, stream_file
 from .writing import written_name
@@ -57,7 +57,7 @@ class Waiting:
     output: np.ndarray | None = None
 
 
-class SharedEnhancer(ChunkedEnhancer):
+class SharedEnhancer(FastChunkedEnhancer):
     """
     A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`.
 
@@ -214,7 +214,7 @@ def stream_files(
                     bar.total += future.result() - expected
                 except Exception as error:  # of the file, the disk, the libraries
                     bar.total -= expected
-                    yield source, told(error)
+                    yield source, message_of(error)
         except BaseException:
             enhancer.stop()
             pool.shutdown(cancel_futures=True)

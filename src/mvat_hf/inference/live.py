@@ -19,7 +19,7 @@ import numpy as np
 from ..acceleration.runtime import OnnxManner
 from ..data.audio import AudioError, check_finite
 from ..models.manner.chunking_manner import FULL_SCALE, cross_fade
-from .chunks import ChunkedEnhancer
+from .chunks import FastChunkedEnhancer
 from .enhancer import Enhancer, model_to_use
 from .enhancing import from_unit_scale
 
@@ -89,7 +89,7 @@ class StreamingEnhancer:
         loaded = model_to_use(model, device, runtime=live_runtime(model, incremental=incremental), **of_model)
         if isinstance(loaded, OnnxManner) and loaded.samples is not None:
             raise ValueError(f"live, an ONNX file must take any length, got one that takes {loaded.samples} samples")
-        self.passes = ChunkedEnhancer(loaded, dry, attenuation_limit, chunk_seconds=None)
+        self.passes = FastChunkedEnhancer(loaded, dry, attenuation_limit, chunk_seconds=None)
         self.rate = self.passes.rate
         seconds = np.array([context_seconds, hop_seconds, lookahead_seconds])
         usable = np.abs(seconds) < MOST_SECONDS  # NaN is not

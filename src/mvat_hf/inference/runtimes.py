@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..acceleration.choice import choose_runtime, has_bfloat16, measured
 from ..acceleration.graphs import cached_graph, drop_oldest, find_graph
 from ..acceleration.runtime import OnnxManner
-from ..utils.errors import told
+from ..utils.errors import message_of
 from .checkpoints import Checkpoint, alike_in_package, find_checkpoint
 
 if TYPE_CHECKING:
@@ -94,12 +94,12 @@ def exported(
                 drop_oldest(path.parent)
                 return said(model, OnnxManner(path, runtime, precision), runtime)
             except OSError as error:  # no folder that can be written
-                logger.info(f"{model}: the exported graph is not kept: {told(error)}")
+                logger.info(f"{model}: the exported graph is not kept: {message_of(error)}")
         return said(model, OnnxManner(onnx_graph(loaded), runtime, precision), runtime)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         if not falls_back:
             raise
-        warnings.warn(f"{model} is run by PyTorch, as {NAMES[runtime]} failed: {told(error)}", stacklevel=2)
+        warnings.warn(f"{model} is run by PyTorch, as {NAMES[runtime]} failed: {message_of(error)}", stacklevel=2)
         return loaded
 
 

@@ -19,8 +19,8 @@ import soundfile
 
 from ..data.audio import AudioError, AudioFile
 from ..data.containers import library, open_container
+from ..data.decoding import channel_order
 from ..data.opening import SAMPLE_BYTES
-from ..data.streams import channel_order
 from .picture import Picture, ffmpeg_errors, has_picture
 
 WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit

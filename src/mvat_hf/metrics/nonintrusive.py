@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..utils.cores import one_thread_session
 from ..utils.errors import extra
+from ..utils.onnx import one_thread_session
 from .intrusive import UsageError, check_signal
 
 RATE = 16000  # Hz

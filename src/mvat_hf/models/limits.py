@@ -14,7 +14,12 @@ MOST_CHANNELS = 2**16
 class ConfigLimits:
     """Mixin of a strict data class, which calls whatever begins with `validate_` once its fields are set."""
 
-    def validate_sizes(self: Any):
+    def validate_network(self: Any):
+        """A network can be made of the fields."""
+        self.check_sizes()
+        self.check_attention_levels()
+
+    def check_sizes(self: Any):
         """Every size is a count of something: at least one, and not beyond reason."""
         for name in ("hidden_size", "depth", "kernel_size", "stride", "growth", "num_heads", "sampling_rate"):
             if getattr(self, name) < 1:
@@ -39,9 +44,8 @@ class ConfigLimits:
         if not 0 < self.initializer_scale < math.inf:
             raise ValueError(f"initializer_scale must be above 0 and finite, got {self.initializer_scale}")
 
-    def validate_attention_levels(self: Any):
+    def check_attention_levels(self: Any):
         """Attention stands on levels that exist, and its three branches need at least two channels each."""
-        self.validate_sizes()
         levels = self.attention_levels
         if isinstance(levels, str):
             if levels not in ("all", "deepest", "none"):

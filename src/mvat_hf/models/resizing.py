@@ -18,8 +18,8 @@ Groups = tuple[str, ...]  # names of the groups of channels that a layer reads o
 # name of a module with weights, the groups it reads and those it gives; what is () stays as it is
 Layer = tuple[str, Groups, Groups]
 KEPT_OPTIONS = ("depth", "kernel_size", "stride", "growth", "num_heads", "segment_len", "sampling_rate", "high_pass_hz")
-UNEVEN = (0.5, 1.5)  # range of the shares of copies, before they are made to sum to one
-AJAR = 1e-6  # what the gate of an added attention gives: next to nothing, and its ReLU still has a gradient there
+SHARE_RANGE = (0.5, 1.5)  # range of the shares of copies, before they are made to sum to one
+GATE_BIAS = 1e-6  # what the gate of an added attention gives: next to nothing, and its ReLU still has a gradient there
 
 
 @torch.no_grad()
@@ -161,7 +161,7 @@ def fill(resized: MannerModel, model: MannerModel, table: Sequence[Layer]) -> No
 
 def shares(outputs: int, sources: Tensor) -> Tensor:
     """Random s (outputs, inputs) of `resize`, given what every input is a copy of, (inputs,)."""
-    drawn = torch.empty(outputs, len(sources)).uniform_(*UNEVEN)
+    drawn = torch.empty(outputs, len(sources)).uniform_(*SHARE_RANGE)
     sums = torch.zeros(outputs, int(sources.max()) + 1).index_add_(1, sources, drawn)
     return drawn / sums[:, sources]
 
@@ -220,7 +220,7 @@ def become_identity(model: MannerModel, blocks: Sequence[Any], batches: Sequence
     seen: dict[Any, list[Tensor]] = {block: [] for block in blocks}
     for block in blocks:
         nn.init.zeros_(block.gate.out.weight)
-        nn.init.constant_(block.gate.out.bias, AJAR)
+        nn.init.constant_(block.gate.out.bias, GATE_BIAS)
         nn.init.eye_(block.shortcut.conv.weight[..., 0])
         pass_on(block.shortcut.norm, torch.tensor(0.0), torch.tensor(1.0))
     if not batches or not blocks:

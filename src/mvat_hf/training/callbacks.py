@@ -12,7 +12,7 @@ from ..utils.errors import need
 REPORTERS = ("wandb", "mlflow", "trackio", "comet_ml", "swanlab")  # services whose packages have their names
 
 
-class CropAnew(TrainerCallback):
+class CropEpochCallback(TrainerCallback):
     """Tells the collator the epoch, so that every epoch crops at other places and a resumed one at the same."""
 
     def __init__(self, collator: SegmentCollator):
@@ -22,7 +22,7 @@ class CropAnew(TrainerCallback):
         self.collator.epoch = int(state.epoch or 0)
 
 
-class FollowFolder(TrainerCallback):
+class MovedFolderCallback(TrainerCallback):
     """Finds the best checkpoint of a run's folder that was moved; it is lost to transformers."""
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -31,7 +31,7 @@ class FollowFolder(TrainerCallback):
             state.best_model_checkpoint = str(best) if best.is_dir() else None
 
 
-class FollowStream(TrainerCallback):
+class StreamResumeCallback(TrainerCallback):
     """Starts a stream where the run stands; transformers would make all mixtures up to there anew and drop them."""
 
     def on_train_begin(self, args, state, control, train_dataloader, **kwargs):

@@ -22,15 +22,15 @@ from ..data.streaming import MixtureStream
 from ..data.valentini import load_valentini
 from .data_options import (
     DnsArguments,
-    FolderArguments,
     HubArguments,
+    MixedArguments,
     MixingArguments,
     PairsArguments,
     SegmentArguments,
-    ShareArguments,
     SourceArguments,
     StreamArguments,
     ValentiniArguments,
+    ValidationShareArguments,
 )
 from .model_arguments import RecipeError
 
@@ -41,9 +41,9 @@ class DataArguments:
 
     source: SourceArguments = field(default_factory=SourceArguments)
     pairs: PairsArguments = field(default_factory=PairsArguments)
-    share: ShareArguments = field(default_factory=ShareArguments)
+    share: ValidationShareArguments = field(default_factory=ValidationShareArguments)
     hub: HubArguments = field(default_factory=HubArguments)
-    folders: FolderArguments = field(default_factory=FolderArguments)
+    folders: MixedArguments = field(default_factory=MixedArguments)
     segmenting: SegmentArguments = field(default_factory=SegmentArguments)
     valentini: ValentiniArguments = field(default_factory=ValentiniArguments)
     dns: DnsArguments = field(default_factory=DnsArguments)

@@ -30,7 +30,7 @@ class PairsArguments:
 
 
 @dataclass
-class ShareArguments:
+class ValidationShareArguments:
     """What of recorded pairs validates."""
 
     validation_share: float = field(
@@ -55,7 +55,7 @@ class HubArguments:
 
 
 @dataclass
-class FolderArguments:
+class MixedArguments:
     """Speech and noise of one's own, mixed on the fly as those of DNS."""
 
     speech: str = field(default="", metadata={"help": "mixed: folder of clean speech, a sub-folder a speaker."})

@@ -82,7 +82,7 @@ class DistillationTrainer(EnhancementTrainer):
                 for value in self.method.state_dict().values():
                     torch.distributed.broadcast(value, 0)
             if any(parameter.requires_grad for parameter in self.method.parameters()):
-                self.add_callback(StepMethod(self))
+                self.add_callback(MethodGradientCallback(self))
 
     def prepare_teacher(self, student: MannerModel) -> None:
         """Put the teacher where it is run, with the options that record what is read of it, and its cache."""
@@ -149,8 +149,8 @@ class DistillationTrainer(EnhancementTrainer):
         batch = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
         taught: Mapping[str, Any] = {}
         if method.needs_teacher:
-            heard = method.teacher_input(batch)
-            taught = self.teach(heard) if self.cache is None else self.cache(heard, self.teach)
+            audio = method.teacher_input(batch)
+            taught = self.teach(audio) if self.cache is None else self.cache(audio, self.teach)
         student: Any = self.model
         with self.accelerator.autocast() if method.autocast else nullcontext():
             terms = method(activations(student, outputs, method.reads, self.seen), taught, batch)
@@ -159,13 +159,13 @@ class DistillationTrainer(EnhancementTrainer):
         return terms
 
     @torch.no_grad()
-    def teach(self, heard: Tensor) -> dict[str, Any]:
-        """What the method reads of the teacher's pass over `heard` (B, T)."""
+    def teach(self, audio: Tensor) -> dict[str, Any]:
+        """What the method reads of the teacher's pass over `audio` (B, T)."""
         method, teacher = self.method, self.teacher
         assert method is not None and teacher is not None
         inner = self.accelerator.unwrap_model(teacher)
         with recording(inner, method.read_of_teacher) as seen:
-            return activations(inner, teacher(heard, **self.teacher_options), method.read_of_teacher, seen)
+            return activations(inner, teacher(audio, **self.teacher_options), method.read_of_teacher, seen)
 
     def create_optimizer(self, model=None):
         """As of `EnhancementTrainer`; the method's parameters beside the student's."""
@@ -198,7 +198,7 @@ class DistillationTrainer(EnhancementTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
 
 
-class StepMethod(TrainerCallback):
+class MethodGradientCallback(TrainerCallback):
     """Gradients of the method's parameters: before a step the same in all processes and clipped as the student's are,
     after it gone. Trainer and DistributedDataParallel look after the student's alone."""
 

@@ -32,7 +32,7 @@ OF_THE_TRAINING = {
 PLACES = {
     "data_root", "cache_dir", "clean", "noisy", "validation_clean", "validation_noisy", "speech", "noise",
 }  # fmt: skip
-BEARING = (
+RESULT_OPTIONS = (
     OF_THE_TRAINING
     | {option.name for kind in (ModelArguments, *DataArguments.kinds().values()) for option in dataclasses.fields(kind)}
 ) - PLACES
@@ -67,7 +67,7 @@ class Recipe:
 
     def described(self) -> dict[str, Any]:
         """The options that were set and bear on the result."""
-        return {name: self.value(name) for name in sorted(self.given & BEARING)}
+        return {name: self.value(name) for name in sorted(self.given & RESULT_OPTIONS)}
 
     def defaults(self) -> dict[str, Any]:
         """What options are where nothing is set, as YAML holds it."""

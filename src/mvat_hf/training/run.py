@@ -26,12 +26,12 @@ from ..utils.cores import threads_of_launcher, usable_cores
 from ..utils.errors import extra
 from ..utils.records import environment, weights_hash, write_json, write_text
 from .arguments import EnhancementConfig
-from .callbacks import FollowFolder, step_of
+from .callbacks import MovedFolderCallback, step_of
 from .data_arguments import DataArguments
 from .distillation_trainer import DistillationTrainer
 from .items import count_of, noisy_batches, training_items
 from .model_arguments import ModelArguments, RecipeError
-from .recipe import BEARING, Recipe, read_recipe
+from .recipe import RESULT_OPTIONS, Recipe, read_recipe
 from .trainer import EnhancementTrainer
 
 with extra("training"):
@@ -176,7 +176,7 @@ def take_finished(trainer: EnhancementTrainer, last: Path) -> bool:
     if steps < 1 or state.global_step < steps:
         return False
     trainer.state = state
-    FollowFolder().on_train_begin(trainer.args, state, trainer.control)
+    MovedFolderCallback().on_train_begin(trainer.args, state, trainer.control)
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or str(last))
     return True
@@ -247,7 +247,7 @@ def check_same_recipe(folder: Path, recipe: Recipe) -> None:
     previous = read_recipe(folder / "recipe.yaml") if (folder / "recipe.yaml").is_file() else {}
     current, defaults = recipe.described(), recipe.defaults()
     changed = [name for name in current if previous.get(name, defaults[name]) != current[name]]
-    unsaid = previous.keys() & BEARING - current.keys()
+    unsaid = previous.keys() & RESULT_OPTIONS - current.keys()
     changed += [name for name in sorted(unsaid) if previous[name] != recipe.value(name)]
     if changed:
         raise RecipeError(f"{folder} holds a run with other {', '.join(changed)}: choose another output_dir")
@@ -293,4 +293,6 @@ def training_record(
 
 def untimed(entry: dict[str, Any] | None) -> dict[str, Any] | None:
     """An entry of the log without how long it took, which another run of the same would not give."""
-    return entry and {name: value for name, value in entry.items() if not name.endswith(("_runtime", "_per_second"))}
+    if entry is None:
+        return None
+    return {name: value for name, value in entry.items() if not name.endswith(("_runtime", "_per_second"))}

@@ -40,19 +40,19 @@ class TargetCache:
         self.folder = Path(folder) / hashlib.sha256(kind.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, heard: Tensor, teach: Callable[[Tensor], Activations]) -> dict[str, Any]:
-        """What is kept for `heard` (B, T), for whose unknown clips `teach` is asked."""
-        paths = [self.path(clip) for clip in heard]
+    def __call__(self, audio: Tensor, teach: Callable[[Tensor], Activations]) -> dict[str, Any]:
+        """What is kept for `audio` (B, T), for whose unknown clips `teach` is asked."""
+        paths = [self.path(clip) for clip in audio]
         kept = [read(path) for path in paths]
         unknown = [index for index, tensors in enumerate(kept) if tensors is None]
         if unknown:
-            taught = flattened(self.method.compact(teach(heard[unknown])))
+            taught = flattened(self.method.compact(teach(audio[unknown])))
             for row, index in enumerate(unknown):
                 own = {name: value[row].cpu().contiguous().clone() for name, value in taught.items()}
                 keep(paths[index], own)
                 kept[index] = own
         rows = [tensors for tensors in kept if tensors is not None]
-        return nested({name: torch.stack([row[name] for row in rows]).to(heard.device) for name in rows[0]})
+        return nested({name: torch.stack([row[name] for row in rows]).to(audio.device) for name in rows[0]})
 
     def path(self, clip: Tensor) -> Path:
         """Where what the teacher gave for a clip (T,) is kept."""

@@ -29,7 +29,7 @@ from ..metrics.scoring import QUICK, check_metrics, mean_scores
 from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
 from ..utils.records import write_text
 from .arguments import EnhancementConfig, as_config
-from .callbacks import CropAnew, FollowFolder, FollowStream, check_reporters, step_of
+from .callbacks import CropEpochCallback, MovedFolderCallback, StreamResumeCallback, check_reporters, step_of
 from .items import as_items, count_of, noisy_batches, rate_of, training_items
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
@@ -39,7 +39,7 @@ from .validation import ValidatedFile, enhance_and_score
 class EnhancementTrainer(Trainer):
     """
     Trains on L_SE, that of `MannerModel(labels=…)`, logs its terms, validates by PESQ, STOI and SI-SDR on whole files.
-    `MannerModel.heard` says what losses and scores compare with.
+    `MannerModel.high_passed` says what losses and scores compare with.
 
     Args:
         model: the model to train; None where `model_init` makes it.
@@ -81,13 +81,13 @@ class EnhancementTrainer(Trainer):
             use_training_layers(model)
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         if isinstance(data_collator, SegmentCollator):
-            self.add_callback(CropAnew(data_collator))
-        self.add_callback(FollowFolder())
+            self.add_callback(CropEpochCallback(data_collator))
+        self.add_callback(MovedFolderCallback())
         if isinstance(self.train_dataset, EndlessStream):
             if self.accelerator.split_batches:
                 raise ValueError("split_batches cannot be with a stream: its batches are made by each process")
             args.ignore_data_skip = True
-            self.add_callback(FollowStream())
+            self.add_callback(StreamResumeCallback())
         self.stream_resumed_from: str | None = None
         self.items_in_batch: Any = None
         self.logged_terms: dict[str, torch.Tensor] = {}
@@ -196,9 +196,9 @@ class EnhancementTrainer(Trainer):
             raise ValueError(
                 f"labels must have the shape of input_values {tuple(noisy.shape)}, got {tuple(labels.shape)}"
             )
-        clean = model.heard(labels)
+        clean = model.high_passed(labels)
         if self.compute_loss_func is None:
-            loss, terms = self.l_se(enhanced, clean, model.heard(noisy))
+            loss, terms = self.l_se(enhanced, clean, model.high_passed(noisy))
         else:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=self.items_in_batch)
             if self.args.average_tokens_across_devices and self.items_in_batch is not None:

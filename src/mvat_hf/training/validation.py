@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..data.collator import as_item
 from ..metrics.scoring import FileScore, ScoringPool
 from ..models.manner import MannerModel
-from ..models.manner.loss_manner import SHORTEST
+from ..models.manner.loss_manner import MIN_SAMPLES
 from ..models.modes import evaluating
 from ..utils.cores import processes_here, usable_cores
 from ..utils.errors import extra
@@ -53,7 +53,7 @@ def enhance_and_score(model: MannerModel, dataset: Any, args: EnhancementConfig,
         for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
             item = as_item(dataset[index], rate)
             noisy, clean = (torch.as_tensor(item[side])[None].to(args.device) for side in ("noisy", "clean"))
-            output = model(noisy, labels=clean if clean.shape[-1] >= SHORTEST else None)
+            output = model(noisy, labels=clean if clean.shape[-1] >= MIN_SAMPLES else None)
             enhanced = output.audio_values[0].cpu().numpy()
             kept = (enhanced, item["clean"]) if keep else (None, None)
             scoring = pool.submit(item["id"], item["clean"], enhanced, rate)

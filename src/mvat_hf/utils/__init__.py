@@ -1,6 +1,6 @@
 """What every floor needs and knows nothing of speech.
 
 `errors`: what users did wrong, told in one line; `files`: files that appear whole or not at all; `cores`: how many CPU
-cores there are to use; `records`: run records, with the environment and the hash of weights; `plotting`: help for
-pictures; `imports`: what is done once a module is imported.
+cores there are to use; `onnx`: networks of others in ONNX Runtime; `records`: run records, with the environment and the
+hash of weights; `plotting`: help for pictures; `imports`: what is done once a module is imported.
 """

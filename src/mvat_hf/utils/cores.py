@@ -3,7 +3,6 @@
 import math
 import os
 import sys
-from os import PathLike
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -58,12 +57,3 @@ def computing_threads() -> int:
 def processes_here() -> int:
     """How many processes a launcher started on this machine, this one among them."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
-def one_thread_session(path: str | PathLike):
-    """ONNX Runtime's session of a network, on one thread: many run side by side, and timings are of one core."""
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.intra_op_num_threads = 1
-    return InferenceSession(path, options)

@@ -49,11 +49,11 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """ "error: …", see `told`."""
-    return f"error: {told(error)}"
+    """ "error: …", see `message_of`."""
+    return f"error: {message_of(error)}"
 
 
-def told(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What an error says, without line breaks: of the system's, without number and quotes; of one in a worker of a
     `DataLoader`, without the worker's traceback; of one that says nothing, its name."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, bytes, os.PathLike)):

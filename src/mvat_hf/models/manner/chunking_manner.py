@@ -22,7 +22,7 @@ BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
 # deviations of full scale: below QUIET the model turns down what it is given, at AMPLE by less than 0.1 dB
 QUIET, AMPLE = 10 ** (-45 / 20), 10 ** (-20 / 20)
-LIFT_SLOPE, MOST_LIFT, FAINT = 4, 1e6, 1e-4
+LIFT_SLOPE, MAX_LIFT, FAINT = 4, 1e6, 1e-4
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
 
 
@@ -117,9 +117,19 @@ def lift(deviation: np.ndarray) -> np.ndarray:
     output is turned down. There what lies n dB below comes to lie `LIFT_SLOPE` n dB above, to at most -20 dB: the gain
     has no step. From -45 dB up it is exactly 1, and of silence too.
     """
-    depth = QUIET / np.clip(deviation, AMPLE / MOST_LIFT, QUIET)
+    depth = QUIET / np.clip(deviation, AMPLE / MAX_LIFT, QUIET)
     gain = np.minimum(depth**LIFT_SLOPE * QUIET, AMPLE) / QUIET * depth
     return np.where((deviation > 0) & (deviation < QUIET), gain, 1).astype(np.float32)
+
+
+def padded_length(length: int, kernel_size: int, stride: int, depth: int) -> int:
+    """Shortest length of at least `length` samples that the convolutions of a U-Net reproduce exactly."""
+    frames = length
+    for _ in range(depth):
+        frames = max(math.ceil((frames - kernel_size) / stride) + 1, 1)
+    for _ in range(depth):
+        frames = (frames - 1) * stride + kernel_size
+    return frames
 
 
 def input_share(dry: float, attenuation_limit: float | None) -> float:

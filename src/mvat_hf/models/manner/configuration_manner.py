@@ -4,11 +4,12 @@ Shapes in this package: audio is (batch, time) at `sampling_rate` Hz, features a
 Sources: MANNER (Park et al., ICASSP 2022, arXiv 2203.02181); MV-AT (Shin et al., Interspeech 2022, arXiv 2208.10367).
 """
 
-import math
 from typing import TYPE_CHECKING
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+
+from .chunking_manner import padded_length
 
 try:
     from mvat_hf.models.services import ConfigServices
@@ -83,12 +84,7 @@ class MannerConfig(ConfigServices, PreTrainedConfig):
 
     def padded_length(self, length: int) -> int:
         """Shortest length of at least `length` samples that the U-Net's convolutions reproduce exactly."""
-        frames = length
-        for _ in range(self.depth):
-            frames = max(math.ceil((frames - self.kernel_size) / self.stride) + 1, 1)
-        for _ in range(self.depth):
-            frames = (frames - 1) * self.stride + self.kernel_size
-        return frames
+        return padded_length(length, self.kernel_size, self.stride, self.depth)
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "MannerConfig":

@@ -9,7 +9,7 @@ from torch import Tensor
 
 # (FFT size, hop, window length) in samples at 16 kHz, Hann windows
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
-SHORTEST = max(size for size, _, _ in STFT_RESOLUTIONS) // 2 + 1  # samples that the loss needs
+MIN_SAMPLES = max(size for size, _, _ in STFT_RESOLUTIONS) // 2 + 1  # samples that the loss needs
 SPECTRAL_WEIGHT = 0.5
 EPS = 1e-7  # of powers: that of a bin is bounded below so that its logarithm exists
 
@@ -52,8 +52,8 @@ def enhancement_loss(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> tuple[Te
     Returns:
         The loss, and its terms weighted by a but not by 0.5, averaged over the batch and detached, for logging.
     """
-    if clean.shape[-1] < SHORTEST:
-        raise ValueError(f"the spectral loss needs at least {SHORTEST} samples, got {clean.shape[-1]}")
+    if clean.shape[-1] < MIN_SAMPLES:
+        raise ValueError(f"the spectral loss needs at least {MIN_SAMPLES} samples, got {clean.shape[-1]}")
     clean, noisy = clean.detach(), noisy.detach()
     speech_power, noise_power = clean.square().sum(dim=-1), (noisy - clean).square().sum(dim=-1)
     share = speech_power / (speech_power + noise_power).clamp_min(EPS)
@@ -72,4 +72,4 @@ def enhancement_loss(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> tuple[Te
     return loss, {name: term.detach() for name, term in terms.items()}
 
 
-__all__ = ["SHORTEST", "STFT_RESOLUTIONS", "enhancement_loss", "spectral_terms", "spectrum"]
+__all__ = ["MIN_SAMPLES", "STFT_RESOLUTIONS", "enhancement_loss", "spectral_terms", "spectrum"]

@@ -191,7 +191,7 @@ class MannerModel(MannerPreTrainedModel):
         Args:
             input_values: noisy audio (B, T) at `config.sampling_rate`, of any scale; but what is below an RMS of about
                 -45 dBFS is turned down, as in upstream's normalisation (see `SCALE_EPS`).
-            labels: clean audio (B, T); adds the enhancement loss L_SE to the output, see `heard`.
+            labels: clean audio (B, T); adds the enhancement loss L_SE to the output, see `high_passed`.
             output_view_features, output_hidden_states: give them, see `MannerOutput`.
             last_level: end after this level of the decoder, whose deepest runs first, without `audio_values`.
 
@@ -217,7 +217,7 @@ class MannerModel(MannerPreTrainedModel):
         if audio is not None:
             audio = audio[..., : shape[-1]] * scale
             if labels is not None:
-                loss, components = enhancement_loss(audio, self.heard(labels), self.heard(input_values))
+                loss, components = enhancement_loss(audio, self.high_passed(labels), self.high_passed(input_values))
         views = {name: MannerViewFeatures(*views) for name, (_, views) in levels.items() if views is not None}
         return MannerOutput(
             loss=loss,
@@ -227,7 +227,7 @@ class MannerModel(MannerPreTrainedModel):
             hidden_states={name: hidden for name, (hidden, _) in levels.items()} if output_hidden_states else None,
         )
 
-    def heard(self, audio: Tensor) -> Tensor:
+    def high_passed(self, audio: Tensor) -> Tensor:
         """Audio (B, T) without what is below `config.high_pass_hz`, as the network hears it. Every loss compares with
         this, of clean and noisy audio alike: the network cannot miss speech or leave noise that it never hears. Scores
         (PESQ, STOI, SI-SDR) compare with the clean recording itself, which listeners and other systems have."""
@@ -235,7 +235,7 @@ class MannerModel(MannerPreTrainedModel):
 
     def normalize(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """High pass, unit deviation and zeros on the right: (B, T) to (B, padded T), and the deviation (B, 1)."""
-        audio = self.heard(audio)
+        audio = self.high_passed(audio)
         # a single sample has no deviation
         scale = audio.std(dim=-1, keepdim=True) if audio.shape[-1] > 1 else audio.abs()
         padding = self.config.padded_length(audio.shape[-1]) - audio.shape[-1]

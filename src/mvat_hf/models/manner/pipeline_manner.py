@@ -115,7 +115,7 @@ def best_enhancer() -> type[ChunkedEnhancer]:
         from mvat_hf.inference import chunks
     except ImportError:
         return ChunkedEnhancer
-    return chunks.ChunkedEnhancer
+    return chunks.FastChunkedEnhancer
 
 
 def read_recording(recording) -> tuple[np.ndarray, float | None]:
