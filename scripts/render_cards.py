@@ -69,13 +69,31 @@ def rendered() -> dict[Path, str]:
     fill(files, "model_cards/README.md", "results", render_results(evaluations, QUICK))
     for name, render in TABLES.items():
         room, block = name.split("/")
-        fill(files, f"scripts/{room}/README.md", BLOCKS.get(block, block), render(load(name)))
+        record = load(name)
+        content = render(record) + earlier_weights(record)
+        fill(files, f"scripts/{room}/README.md", BLOCKS.get(block, block), content)
     return files
 
 
 def load(name: str) -> dict[str, Any]:
     """The record `scripts/NAME.json`."""
     return json.loads((SCRIPTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def earlier_weights(record: Mapping[str, Any]) -> str:
+    """A line that names the models of a benchmark whose weights are not those of the present release; "" for none."""
+    measured = dict(record.get("models", {}))
+    for row in (record, *record.get("others", ())):
+        measured |= {row["model"].rpartition("/")[2]: row} if "weights_sha256" in row else {}
+    present = {name: released_weights(name) for name in measured if (SNAPSHOTS / name).is_dir()}
+    earlier = [name for name, sha256 in present.items() if measured[name]["weights_sha256"] != sha256]
+    return f"\n\nMeasured with the weights of an earlier release: {', '.join(earlier)}." if earlier else ""
+
+
+def released_weights(name: str) -> str:
+    """The hash of the weights of a card, which its evaluations are of."""
+    systems = read_records(RELEASE.parent / name)[1][0]["systems"]
+    return next(system["weights_sha256"] for system in systems if system["name"] == name)
 
 
 def fill(files: dict[Path, str], name: str, block: str, content: str) -> None:

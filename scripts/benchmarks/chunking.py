@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", required=True, help="folder of DNS data")
     parser.add_argument("--model", default=str(SNAPSHOTS / "manner-s-8.1gf"), help="folder or Hub id")
-    parser.add_argument("--pairs", type=int, default=10, help="validation pairs (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=20, help="validation pairs (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"), help="record to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
