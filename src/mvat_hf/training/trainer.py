@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -94,6 +94,11 @@ class EnhancementTrainer(Trainer):
         self.logged_batches = 0
         self.recalibration = Recalibration()
         self.l_se: Any = torch.compile(enhancement_loss) if args.torch_compile else enhancement_loss
+
+    @property
+    def network(self) -> MannerModel:
+        """The model itself, without what compiles it or spreads it over processes."""
+        return cast(MannerModel, self.accelerator.unwrap_model(self.model))
 
     def call_model_init(self, trial=None):
         """As in transformers, with the layers for training."""
@@ -190,7 +195,7 @@ class EnhancementTrainer(Trainer):
 
     def enhancement_loss(self, inputs: dict, outputs: MannerOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """L_SE, with the weights of the arguments the terms beside it; and the terms to log."""
-        enhanced, model = outputs["audio_values"], self.accelerator.unwrap_model(self.model)
+        enhanced, model = outputs["audio_values"], self.network
         noisy, labels = inputs["input_values"], inputs["labels"]
         if labels.shape != noisy.shape:
             raise ValueError(
@@ -257,7 +262,7 @@ class EnhancementTrainer(Trainer):
         if self.is_world_process_zero():
             from ..hub.run_cards import render_run_card
 
-            model: Any = self.accelerator.unwrap_model(self.model)
+            model = self.network
             folder = Path(str(self.args.output_dir))
             repo = self.hub_model_id or model_name or folder.name
             metadata = {"language": language, "license": license, "tags": tags, "dataset": dataset or dataset_tags}
@@ -287,7 +292,7 @@ class EnhancementTrainer(Trainer):
 
         Of a mapping of data sets, these for every one, EVAL_NAME_pesq, and their means, EVAL_pesq.
         """
-        rate = self.accelerator.unwrap_model(self.model).config.sampling_rate
+        rate = self.network.config.sampling_rate
         own: Any = self.eval_dataset
         dataset = own if eval_dataset is None else as_items(eval_dataset, rate)
         if isinstance(dataset, str):  # one of those that the trainer has
@@ -314,7 +319,7 @@ class EnhancementTrainer(Trainer):
         """Of whole files as `evaluate` has them: lists of arrays (time,), the enhanced and the clean recordings, and
         the same metrics. `ignore_keys` is transformers': it says nothing here."""
         start = time.time()
-        dataset = as_items(test_dataset, self.accelerator.unwrap_model(self.model).config.sampling_rate)
+        dataset = as_items(test_dataset, self.network.config.sampling_rate)
         with self.recalibrated():
             files = self.validated(dataset, keep=True)
         metrics: dict[str, float] = {f"{metric_key_prefix}_{key}": one for key, one in self.metrics_of(files).items()}
@@ -364,17 +369,15 @@ class EnhancementTrainer(Trainer):
         The model as it is validated and saved, for the time of the context: with recalibrated statistics, if the
         arguments ask for them, and those of rank 0 in all processes. Then every buffer is as it was.
         """
-        model: Any = self.accelerator.unwrap_model(self.model)
-        with kept_buffers(model):
+        with kept_buffers(self.network):
             if self.args.recalibration_batches > 0:
                 self.recalibrate()
             yield
 
     def recalibrate(self) -> None:
         """Replace the running statistics of the batch norms by their mean over some batches, the same every time."""
-        model: Any = self.accelerator.unwrap_model(self.model)
         with self.compute_loss_context_manager():
-            self.recalibration.apply(model, self.recalibration_inputs, self.args.device)
+            self.recalibration.apply(self.network, self.recalibration_inputs, self.args.device)
 
     def recalibration_inputs(self) -> Iterator[torch.Tensor]:
         """Noisy audio (B, T) of training batches, the same every time."""
@@ -388,8 +391,7 @@ class EnhancementTrainer(Trainer):
 
     def validated(self, dataset: Any, keep: bool = False) -> list[ValidatedFile]:
         """`enhance_and_score` of this trainer's model."""
-        model = self.accelerator.unwrap_model(self.model)
-        return enhance_and_score(model, dataset, self.args, keep)
+        return enhance_and_score(self.network, dataset, self.args, keep)
 
 
 __all__ = ["EnhancementTrainer"]
