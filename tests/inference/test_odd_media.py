@@ -72,13 +72,40 @@ def test_a_picture_whose_tags_are_not_utf_8_is_copied(tmp_path):
         assert len(container.streams.video) == 1 and sum(1 for _ in container.decode(video=0)) == 25
 
 
-def test_short_gaps_that_add_up_are_told(tmp_path):
-    with av.open(str(tmp_path / "call.mka"), "w", options={"live": "1"}) as container:  # its head tells no length
+@pytest.mark.parametrize("live", ["0", "1"])  # the head of a live file tells no length
+def test_what_follows_a_gap_stays_where_its_time_puts_it(tmp_path, live):
+    with av.open(str(tmp_path / "call.mka"), "w", options={"live": live}) as container:
         stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
         for number in range(4):
             add_sound(container, stream, 1.4 * number)
-    with pytest.warns(DamagedAudioWarning, match=r"call\.mka has short gaps, 1\.20 s together"):
-        assert read_audio(tmp_path / "call.mka")[0].shape == (1, 4 * RATE)
+    with pytest.warns(
+        DamagedAudioWarning, match=r"call\.mka has gaps without audio, 1\.20 s together: they are silent"
+    ):
+        assert read_audio(tmp_path / "call.mka")[0].shape == (1, round(5.2 * RATE))
+
+
+def test_single_packets_that_are_missing_move_nothing_by_more_than_a_picture(tmp_path):
+    """Each packet of 20 ms holds its number; every twelfth was lost."""
+    size, kept = RATE // 50, [number for number in range(1, 200) if number % 12]
+    with av.open(str(tmp_path / "call.mka"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for number in kept:
+            frame = av.AudioFrame.from_ndarray(np.full((1, size), number, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, (number - 1) * size, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+    with pytest.warns(DamagedAudioWarning, match="has gaps without audio"):
+        numbers = np.rint(read_audio(tmp_path / "call.mka")[0][0] * 2**15).astype(int)
+    assert [number for number in kept if (numbers == number).sum() != size] == []  # none is lost
+    assert max(abs(int(np.argmax(numbers == number)) - (number - 1) * size) for number in kept) <= 0.04 * RATE
+
+
+def test_a_clock_that_jumps_by_an_hour_makes_no_hour_of_silence(tmp_path):
+    with av.open(str(tmp_path / "call.mka"), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for start in (0, 3600):
+            add_sound(container, stream, start)
+    with pytest.warns(DamagedAudioWarning, match=r"has no audio from 1\.00 to 3600\.00 s: what follows moves there"):
+        assert read_audio(tmp_path / "call.mka")[0].shape == (1, 2 * RATE)
 
 
 class LateStream:

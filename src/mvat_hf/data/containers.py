@@ -29,6 +29,9 @@ SUBTYPES = {
 TOLD = {"mov", "matroska", "asf", "avi", "flv", "wav", "w64", "aiff", "caf", "au", "flac", "ape", "wv", "tta"}
 SLACK = 0.15  # s by which the length in a header may be off
 GAP = 0.5  # s by which times in a container may jump
+JITTER = 0.015  # s by which the time of a packet may be off without a gap
+FILLED = 0.04  # s of missing audio from which silence takes its place: less moves no lips
+LONGEST_GAP = 60.0  # s that are filled where no header tells the length; a clock may also jump by hours
 DRIFT = 0.005  # s a second by which its clock may differ from that of the samples
 PIPE_BYTES = 2**31 - 2**25  # a header that says more was written through a pipe, which cannot be gone back to
 FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
@@ -44,7 +47,8 @@ class ContainerError(ValueError):
 class ContainerPass:
     """
     One pass through the default (else the first) audio stream of a container: an iterator of (rate in Hz, block
-    (channels, n) float32 or float64). Delay and padding of encoders are cut as FFmpeg does; pictures are ignored.
+    (channels, n) float32 or float64). Delay and padding of encoders are cut as FFmpeg does; pictures are ignored. Where
+    packets are missing there is silence, so that what follows stays where its time puts it.
 
     Args:
         file: of `size` bytes, closed with the pass.
@@ -128,8 +132,12 @@ class ContainerPass:
         samples, played, rate, limit = 0, 0.0, 0, None
         for index, frame in enumerate(self.frames()):
             rate = frame.sample_rate
-            played += frame.samples / rate
             block = as_block(frame)
+            for silence in self.silence_before(frame, block, played):
+                played += silence.shape[1] / rate
+                samples += silence.shape[1]
+                yield rate, silence
+            played += frame.samples / rate
             if index == 0 and self.trims_end:
                 limit = round(float(self.stream.duration * self.stream.time_base) * rate)
             if limit is not None:
@@ -140,9 +148,29 @@ class ContainerPass:
         seconds = self.starts_at + samples / rate if rate else 0.0
         if self.seconds is not None and seconds < self.seconds - SLACK and not self.told:
             self.tell(f"is truncated: it ends after {seconds:.2f} s, its header says {self.seconds:.2f} s")
+        if self.filled > SLACK and not self.told:
+            self.tell(f"has gaps without audio, {self.filled:.2f} s together: they are silent")
         lacking = 0.0 if self.first is None or self.reached is None else self.reached - self.first - played
         if lacking > GAP + DRIFT * played and not self.told:
             self.tell(f"has short gaps, {lacking:.2f} s together, without audio: what follows moves there")
+
+    def silence_before(self, frame: Any, block: np.ndarray, played: float) -> Iterator[np.ndarray]:
+        """Blocks of silence for what is missing before `frame`, of which `played` seconds stand before."""
+        if frame.pts is None:
+            return
+        time = float(frame.pts * frame.time_base)
+        if self.begins is None:
+            self.begins = time - played
+        missing = min(self.missing, time - self.begins - played)
+        if missing < FILLED:
+            return
+        self.missing = 0.0
+        self.filled += missing
+        left = round(missing * frame.sample_rate)
+        while left:
+            count = min(left, frame.sample_rate)
+            yield np.zeros_like(block, shape=(len(block), count))
+            left -= count
 
     def frames(self) -> Iterator[Any]:
         """All frames that can be decoded; what cannot is told of."""
@@ -151,6 +179,9 @@ class ContainerPass:
         # s, where the first packet begins and the latest one ends, by the container's clock
         self.first: float | None = None
         self.reached: float | None = None
+        # s: the time of the first sample, of packets that are missing, and of silence in their place
+        self.begins: float | None = None
+        self.missing = self.filled = 0.0
         for packet in chain(self.packets(), [None]):
             if packet is not None:
                 if last is None:
@@ -213,16 +244,25 @@ class ContainerPass:
         return self.kind in ("mp3", "aac")
 
     def check_time(self, packet: Any) -> None:
-        """Note where a packet ends; a gap before it is told of."""
+        """Note where a packet ends, and what is missing before it; a gap that is too long to be filled is told of."""
         if packet.pts is None or self.kind in ("ogg", "mp3", "aac"):
             self.first = self.reached = None
             return
         start = float(packet.pts * packet.time_base)
         if self.reached is None:
             self.first = start
-        elif start > self.reached + GAP:
+        elif start > self.reached + max(GAP, self.longest_gap):
             self.tell(f"has no audio from {self.reached:.2f} to {start:.2f} s: what follows moves there")
+        elif abs(start - self.reached) > JITTER:
+            self.missing = max(self.missing + start - self.reached, 0.0)
         self.reached = start + float((packet.duration or 0) * packet.time_base)
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds that are filled at most before the next packet: up to the length that a header tells."""
+        if self.seconds is None or self.first is None or self.reached is None:
+            return LONGEST_GAP
+        return self.seconds - self.starts_at - (self.reached - self.first)
 
     def close(self) -> None:
         if self.container is not None:
