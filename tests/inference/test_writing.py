@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from fake_model import Fake, noise
 from mvat_hf.data.audio import AudioError
 from mvat_hf.inference import writing
 from mvat_hf.inference.enhancing import enhance_file
-from mvat_hf.inference.writing import Kind, check_written, frames_of
+from mvat_hf.inference.writing import ClippedAudioWarning, Kind, check_written, frames_of
 from written_files import kind_of, read
 
 
@@ -83,6 +84,29 @@ def test_a_target_that_is_no_file_is_refused_and_stays(tmp_path):
         with pytest.raises(ValueError, match=f"{name} is a {kind}, expected a file"):
             enhance_file(Fake(), tmp_path / "in.wav", tmp_path / name)
     assert (tmp_path / "pipe.wav").is_fifo()
+
+
+@pytest.mark.parametrize(("name", "told"), [("b.flac", True), ("b.mka", True), ("b.wav", False), ("b.ogg", False)])
+def test_samples_that_a_file_cannot_hold_are_told(tmp_path, name, told):
+    audio = np.full(16000, 0.5, np.float32)
+    audio[:7] = [1.5, -1.5, 2, 1, -1, 1, -1]
+    soundfile.write(tmp_path / "a.wav", audio, 16000, "FLOAT")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        enhance_file(Fake(), tmp_path / "a.wav", tmp_path / name)
+    messages = [str(one.message) for one in caught if one.category is ClippedAudioWarning]
+    assert len(messages) == told
+    if told:
+        assert f"{name}: 3 samples beyond full scale were clipped" in messages[0]
+
+
+@pytest.mark.parametrize(("name", "coding"), [("a.opus", "OPUS"), ("a.ogg", "VORBIS"), ("a.mp3", "MPEG_LAYER_III")])
+def test_a_lossy_file_is_written_finer_than_its_library_does_by_default(tmp_path, name, coding):
+    audio, options = noise(96000), {"format": "MP3" if name == "a.mp3" else "OGG", "subtype": coding}
+    soundfile.write(tmp_path / name, audio, 48000, **options)
+    soundfile.write(tmp_path / "a.wav", audio, 48000, "FLOAT")
+    enhance_file(Fake(), tmp_path / "a.wav", tmp_path / f"again{name[1:]}")
+    assert (tmp_path / f"again{name[1:]}").stat().st_size > 1.2 * (tmp_path / name).stat().st_size
 
 
 @pytest.mark.parametrize("name", ["", Path("a.wav")])

@@ -64,6 +64,9 @@ class ContainerPass:
     def __init__(self, file: Any, size: int, seconds: float | None, tell: Tell):
         self.file, self.size, self.teller, self.told = file, size, tell, False
         self.starts_at = 0.0  # s, of what the header tells the length of
+        # s: the time of the first sample, of packets that are missing, and of silence in their place
+        self.begins: float | None = None
+        self.missing = self.filled = 0.0
         try:
             self.av = library()
             self.container = self.opened()
@@ -179,9 +182,6 @@ class ContainerPass:
         # s, where the first packet begins and the latest one ends, by the container's clock
         self.first: float | None = None
         self.reached: float | None = None
-        # s: the time of the first sample, of packets that are missing, and of silence in their place
-        self.begins: float | None = None
-        self.missing = self.filled = 0.0
         for packet in chain(self.packets(), [None]):
             if packet is not None:
                 if last is None:
