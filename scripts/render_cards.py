@@ -171,7 +171,7 @@ def render_added(study: Mapping[str, Any], longer: Mapping[str, Any]) -> str:
         f"Over {len(short['pesq'])} short runs, MV-AT changed plain training of the same size and seed by {early} "
         f"(means, and ranges over runs). Attention transfer with a single view changed SI-SDR by "
         f"{spread(other, 'si_sdr', '+')}. After six times as many steps, "
-        f"{len(long['pesq'])} runs of MV-AT are ahead by {late}."
+        f"{len(long['pesq'])} runs of MV-AT differ from plain training by {late}."
     )
 
 
