@@ -42,7 +42,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 Model = Annotated[str, typer.Option(parser=parse_name, metavar="MODEL", help="Folder, Hub id or .onnx file.")]
 Runtime = Annotated[
     Literal["auto", "torch", "onnx", "openvino"],
-    typer.Option(help="What computes: auto takes the fastest that is installed, with the same result."),
+    typer.Option(help="What computes; auto chooses by CPU, length and what is installed. The result is the same."),
 ]
 Precision = Annotated[
     Literal["exact", "fast"],
