@@ -160,7 +160,7 @@ def draw_report(folder: Path, record: Mapping[str, Any], examples: Mapping[str, 
     """The pictures of a record in `folder`; what its metrics and systems give nothing for is left out.
 
     Args:
-        examples: recordings (time,) by example and by name, for the spectrograms; see `evaluation.examples_of`.
+        examples: recordings (time,) by example and by name, for the spectrograms; see `evaluating.examples_of`.
     """
     with extra("evaluation"):
         from . import figures

@@ -2,8 +2,8 @@
 
 `flops` counts every multiplication and addition of convolutions, linear layers and attention products
 (`torch.utils.flop_counter`). `flops_thop` is 2 x MACs as the counter `thop` gives them, the papers' convention: it
-counts a transposed convolution at its output length without dividing by the stride (4x too many), and overlooks the
-attention products, which are no modules.
+counts a transposed convolution at its output length without dividing by the stride (4x too many), counts batch norms,
+and leaves out the products of attention, which are no modules.
 """
 
 import json

@@ -12,7 +12,7 @@ class SourceArguments:
     dataset: str = field(
         default="dns", metadata={"help": "dns, valentini; of your own: pairs, mixed (speech and noise), hub."}
     )
-    data_root: str = field(default="", metadata={"help": "Folder (or Hub id) of dns, valentini, hub."})
+    data_root: str = field(default="", metadata={"help": "Folder of dns, valentini, hub, or Hub id of the last two."})
     segment_seconds: float = field(default=4.0, metadata={"help": "Length of a training crop."})
     validation_files: int | None = field(
         default=None, metadata={"help": "Validate on so many files only, spread over all."}
