@@ -132,7 +132,7 @@ def render_seeds(methods: Rows, parts_of_mvat: Rows) -> str:
 
 
 def render_answer(rows: Rows, methods: Rows) -> str:
-    """A line for every method or variant: gains of its runs over plain ones of their size and seed, and their number."""
+    """A line for every method or variant: gains of its runs over plain ones of their size and seed, with counts."""
 
     def gains(method: str, key: str) -> list[float]:
         runs = [

@@ -33,8 +33,8 @@ DRAWING = Lock()  # Matplotlib is for one thread at a time
 TITLE = "Speech enhancement with MANNER"
 ABOUT = """# {title}
 Record or drop speech, up to {seconds:g} s, of any sampling rate and number of channels: the result keeps both. Limits:
-the models work at **16 kHz**, so what lies above 8 kHz is only turned down as the band below, and are **not causal**:
-they answer when they have heard a recording to its end, or a chunk of a long one."""
+the models work at **16 kHz**, so the band above 8 kHz only gets the gain of the band below. They are **not causal**:
+they answer after the end of a recording, or of a chunk of a long one."""
 
 
 @dataclass(frozen=True)

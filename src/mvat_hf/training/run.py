@@ -166,10 +166,10 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
 
 
 def take_finished(trainer: EnhancementTrainer, last: Path) -> bool:
-    """Whether the checkpoint `last` is of the last step; the trainer then has what `train` would leave it with. Of a
-    checkpoint from elsewhere the last step is that of this run, where `max_steps` tells it.
+    """True if the checkpoint `last` is of the last step; the trainer is then in the state that `train` would leave. For
+    a checkpoint of another run, the last step is this run's `max_steps`, if it is set.
 
-    transformers, asked to go on from there, takes another step where an epoch is longer than the run.
+    transformers would take another step from there if an epoch is longer than the run.
     """
     state = TrainerState.load_from_json(str(last / "trainer_state.json"))
     steps = state.max_steps if is_of(Path(str(trainer.args.output_dir)), last) else trainer.args.max_steps
@@ -188,7 +188,7 @@ def is_of(folder: Path, checkpoint: Path) -> bool:
 
 
 def last_checkpoint(folder: Path, told: bool = True) -> str | None:
-    """The newest checkpoint that can be read; what a run left that was killed as it saved is named and passed over."""
+    """The newest checkpoint that can be read. Broken ones, of runs killed while saving, are named and skipped."""
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         fault = fault_of(checkpoint)
         if fault is None:
