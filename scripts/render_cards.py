@@ -105,7 +105,7 @@ def place_in_family(name: str) -> int:
 
 
 def render_measured() -> str:
-    """What the package chooses a runtime by, see `acceleration.choice.measured`."""
+    """The speeds that the package chooses a runtime by, see `acceleration.choice.measured`."""
     names = {"PyTorch fused": "torch", "ONNX Runtime": "onnx", "OpenVINO": "openvino"}
     speeds, records = {}, [load("benchmarks/inference"), load("benchmarks/inference_avx2")]
     for record in records:
@@ -160,7 +160,7 @@ def seconds_for_ten(speed: Mapping[str, Any]) -> dict[str, float]:
 
 
 def render_added(study: Mapping[str, Any], longer: Mapping[str, Any]) -> str:
-    """What MV-AT was found to add, in three sentences."""
+    """The gains of MV-AT, in three sentences."""
     short, long = ({key: gains(record, "mvat", key) for key in QUICK} for record in (study, longer))
     other = gains(study, "at", "si_sdr")
     early, late = (

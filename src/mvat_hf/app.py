@@ -103,10 +103,10 @@ def press(
     max_seconds: float,
 ) -> Iterator[tuple[str | None, str | None, str | None, str]]:
     """
-    What the button does with the recording and the three options above it: the file for the player, the two pictures,
-    and the timing, or three times None and what was wrong. The files are there until the generator is resumed.
+    The action of the button, on the recording and the three options above it. Gives the file for the player, the two
+    pictures and the timing, or three times None and the error. The files are there until the generator is resumed.
 
-    Of models there are those of `models`, by name: what a visitor sends as a name is never loaded.
+    A visitor can only choose among `models`, by name; no other name is ever loaded.
     """
     try:
         if source is None:

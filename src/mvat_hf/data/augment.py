@@ -1,4 +1,4 @@
-"""What the speech and the noise of a mixture go through before they are mixed, each part by itself.
+"""Augmentation of the speech and of the noise of a mixture, before they are mixed.
 
 The options are fields with their help text, so that a recipe has them under the same names.
 """

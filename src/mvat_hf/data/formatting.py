@@ -59,7 +59,7 @@ class MadeRecordings(Recordings):
         MAKERS.update(makers)
 
     def items(self):
-        """What `save_to_disk` asks for: DataError."""
+        """`save_to_disk` calls it: DataError."""
         raise DataError(
             "the audio of this data set is made when it is asked for, no file can hold that: save what "
             "mvat_hf.data.formatting.recorded(dataset) gives"

@@ -210,7 +210,7 @@ class Mixer:
 
     @property
     def sampling_rate(self) -> int:
-        """Of its mixtures, in Hz."""
+        """Rate of its mixtures, in Hz."""
         return self.options.sampling_rate
 
     def pair(self, key: str) -> tuple[np.ndarray, np.ndarray]:

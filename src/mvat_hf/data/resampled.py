@@ -23,7 +23,8 @@ def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Pa
 
     A copy is mono float32 wav, equal to `read_mono` of the file to the bit, so training is the same. It belongs to the
     file's path, size and time of modification: a changed file gets a new copy, and the old one stays until someone
-    empties the folder. Copies appear whole or not at all. One process at a time makes them; those of a killed one are kept.
+    empties the folder. Copies appear whole or not at all. One process at a time makes them; a killed
+    one leaves whole copies behind.
 
     A file that cannot be read is returned as it is, so that its error names it when it is used.
 

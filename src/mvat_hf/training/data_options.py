@@ -7,7 +7,7 @@ from ..data.valentini import VALIDATION_SPEAKERS
 
 @dataclass
 class SourceArguments:
-    """Which data, and what all kinds of it have."""
+    """Which data, and options of all kinds of it."""
 
     dataset: str = field(
         default="dns", metadata={"help": "dns, valentini; of your own: pairs, mixed (speech and noise), hub."}
@@ -31,10 +31,10 @@ class PairsArguments:
 
 @dataclass
 class ShareArguments:
-    """What of recorded pairs validates."""
+    """The share of recorded pairs to validate on."""
 
     validation_share: float = field(
-        default=0.1, metadata={"help": "pairs, hub: share of the pairs that validates where nothing else is given."}
+        default=0.1, metadata={"help": "pairs, hub: share of the pairs to validate on, if nothing else is given."}
     )
 
 

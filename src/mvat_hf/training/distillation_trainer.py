@@ -40,7 +40,7 @@ class DistillationTrainer(EnhancementTrainer):
         beta: weight of the method's terms.
         enhancement_weight: weight of L_SE and what stands beside it.
         teacher_cache: folder to keep what the method reads of the teacher, see `TargetCache`; None keeps nothing.
-        kwargs: as of `EnhancementTrainer`. What is not given above is taken from `args`, where they have it.
+        kwargs: see `EnhancementTrainer`. Arguments above that are not given are taken from `args`, if they are there.
 
     Raises:
         ValueError: the method cannot work between this teacher and student, or a weight is negative.
@@ -114,7 +114,7 @@ class DistillationTrainer(EnhancementTrainer):
         self.teacher = self.accelerator.prepare_model(teacher, evaluation_mode=True)
 
     def run_facts(self) -> dict[str, Any]:
-        """As of any run, with the teacher and the method."""
+        """As in `EnhancementTrainer`, with the teacher and the method."""
         name = getattr(self.teacher, "name_or_path", "") or f"a {type(self.teacher).__name__} without a name"
         method = "none" if self.method is None else type(self.method).__name__
         options = f", {self.method.built_with}" if self.method is not None and self.method.built_with else ""
@@ -125,7 +125,7 @@ class DistillationTrainer(EnhancementTrainer):
         return {**super().run_facts(), **facts}
 
     def options_of_run(self) -> dict[str, Any]:
-        """As of any run, with the weight that is used."""
+        """As in `EnhancementTrainer`, with the weight that is used."""
         return {**super().options_of_run(), "enhancement_weight": self.enhancement_weight}
 
     @property
@@ -179,7 +179,7 @@ class DistillationTrainer(EnhancementTrainer):
 
     @torch.no_grad()
     def teach(self, heard: Tensor) -> dict[str, Any]:
-        """What the method reads of the teacher's pass over `heard` (B, T)."""
+        """The activations of the teacher's pass over `heard` (B, T) that the method reads."""
         method, teacher = self.method, self.teacher
         assert method is not None and teacher is not None
         inner = self.accelerator.unwrap_model(teacher)
@@ -187,7 +187,7 @@ class DistillationTrainer(EnhancementTrainer):
             return activations(inner, teacher(heard, **self.teacher_options), method.read_of_teacher, seen)
 
     def create_optimizer(self, model=None):
-        """As of `EnhancementTrainer`; the method's parameters beside the student's."""
+        """As in `EnhancementTrainer`, with the method's parameters beside the student's."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
         known = {id(one) for group in optimizer.param_groups for one in group["params"]}

@@ -212,7 +212,7 @@ def asked_checkpoint(asked: str, last: str | None, folder: Path) -> str:
 
 
 def fault_of(checkpoint: Path) -> str | None:
-    """What keeps a checkpoint from being read, None if nothing: weights or state that are missing or cut short."""
+    """Why a checkpoint cannot be read (weights or state that are missing or cut short); None if it can."""
     state = checkpoint / "trainer_state.json"
     if not state.is_file():
         return "trainer_state.json is missing"
@@ -269,7 +269,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 def training_record(
     trainer: EnhancementTrainer, described: dict[str, Any], environment: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a run measured on its validation data, with its recipe and environment."""
+    """The record of a run: its validation scores, recipe and environment."""
     state = trainer.state
     model: Any = trainer.model
     train: Any = trainer.train_dataset
