@@ -161,8 +161,8 @@ def checked_weights(weights: Any) -> dict[str, float]:
 
 
 def as_config(args: TrainingArguments | None) -> EnhancementConfig:
-    """`args` itself, or an `EnhancementConfig` with the values of other `TrainingArguments`, except two: all columns are
-    kept, as our collators need them, and fields of a subclass are dropped, as nothing here reads them."""
+    """`args` itself, or an `EnhancementConfig` with the values of other `TrainingArguments`. All columns are kept, as
+    our collators need them; fields of a subclass are dropped, as nothing here reads them."""
     if args is None:
         return EnhancementConfig()
     if isinstance(args, EnhancementConfig):

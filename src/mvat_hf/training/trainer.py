@@ -283,8 +283,8 @@ class EnhancementTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
-        Mean PESQ, STOI and SI-SDR over whole files, in float32, L_SE as the loss, and the time taken. The model stays as
-        it is. Unscorable files are counted; if all are, the scores are NaN, with a warning. Files that are too short
+        Mean PESQ, STOI and SI-SDR over whole files, in float32, L_SE as the loss, and the time taken. The model is not
+        changed. Unscorable files are counted; if all are, the scores are NaN, with a warning. Files that are too short
         for L_SE are not in its mean.
 
         For a mapping of data sets: these scores for each (EVAL_NAME_pesq), and their means (EVAL_pesq).
