@@ -64,7 +64,7 @@ STEPS = {step.__name__: step for step in (with_package, without_package, version
 
 
 def run(python: str, step: str, folder: Path) -> str:
-    """What a function of this file prints in another interpreter. RuntimeError with the last line of its error."""
+    """Output of a function of this file in another interpreter; RuntimeError with the last line of its error."""
     path = {"PYTHONPATH": str(REPOSITORY / "src")} if step == "with_package" else {}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | path
     environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules")}

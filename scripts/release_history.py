@@ -44,7 +44,7 @@ def read_history(folder: Path) -> dict[str, Any]:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints, run in `folder`; ValueError with what it complains of."""
+    """The output of git in `folder`; ValueError with its error message."""
     done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
     if done.returncode:
         raise ValueError(done.stderr)

@@ -123,7 +123,7 @@ def place_in_family(name: str) -> int:
 
 
 def render_measured() -> str:
-    """What the package chooses a runtime by, see `acceleration.choice.measured`."""
+    """The speeds that the package chooses a runtime by, see `acceleration.choice.measured`."""
     names = {"PyTorch fused": "torch", "ONNX Runtime": "onnx", "OpenVINO": "openvino"}
     speeds, records = {}, [load("benchmarks/inference"), load("benchmarks/inference_avx2")]
     for record in records:
@@ -178,7 +178,7 @@ def seconds_for_ten(speed: Mapping[str, Any]) -> dict[str, float]:
 
 
 def render_added(study: Mapping[str, Any], longer: Mapping[str, Any]) -> str:
-    """What MV-AT was found to add, in three sentences."""
+    """The gains of MV-AT, in three sentences."""
     short, long = ({key: gains(record, "mvat", key) for key in QUICK} for record in (study, longer))
     other = gains(study, "at", "si_sdr")
     early, late = (
@@ -189,7 +189,7 @@ def render_added(study: Mapping[str, Any], longer: Mapping[str, Any]) -> str:
         f"Over {len(short['pesq'])} short runs, MV-AT changed plain training of the same size and seed by {early} "
         f"(means, and ranges over runs). Attention transfer with a single view changed SI-SDR by "
         f"{spread(other, 'si_sdr', '+')}. After six times as many steps, "
-        f"{len(long['pesq'])} runs of MV-AT are ahead by {late}."
+        f"{len(long['pesq'])} runs of MV-AT differ from plain training by {late}."
     )
 
 

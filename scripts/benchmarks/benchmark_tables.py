@@ -49,7 +49,7 @@ def render_cold_start(record: Mapping[str, Any]) -> str:
 
 
 def render_small_install(record: Mapping[str, Any]) -> str:
-    """What an install without torch takes, in a sentence."""
+    """Size, time and memory of an install without torch, in a sentence."""
     row = next((row for row in record["rows"] if row["program"].endswith("install without torch")), None)
     if row is None:
         return "The small install of the front page was not measured."
@@ -60,7 +60,7 @@ def render_small_install(record: Mapping[str, Any]) -> str:
 
 
 def render_chunking(record: Mapping[str, Any]) -> str:
-    """What chunks cost against one pass."""
+    """The cost of chunks against one pass."""
     chunks = [["chunk (s)", "overlap (s)", *COSTS_OF_A_CUT]]
     chunks += [[f"{row['chunk_seconds']:g}", f"{row['overlap_seconds']:g}", *costs(row)] for row in record["chunks"]]
     one = record["one_pass"]
@@ -72,7 +72,7 @@ def render_chunking(record: Mapping[str, Any]) -> str:
 
 
 def render_live(record: Mapping[str, Any]) -> str:
-    """What live enhancement costs against one pass, incrementally and by windows, and by smaller models."""
+    """The cost of live enhancement against one pass: incrementally, by windows, and by smaller models."""
     titles = ["context (s)", "hop (s)", "look-ahead (s)", "latency (s)"]
     table = [["way", *titles, *COSTS_OF_A_CUT]]
     table += [[row["way"], *windows(row), *costs(row)] for row in record["rows"]]
@@ -102,7 +102,7 @@ def costs(row: Mapping[str, float]) -> list[str]:
 
 
 def render_full_band(record: Mapping[str, Any]) -> str:
-    """What becomes of the band above 8 kHz, and what the smoothing was chosen from, in two tables."""
+    """The band above 8 kHz, and the scores that the smoothing was chosen from, in two tables."""
     titles = ["log-spectral distance (dB)", "SI-SDR (dB)", "noise left (dB)", "speech kept (dB)"]
     systems = [["above 8 kHz", *titles]]
     systems += [[row["system"], *band_cells(row)] for row in record["systems"]]

@@ -1,4 +1,4 @@
-"""What chunks cost in quality, against one pass over the whole recording, into a record.
+"""The cost of chunks in quality, against one pass over the whole recording, into a record.
 
     python scripts/benchmarks/chunking.py --data_root DNS_FOLDER
     python scripts/render_cards.py          # the tables of the README beside it from the record

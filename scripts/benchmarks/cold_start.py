@@ -1,12 +1,12 @@
-"""How long the command takes to start, beside the imports that it cannot do without, into a record.
+"""How long the command takes from start to end, beside the imports of its largest dependencies, into a record.
 
     python scripts/benchmarks/cold_start.py
-    python scripts/benchmarks/cold_start.py --small PYTHON    # that of an install without torch, see README.md
+    python scripts/benchmarks/cold_start.py --small PYTHON    # of an install without torch, see README.md
 
 Every program runs in a process of its own, one after the other in rounds, so that other work on the machine slows all
-alike. Time is that process's own CPU time (user and system) on one thread, and the clock's; ratios are of the medians
-of CPU time, to `from transformers import PreTrainedModel`. Memory is the largest resident size. The runtime of a row is
-what computes; the Hub is not asked.
+alike. Times are the process's own CPU time (user and system) on one thread, and the clock's. The table divides the
+medians of CPU time by that of `import torch`; the record's `ratio` divides them by that of its `reference`. Memory is
+the largest resident size. The runtime of a row is what computes. The Hub is not asked.
 """
 
 import argparse

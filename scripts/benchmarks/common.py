@@ -1,4 +1,4 @@
-"""What several benchmarks use: speech and validation mixtures, their PESQ, and what a program took."""
+"""Helpers of several benchmarks: speech and validation mixtures, their PESQ, time and memory of a program."""
 
 import os
 import subprocess

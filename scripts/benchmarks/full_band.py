@@ -1,4 +1,4 @@
-"""What lies above 8 kHz of enhanced 48 kHz recordings: turned down as the band below, dropped, or passed through.
+"""The band above 8 kHz of enhanced 48 kHz recordings: with the gain of the band below, dropped, or passed through.
 
     python scripts/benchmarks/full_band.py --clean CLEAN --noisy NOISY --noise NOISE
     python scripts/render_cards.py          # the table of the README beside it from the record
@@ -96,7 +96,7 @@ def mix(clean: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
 
 
 def choose(model: MannerModel, pairs: list[Mixture]) -> list[dict[str, float]]:
-    """Scores by smoothing. The constant of the package is what was chosen from them."""
+    """Scores by smoothing. The constant of the package was chosen from them."""
     chosen, rows = full_band.SMOOTHING_HOPS, []
     for hops in SMOOTHINGS:
         full_band.SMOOTHING_HOPS = hops
@@ -156,7 +156,7 @@ def measure(clean: np.ndarray, noisy: np.ndarray, output: np.ndarray) -> list[fl
 
 
 def band_above(audio: np.ndarray) -> np.ndarray:
-    """What lies above `EDGE`."""
+    """The band above `EDGE`."""
     spectrum = np.fft.rfft(audio)
     spectrum[: round(EDGE * len(audio) / RATE)] = 0
     return np.fft.irfft(spectrum, len(audio))

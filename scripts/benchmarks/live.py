@@ -1,4 +1,4 @@
-"""What live enhancement costs in quality and work, by windows and incrementally, into a record and a picture.
+"""The cost of live enhancement in quality and work, by windows and incrementally, into a record and a picture.
 
     python scripts/benchmarks/live.py --data_root DNS_FOLDER
     python scripts/render_cards.py          # the table of the README beside it from the record
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(source: str, pairs: list[Pair], settings: Sequence[Setting]) -> dict[str, Any]:
-    """Of a model, its scores by one pass, and a row for each setting."""
+    """Scores of a model in one pass, and a row for each setting."""
     model = MannerModel.from_pretrained(source)
     streams = [StreamingEnhancer(model, *windows, incremental=way) for *windows, way in settings]
     for stream in streams:  # kernels are prepared

@@ -185,7 +185,7 @@ def measure(batch: int, seconds: float, threads: int, repeats: int, device: str)
 
 
 def run_together(step: Step, repeats: int) -> dict[str, float]:
-    """Of steps on a GPU that do not wait for each other, on one batch: median seconds, memory, and how busy it is."""
+    """Steps on a GPU that do not wait for each other, on one batch: median seconds, memory, and how busy the GPU is."""
     allow_tf32(step.tf32)
     torch.cuda.reset_peak_memory_stats()
     parts = [part for name, part in step.parts().items() if name != "loader"]

@@ -65,8 +65,8 @@ def typed(value: Any) -> Any:
 
 def read_study(path: str | Path) -> list[Cell]:
     """
-    The cells of a study: for every seed all sizes by all methods, then those of the ablation if it has one. What is
-    named like a method is that method, unless it says another; its options are `method_kwargs`.
+    The cells of a study: for every seed all sizes by all methods, then those of the ablation if it has one. A cell with
+    the name of a method has that method, unless it sets another; its options are `method_kwargs`.
 
     Raises:
         RecipeError: a key that is missing or unknown, or no method "none" to compare with.

@@ -30,7 +30,7 @@ def draw_method() -> str:
         *transfer(),
         *box(640, 318, 200, 52, LOSS, "loss of enhancement", "student's output to clean"),
         *line(560, 335, 640, 340),
-        *box(640, 206, 200, 84, LOSS, "+ beta * distance of attention", "summed over views", "and blocks"),
+        *box(640, 206, 200, 84, LOSS, "+ beta * distance of attention", "over views and blocks", "where both attend"),
         *line(560, 160, 640, 226),
     ]
     return "\n".join([*parts, "</svg>", ""])

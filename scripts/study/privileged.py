@@ -1,9 +1,9 @@
-"""How much better a teacher is that hears the same speech at a better signal-to-noise ratio (method mvat-privileged).
+"""Scores of a teacher that hears the same speech at better signal-to-noise ratios (method mvat-privileged).
 
     python scripts/study/privileged.py --data_root DNS_FOLDER
-    python scripts/render_cards.py          # the table of the README beside it from the record
+    python scripts/render_cards.py          # renders the table of README.md
 
-Scores of the released model on validation mixtures whose noise is turned down, against the clean recordings.
+The released model enhances validation mixtures whose noise is turned down; scores are against the clean recordings.
 """
 
 import argparse

@@ -1,11 +1,10 @@
-"""Run a study: distil every student of its table, measure it, and render table and picture; goes on where it stopped.
+"""Run a study: distil every student, measure it, and render table and picture; it continues where it was stopped.
 
     python scripts/study/run.py --dns_root DNS_FOLDER --valentini_root VALENTINI_FOLDER
 
-Runs are kept below `--folder`; the record (there too, but for `--output`) and the picture (quality against FLOPs; of a
-single size, validation over steps) are written after every cell. A cell that the record has already is not run anew,
-also where its run is no more, but with `--again`. `--cells TEXT` runs only those whose path (PRESET/METHOD/seedN) holds
-the text.
+Runs are kept below `--folder`. The record (there too, or `--output`) and the picture (quality against FLOPs, or
+validation over steps for a single size) are written after every cell. A cell in the record is not run again, even if
+its run is missing; `--again` runs it. `--cells TEXT` runs the cells whose path (PRESET/METHOD/seedN) holds the text.
 """
 
 import argparse
@@ -26,8 +25,8 @@ RECIPES = Path(__file__).parents[1] / "recipes" / "study"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=RECIPES / "cpu.yaml", help="the study")
-    parser.add_argument("--dns_root", type=Path, required=True, help="DNS folder: to train, validate and test on")
-    parser.add_argument("--valentini_root", type=Path, required=True, help="Valentini folder: its test set")
+    parser.add_argument("--dns_root", type=Path, required=True, help="DNS folder, to train, validate and test on")
+    parser.add_argument("--valentini_root", type=Path, required=True, help="Valentini folder, for its test set")
     parser.add_argument("--folder", type=Path, default=Path("runs/study"), help="of the runs (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="record to write (default: study.json in the folder)")
     parser.add_argument("--cells", default="", help="only cells whose path holds this text")

@@ -1,4 +1,4 @@
-"""What the record of a study says: the gains of its methods over plain training, and the tables of them."""
+"""Tables of a study's record: what its methods gain over plain training."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -64,17 +64,17 @@ def ends(values: Sequence[float], key: str, sign: str = "") -> str:
 
 
 def render_study(record: Mapping[str, Any]) -> str:
-    """The record as Markdown: what every method and every part of MV-AT adds, and folded away, by test set and size."""
+    """The record as Markdown: gains of every method and every part of MV-AT; folded away, by test set and size."""
     done, planned = len(record["cells"]), record["planned"]
     methods, parts_of_mvat = rows_of(record, ablation=False), rows_of(record, ablation=True)
     parts = [render_seeds(methods, parts_of_mvat), record["title"].strip()]
-    parts.append(f"{done} of {planned} cells are measured; what is missing is not shown.")
+    parts.append(f"{done} of {planned} cells are measured; the others are not shown.")
     parts.append("Difference to plain training over all sizes and test sets (range over runs; how many runs gain):")
     parts.append(render_answer(methods, methods))
     if parts_of_mvat:
         presets = {preset for preset, _ in parts_of_mvat}
         whole = {key: methods[key] for preset in presets if (key := (preset, "mvat")) in methods}
-        parts.append(f"The same of MV-AT taken apart, {', '.join(presets)} alone:")
+        parts.append(f"Parts of MV-AT, {', '.join(presets)} alone:")
         parts.append(render_answer(whole | parts_of_mvat, methods))
     parts.append("<details><summary>By test set and size</summary>")
     parts.append(
@@ -86,20 +86,20 @@ def render_study(record: Mapping[str, Any]) -> str:
         parts.append(render_rows(record, name, ablation=False))
     if parts_of_mvat:
         for name in record["tests"]:
-            parts.append(f"MV-AT taken apart, {name}:")
+            parts.append(f"Parts of MV-AT, {name}:")
             parts.append(render_rows(record, name, ablation=True))
     return "\n\n".join([*parts, "</details>"])
 
 
 def seed_range(cells: Sequence[dict[str, Any]], key: str) -> float:
-    """How far the best and the worst of several seeds of one recipe are apart, mean over test sets."""
+    """Difference between the best and the worst of several seeds of one recipe, mean over test sets."""
     tests = set.intersection(*(set(cell["tests"]) for cell in cells))
     values = [[cell["tests"][test]["means"][key] for cell in cells] for test in sorted(tests)]
     return mean(max(of_test) - min(of_test) for of_test in values) if values else 0.0
 
 
 def render_seeds(methods: Rows, parts_of_mvat: Rows) -> str:
-    """How much seeds matter beside methods and variants, in a sentence, and the table that it is from."""
+    """The differences between seeds beside those of methods and variants: two sentences, and their table."""
     sizes = {preset: cells for (preset, name), cells in methods.items() if name == PLAIN}
     rows = [["plain training", "seeds", *(f"{METRICS[key].title} from seed to seed" for key in QUICK)]]
     for preset, cells in sizes.items():
@@ -120,20 +120,19 @@ def render_seeds(methods: Rows, parts_of_mvat: Rows) -> str:
         within.append(sum(of_variant <= of_seeds for of_variant, of_seeds in found))
     counts = ", ".join(f"{count} by {METRICS[key].title}" for key, count in zip(QUICK, within, strict=True))
     if all(len({cell["seed"] for cell in cells}) == 1 for cells in sizes.values()):
-        told = "Of one seed it is not known how much seeds matter"
+        told = "Only one seed was run, so the difference between seeds is not known"
     elif 2 * sum(within) > variants * len(QUICK):
-        told = "Two or three seeds differ by as much as most variants do"
+        told = "Most variants differ from plain training by no more than its seeds differ from each other"
     else:
-        told = "Some variants differ by more than two or three seeds do"
+        told = "Some variants differ from plain training by more than its seeds differ from each other"
     return (
-        f"{told}: of {variants} students by a method or variant, those no further from plain training than its seeds "
-        f"are from one another are {counts}.\n\n{markdown(rows)}"
+        f"{told}. The number of students (of {variants}, by method or variant) within the seeds' difference is "
+        f"{counts}.\n\n{markdown(rows)}"
     )
 
 
 def render_answer(rows: Rows, methods: Rows) -> str:
-    """A line for every method or variant: how much its runs gain over the plain ones of their size and seed, and how
-    often."""
+    """A line for every method or variant: gains of its runs over plain ones of their size and seed, with counts."""
 
     def gains(method: str, key: str) -> list[float]:
         runs = [
@@ -180,7 +179,7 @@ def render_rows(record: Mapping[str, Any], test: str, ablation: bool) -> str:
 
 
 def render_privileged(record: Mapping[str, Any]) -> str:
-    """What a model scores that hears the same mixtures at a better signal-to-noise ratio, a row for every gain."""
+    """Scores of a model that hears the same mixtures at a better signal-to-noise ratio, a row for every gain."""
     rows = [["SNR better by", *(METRICS[key].title for key in QUICK)]]
     rows += [[f"{row['snr_gain']:g} dB", *(show(key, row[key], None) for key in QUICK)] for row in record["rows"]]
     about = f"{record['model']} on {record['mixtures']} validation mixtures, against the clean recordings."

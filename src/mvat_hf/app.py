@@ -33,8 +33,8 @@ DRAWING = Lock()  # Matplotlib is for one thread at a time
 TITLE = "Speech enhancement with MANNER"
 ABOUT = """# {title}
 Record or drop speech, up to {seconds:g} s, of any sampling rate and number of channels: the result keeps both. Limits:
-the models work at **16 kHz**, so what lies above 8 kHz is only turned down as the band below, and are **not causal**:
-they answer when they have heard a recording to its end, or a chunk of a long one."""
+the models work at **16 kHz**, so the band above 8 kHz only gets the gain of the band below. They are **not causal**:
+they answer after the end of a recording, or of a chunk of a long one."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ def press(
     max_seconds: float,
 ) -> Iterator[tuple[str | None, str | None, str | None, str]]:
     """
-    What the button does with the recording and the three options above it: the file for the player, the two pictures,
-    and the timing, or three times None and what was wrong. The files are there until the generator is resumed.
+    The action of the button, on the recording and the three options above it. Gives the file for the player, the two
+    pictures and the timing, or three times None and the error. The files are there until the generator is resumed.
 
-    Of models there are those of `models`, by name: what a visitor sends as a name is never loaded.
+    A visitor can only choose among `models`, by name; no other name is ever loaded.
     """
     try:
         if source is None:

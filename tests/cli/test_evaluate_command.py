@@ -29,7 +29,7 @@ def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
 
     other = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "clean"), "--output", str(output)]
     assert main(["evaluate", checkpoint, "--data", "pairs", *other]) == 1
-    assert f"is no record of pairs of {tmp_path.name}/clean and {tmp_path.name}/clean" in error_of(capsys)
+    assert f"and pairs of {tmp_path.name}/clean and {tmp_path.name}/clean would replace it" in error_of(capsys)
     for name in ("clean", "noisy"):
         (tmp_path / name / "a.wav").rename(tmp_path / name / "b.wav")
     assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 1
@@ -102,10 +102,10 @@ def test_rows_have_names_of_their_own(systems, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "dns", "--root", "FOLDER", "--clean", "FOLDER"], "--clean is not of --data dns, got"),
-        (["--data", "valentini", "--root", "FOLDER", "--noisy", "FOLDER"], "--noisy is not of --data valentini, got"),
-        (["--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER", "--root", "x"], "--root is not of --data pairs"),
-        (["--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER", "--split", "x"], "--split is not of --data"),
+        (["--data", "dns", "--root", "FOLDER", "--clean", "FOLDER"], "--clean is no option for --data dns, got"),
+        (["--data", "valentini", "--root", "FOLDER", "--noisy", "FOLDER"], "--noisy is no option for --data valentini"),
+        (["--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER", "--root", "x"], "--root is no option for"),
+        (["--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER", "--split", "x"], "--split is no option for"),
         (["mine=", "--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER"], 'or ROW=MODEL, got "mine="'),
         (["=FOLDER", "--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER"], 'or ROW=MODEL, got "='),
         (["", "--data", "pairs", "--clean", "FOLDER", "--noisy", "FOLDER"], 'or ROW=MODEL, got ""'),

@@ -194,5 +194,5 @@ def test_the_card_of_a_run_names_teacher_method_and_hyperparameters(distillation
 
 def test_the_card_of_an_unknown_run_says_so():
     card = ModelCard(render_run_card("owner/name", MannerConfig.from_preset("manner-s-2.2gf")))
-    assert "Nothing is known of it" in card.text and card.data.get("datasets") is None
+    assert "Not recorded." in card.text and card.data.get("datasets") is None
     assert "knowledge-distillation" not in card.data.tags

@@ -68,8 +68,8 @@ def test_of_a_file_the_rate_is_told(tmp_path):
     [
         (7, {}, "a folder or a .onnx file, got int"),
         ("x.onnx", {"dtype": "bfloat16"}, "x.onnx computes as it was exported, got dtype torch.bfloat16"),
-        ("x.onnx", {"revision": "v1"}, "revision and token are of a Hub id, got x.onnx"),
-        (MannerModel(MannerConfig(hidden_size=6, depth=2)), {"token": "t"}, "are of a Hub id, got MannerModel"),
+        ("x.onnx", {"revision": "v1"}, "revision and token are for a Hub id, got x.onnx"),
+        (MannerModel(MannerConfig(hidden_size=6, depth=2)), {"token": "t"}, "are for a Hub id, got MannerModel"),
         (ID, {"dtype": "float31"}, "dtype must be one of torch's, such as bfloat16, got float31"),
         (MannerModel(MannerConfig(hidden_size=6, depth=2)), {"dtype": "nn"}, "dtype must be one of torch's"),
     ],

@@ -340,7 +340,7 @@ def test_pcm_comes_out_before_the_input_ends(command, fast):
 def test_a_closed_input_is_told(command, folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
     assert main([*command, "--model", folder]) == 1
-    assert "from standard input to standard output, one of which is closed" in capsys.readouterr().err
+    assert "from standard input to standard output, and one of them is closed" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly(command, fast):

@@ -112,7 +112,7 @@ def test_described_options_are_those_that_were_set_and_matter(tmp_path):
     [
         (["--streaming=true", "--validation_share=0.2"], "validation_share cannot be with streaming"),
         (["--streaming=true", "--segments=hop"], "segments cannot be with streaming: segments of a grid need all"),
-        (["--shuffle_buffer=9"], "shuffle_buffer is of a stream: expected --streaming true beside it"),
+        (["--shuffle_buffer=9"], "shuffle_buffer is for a stream: expected --streaming true beside it"),
     ],
 )
 def test_what_a_stream_of_rows_cannot_have_is_refused(options, message):

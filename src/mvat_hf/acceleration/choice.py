@@ -1,4 +1,4 @@
-"""Which runtime a model runs in on this CPU, by what was measured (`measured.json`, rendered from the benchmarks)."""
+"""The choice of the runtime on this CPU, from measured speeds (`measured.json`, rendered from the benchmarks)."""
 
 import json
 import os
@@ -13,23 +13,24 @@ from ..utils.cores import cpu_field
 CHOICES = ("torch", "onnx", "openvino")
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 VARIABLE = "MVAT_RUNTIME"  # in the environment: what "auto" means
-LONG_SECONDS = 600.0  # of audio: from there on what OpenVINO gains exceeds the seconds that it compiles
+LONG_SECONDS = 600.0  # of audio, from which on OpenVINO gains more than the seconds that it takes to compile
 MEASURED = Path(__file__).with_name("measured.json")
 
 
 def choose_runtime(seconds: float | None = None, fast: bool = False) -> str:
     """
-    One of `CHOICES`: the fastest that is installed and exact to 1e-4 of the peak, of those measured on such a CPU; on
-    others PyTorch, if it is installed.
+    One of `CHOICES`, whatever is installed of them; the outputs agree to 1e-4 of their peak.
 
-    ONNX Runtime starts at once, and takes every length as it comes; OpenVINO compiles for seconds, and then is ahead.
+    On CPUs that were measured: ONNX Runtime for less than 10 minutes of audio and for an unknown length (a folder), as
+    it starts at once and takes every length as it comes; for more, or without ONNX Runtime, the fastest that is
+    installed, which is OpenVINO: it compiles for seconds first. On other CPUs PyTorch, if it is installed.
 
     Args:
-        seconds: of audio that is to be enhanced; None where that is not known.
-        fast: bfloat16 will do, where the CPU computes in it.
+        seconds: length of the audio; None if it is not known.
+        fast: bfloat16 is allowed: OpenVINO on CPUs that have it.
 
     Raises:
-        ValueError: the variable `MVAT_RUNTIME` is none of them.
+        ValueError: the variable `MVAT_RUNTIME`, which decides where it is set, is none of them.
     """
     if (told := os.environ.get(VARIABLE) or "auto") != "auto":
         check_runtime(told, VARIABLE)
@@ -48,7 +49,7 @@ def choose_runtime(seconds: float | None = None, fast: bool = False) -> str:
 
 
 def check_runtime(runtime: str, name: str = "runtime") -> None:
-    """ValueError that calls it `name`, for a runtime that is not known."""
+    """ValueError for an unknown runtime; the message calls it `name`."""
     if runtime not in ("auto", *CHOICES):
         raise ValueError(f"{name} must be auto, {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, got {runtime}")
 
@@ -63,7 +64,7 @@ def measured() -> dict[str, Any]:
 
 
 def instructions() -> str:
-    """As PyTorch names them: "AVX512", "AVX2"; the machine's name for CPUs of other families."""
+    """The CPU's instructions under PyTorch's names, "AVX512" or "AVX2"; for other families the machine's name."""
     machine = platform.machine()
     if machine not in ("x86_64", "AMD64"):
         return machine
@@ -75,7 +76,7 @@ def has_bfloat16() -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """What Linux says that the first CPU knows; nothing on other systems."""
+    """Flags of the first CPU, on Linux; none on other systems."""
     return set(cpu_field("flags").split())
 
 

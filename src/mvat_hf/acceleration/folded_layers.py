@@ -1,4 +1,4 @@
-"""What the folded MANNER is made of: its layers on (batch, time, channels), and how they are computed in tiles of time.
+"""Layers of the folded MANNER on (batch, time, channels), computed in tiles of time.
 
 Shapes: B batch, L frames of a level, C channels, N, I and O those of a layer, K kernel size.
 """

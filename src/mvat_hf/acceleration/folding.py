@@ -46,9 +46,9 @@ def fuse(model: Any, dtype: torch.dtype | None = None) -> Any:
 
 @dataclass(frozen=True)
 class FoldedEstimate:
-    """In place of `MannerModel.estimate`: on a folded copy in `dtype` (None: the model's own) where there is one.
+    """Replaces `MannerModel.estimate`, on a folded copy in `dtype` (None: the model's own) if there is one.
 
-    Autocast changes nothing in it: what it makes bfloat16 of is a convolution that oneDNN never ends preparing.
+    Autocast is off in it: it would turn a convolution into bfloat16 that oneDNN prepares without end.
     """
 
     dtype: torch.dtype | None = None

@@ -1,10 +1,10 @@
-"""Frames of a stream by their number: new ones are appended, provisional ones written anew, old ones forgotten."""
+"""Frames of a stream by their number: new ones are appended, provisional ones rewritten, old ones dropped."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SPARE = 2  # times as much memory as is kept, so that what is kept moves to its front now and then only
+SPARE = 2  # memory, in multiples of the kept frames, so that these are moved to its front only now and then
 
 
 class Frames:

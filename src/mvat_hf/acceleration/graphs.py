@@ -41,7 +41,7 @@ def find_graph(
 
 
 def cached_graph(checkpoint_sha256: str) -> Path:
-    """Where the cache holds the graph that this version exports of a checkpoint; OSError where there is no home."""
+    """Path in the cache of the graph that this version exports from a checkpoint; OSError without a home folder."""
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError as error:

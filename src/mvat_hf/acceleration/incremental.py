@@ -1,4 +1,4 @@
-"""MANNER on audio that still arrives, without computing again what is known: every frame once, and a few provisionally.
+"""MANNER on audio that still arrives. Every frame is computed once, a few provisionally before.
 
 A pass over a window computes all of its frames. Here the features of the past are kept at every level, and a step
 computes only what the new audio changes:
@@ -6,15 +6,15 @@ computes only what the new audio changes:
   there is audio now;
 - attention: its first convolutions likewise; the views and what follows for the frames that are not given out yet,
   over the newest `context` of frames (keys, pooled channels);
-- decoder: what is given out, and as many frames around it as convolutions see.
+- decoder: the frames that are given out, and as many around them as convolutions see.
 
-A step gives what one pass over all of the stream up to then gives, but for what looks further than convolutions do:
+A step gives the result of one pass over the stream so far, except for the parts that see further than convolutions:
 - the input is divided by the deviation that the newest `context` of audio has when it arrives, and not divided anew;
 - the high-pass filter is a convolution that sees 20 ms of what follows, silence where nothing has come yet, and no mean
   is taken away (`streaming_input`);
 - attention sees the newest `context` of frames, from a whole half-chunk on; of those that were given out, it sees the
   features that they had then: their own attention is not computed again.
-The first step has no past: it is one pass, but for the filter.
+The first step has no past: it is one pass, except for the filter.
 
 Shapes: B batch, n samples or frames, C channels, P chunks, S chunk length.
 """
@@ -131,7 +131,7 @@ class IncrementalManner:
         return self.folded.input(samples.to(self.folded.dtype), 0, stop - start)
 
     def skip(self, level: int) -> Rows:
-        """What enters `level` of the encoder, and is added before the decoder's: output of the level above it."""
+        """The input of `level` of the encoder, which is also added before the decoder's: output of the level above."""
         attention = self.encoder_attention[level - 1]
         return self.encoded[level - 1].read if attention is None else attention.output.read
 

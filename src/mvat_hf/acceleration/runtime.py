@@ -1,4 +1,4 @@
-"""An exported MANNER run by other runtimes, behind the face that `ChunkedEnhancer` and `enhance` know of a model.
+"""An exported MANNER run by other runtimes, behind the protocol `Enhancer`.
 
 Arrays go in and come out by numpy and the runtime alone: torch and transformers are imported for tensors only.
 ONNX Runtime takes every length as it comes. OpenVINO is faster on a graph that is compiled for one length, and computes
@@ -118,9 +118,9 @@ class OpenVinoGraph:
 def openvino_core() -> Any:
     """OpenVINO's `Core`, one for the process.
 
-    Each one gives the thread's signals a stack of its own, and when it goes the stack from before it. Of two that go in
-    the order in which they came, the second would leave the first one's stack, which is no more: the next signal, as of
-    Ctrl-C or a data loader's worker, ends the process in a segmentation fault (OpenVINO 2026.4).
+    A `Core` gives the thread a signal stack of its own; when it is deleted it restores the stack from before it. If two
+    are deleted in the order in which they were made, the second restores the first one's stack, which is freed. The
+    next signal (Ctrl-C, a data loader's worker) then ends the process in a segmentation fault (OpenVINO 2026.4).
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # else importing sends a message
     with extra("openvino"):
@@ -140,10 +140,9 @@ RUNTIMES: dict[str, type[OnnxRuntimeGraph] | type[OpenVinoGraph]] = {
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """What an exported file says of how audio becomes its input, in numbers: see `export.processing_of`.
+    """How audio becomes the input of an exported file, in numbers; see `export.processing_of`.
 
-    Of a high pass there are its corner in Hz (0: none), order, reach in samples, and what the transform's size is a
-    multiple of.
+    `high_pass_hz` is the corner of the filter (0: none); `size_step` divides the size of its transform.
     """
 
     sampling_rate: int
@@ -158,7 +157,7 @@ class GraphConfig:
 
     @classmethod
     def from_processing(cls, told: dict[str, Any]) -> "GraphConfig":
-        """Of the file's `processing`; KeyError where something is missing."""
+        """From the file's `processing`; KeyError if a value is missing."""
         sizes = {name: told["padding"][name] for name in ("kernel_size", "stride", "depth")}
         config = cls(told["sampling_rate"], **sizes, epsilon=told["normalisation"]["epsilon"])
         if not (high_pass := told["high_pass"]):
@@ -170,7 +169,7 @@ class GraphConfig:
         )  # fmt: skip
 
     def padded_length(self, samples: int) -> int:
-        """As of `MannerConfig`."""
+        """As in `MannerConfig`."""
         return padded_length(samples, self.kernel_size, self.stride, self.depth)
 
     def high_passed(self, rows: np.ndarray) -> np.ndarray:
@@ -189,7 +188,7 @@ class GraphConfig:
         return np.fft.irfft(spectrum, size)[:, :samples]
 
     def normalize(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As of `MannerModel`: (B, T) to (B, padded T), and the deviation (B, 1); float32."""
+        """As in `MannerModel`: (B, T) to (B, padded T), and the deviation (B, 1); float32."""
         filtered = self.high_passed(rows)
         samples = filtered.shape[-1]
         # a single sample has no deviation

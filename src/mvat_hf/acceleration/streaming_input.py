@@ -1,4 +1,4 @@
-"""What MANNER does to audio before its network, on a stream: the high-pass filter, and division by the deviation.
+"""MANNER's processing of audio before the network, on a stream: the high-pass filter, and division by the deviation.
 
 Both see the whole recording in a `MannerModel`. On a stream the filter is a convolution that sees little of what
 follows: at the end it sees silence there, and computes anew what does not stay so. The deviation is that of the newest

@@ -37,32 +37,32 @@ def enhance(
     dry: Dry = 0.0,
     attenuation_limit: Limit = None,
     chunk_seconds: Annotated[
-        float, typer.Option(help="Length of a chunk; of an .onnx file for one length, it is that.")
+        float, typer.Option(help="Seconds of a chunk; an .onnx file for one length sets its own.")
     ] = 10.0,
     overlap_seconds: Annotated[
         float | None,
-        typer.Option(help="Overlap of chunks.", show_default="1, or a quarter of a chunk where that is less"),
+        typer.Option(help="Seconds that chunks overlap.", show_default="1, or a quarter of a chunk if that is less"),
     ] = None,
     full_band: Annotated[
-        bool, typer.Option(help="Keep what lies above 8 kHz, turned down as the model turns down 4 to 7 kHz.")
+        bool, typer.Option(help="Keep the band above 8 kHz, with the gain that the model gives 4 to 7 kHz.")
     ] = True,
     device: Device = None,
     dtype: Dtype = None,
     revision: Revision = None,
     token: Token = None,
     verbose: Verbose = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Of a folder, leave files alone that are there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Folders: skip files that are there already.")] = False,
     shard: Annotated[
         Any,
         typer.Option(
-            parser=parse_shard, metavar="I/N", help="Do part I of N of a folder, from 0.",
-            show_default="as accelerate launch or torchrun tells its processes",
+            parser=parse_shard, metavar="I/N", help="Folders: do part I of N, from 0.",
+            show_default="by process, under accelerate launch or torchrun",
         ),
     ] = None,
     batch_size: Annotated[
         Any,
         typer.Option(
-            parser=parse_positive, metavar="N", help="Chunks of a folder's files that share a pass.",
+            parser=parse_positive, metavar="N", help="Folders: chunks that share a pass.",
             show_default="1 on a CPU, else 8",
         ),
     ] = None,
@@ -72,7 +72,7 @@ def enhance(
         raise FileNotFoundError(f"no such file or folder: {source}")
     of_folders = {"--resume": resume, "--shard": shard, "--batch-size": batch_size}
     if not source.is_dir() and (idle := [name for name, value in of_folders.items() if value]):
-        raise ValueError(f"{idle[0]} is of a folder, got {source}")
+        raise ValueError(f"{idle[0]} is for a folder, got {source}")
     of_model: dict[str, Any] = {
         "precision": precision, "dtype": dtype, "revision": revision, "token": token, "verbose": verbose,
     }  # fmt: skip
@@ -96,7 +96,7 @@ def enhance(
 
 
 def enhance_files(model: Any, source: Path, target: Path, resume: bool, shard: Any, **options: Any) -> int:
-    """A folder, or the part of it that is this process's; the exit status."""
+    """Enhance a folder, or this process's part of it. The exit status."""
     from ..inference.folders import enhance_folder
 
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ  # as accelerate does
@@ -111,7 +111,7 @@ def enhance_files(model: Any, source: Path, target: Path, resume: bool, shard: A
 
 
 def any_process(failed: bool) -> bool:
-    """Whether any of the processes that were launched together `failed`; all wait for the last, as a launcher ends the
+    """True if one of the processes that were launched together `failed`. All wait for the last: a launcher ends the
     others when one ends with an error."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
         return failed

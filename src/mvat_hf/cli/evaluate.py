@@ -22,7 +22,7 @@ Systems = Annotated[
 Root = Annotated[
     str | None,
     typer.Option(
-        parser=parse_name, metavar="ROOT", help="Folder of the data set, or of Valentini its Hub id (valentini, dns)."
+        parser=parse_name, metavar="ROOT", help="Folder of the data set (valentini, dns), or its Hub id (valentini)."
     ),
 ]
 Clean = Annotated[Path | None, typer.Option(parser=parse_path, metavar="DIR", help="Folder of clean files (pairs).")]
@@ -31,7 +31,9 @@ Noisy = Annotated[
 ]
 Metrics = Annotated[
     str | None,
-    typer.Option(help="For example pesq,stoi,dnsmos_ovrl.", show_default="all but DNSMOS and word_error_rate"),
+    typer.Option(
+        help="For example pesq,stoi,dnsmos_ovrl.", show_default="all but LLR, WSS, DNSMOS and word_error_rate"
+    ),
 ]
 Processes = Annotated[
     Any, typer.Option(parser=parse_positive, metavar="N", help="Processes that score.", show_default="one per core")
@@ -48,14 +50,19 @@ Output = Annotated[
 def evaluate(
     systems: Systems = None,
     *,
-    data: Annotated[Literal["valentini", "dns", "pairs"], typer.Option(help="How --root is laid out.")],
+    data: Annotated[
+        Literal["valentini", "dns", "pairs"],
+        typer.Option(help="valentini or dns, with --root; pairs, with --clean and --noisy."),
+    ],
     root: Root = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the data set (valentini, dns).", show_default="test")
     ] = None,
     clean: Clean = None,
     noisy: Noisy = None,
-    peer: Annotated[list[str] | None, typer.Option(help="Enhancement of another package; once for each.")] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Enhancer of another package, such as rnnoise; may be repeated.")
+    ] = None,
     metrics: Metrics = None,
     processes: Processes = None,
     device: Device = None,
@@ -91,7 +98,7 @@ def evaluate(
 
 
 def tell_failures(record: Mapping[str, Any]) -> bool:
-    """Print what was not scored or timed; whether a file was lost that should have been scored."""
+    """Print what was not scored or timed. True if a file has no score that should have one."""
     from ..evaluation.journal import UNREADABLE
 
     lost = False
@@ -111,13 +118,13 @@ def parse_names(text: str) -> list[str]:
 
 
 def refuse_other_record(path: Path, name: str, ids: set[str], rows: set[str], metrics: set[str]) -> None:
-    """ValueError if `path` is the record of another data set than `name`, of other files than those of `ids`, or holds
-    systems or metrics beside `rows` and `metrics`, which would be lost."""
+    """ValueError if writing to `path` would lose a record: one of another data set than `name` or of other files than
+    `ids`, or one with systems or metrics beside `rows` and `metrics`."""
     there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if there and there.get("dataset", {}).get("name") != name:
-        raise ValueError(f"{path} is no record of {name}, which would replace it: choose another --output")
+        raise ValueError(f"{path} is of another data set, and {name} would replace it: choose another --output")
     if there and ids != {*there["systems"][0]["scores"], *(lost["id"] for lost in there["systems"][0]["failures"])}:
-        raise ValueError(f"{path} is of other files of {name}, which would replace it: choose another --output")
+        raise ValueError(f"{path} is of other files of {name}, and would be replaced: choose another --output")
     lost = [row["name"] for row in there.get("systems", ()) if row["name"] not in rows]
     lost += [key for key in there.get("metrics", ()) if key not in metrics]
     if lost:
@@ -125,8 +132,8 @@ def refuse_other_record(path: Path, name: str, ids: set[str], rows: set[str], me
 
 
 def name_rows(entries: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """What to evaluate by the name of its row, from entries X or ROW=X; ValueError for one without a name or a system,
-    as of a shell variable that is not set, and for a row given twice or `taken`."""
+    """Systems by the names of their rows, from entries X or ROW=X. ValueError for an entry without a name or a system
+    (an unset shell variable), and for a row given twice or `taken`."""
     named: dict[str, str] = {}
     for entry in entries:
         row, separator, system = entry.partition("=")
@@ -151,7 +158,7 @@ def load_dataset(data: str, root: str | None, split: str | None, clean: Path | N
     of_others = {"--root": root, "--split": split} if data == "pairs" else {"--clean": clean, "--noisy": noisy}
     for option, value in of_others.items():
         if value is not None:
-            raise ValueError(f"{option} is not of --data {data}, got {value}")
+            raise ValueError(f"{option} is no option for --data {data}, got {value}")
     if data == "pairs":
         if clean is None or noisy is None:
             raise ValueError("--data pairs needs --clean and --noisy, two folders with files of the same names")

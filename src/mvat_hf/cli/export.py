@@ -12,15 +12,15 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder or Hub id.")],
     target: Annotated[Path, typer.Argument(parser=parse_path, metavar="OUT.onnx", help="File to write.")],
     chunk_seconds: Annotated[
-        float | None, typer.Option(help="The one length the file takes.", show_default="any length")
+        float | None, typer.Option(help="Seconds of the one length that the file takes.", show_default="any length")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="Of the weights; int8 costs quality.")
+        Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="Precision of the weights; int8 costs quality.")
     ] = "fp32",
 ) -> int:
     """Write a model as an ONNX file, checked against PyTorch.
 
-    As FOLDER/model.onnx beside the weights that it is of, it is what `mvat enhance --model FOLDER` runs.
+    `mvat enhance --model FOLDER` runs FOLDER/model.onnx if it was exported from the weights there.
     """
     from ..acceleration.export import export_onnx
     from ..inference.checkpoints import find_checkpoint

@@ -1,4 +1,4 @@
-"""`mvat info`: what models cost."""
+"""`mvat info`: the cost of models."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,9 @@ def info(
     model: Annotated[
         str | None, typer.Argument(parser=parse_name, metavar="MODEL-OR-PRESET", help="Folder, Hub id or preset.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of the input.")] = 4.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of the input.")] = 4.0,
 ) -> int:
-    """Parameters and FLOPs of a model or preset; or of all presets, with what those that have weights score."""
+    """Parameters and FLOPs of a model or preset. Without a name: all presets, and scores of the weights."""
     from ..models.complexity import complexity
     from ..models.manner import PRESETS, MannerConfig
 
@@ -32,7 +32,7 @@ def info(
         print(f"{name:<18} {cost.parameters:>11,} {cost.flops_thop / 1e9:>14.2f} {cost.flops / 1e9:>14.2f}")
     print(
         "thop, the papers' counter, takes a transposed convolution at its output length without dividing by the stride "
-        "(4x too many), counts batch norms, and misses the products of attention; the true count does none of these."
+        "(4x too many), counts batch norms, and leaves out products of attention; the true count does none of these."
     )
     if not model:
         baseline, student = costs["manner-s"], costs["manner-s-8.1gf"]
@@ -48,7 +48,7 @@ def info(
 
 
 def released_scores(preset: str) -> list[str]:
-    """What the weights that the package holds of a preset score, a line for every test set; none without weights."""
+    """Scores of a preset's weights in the package, a line for every test set; none without weights."""
     from huggingface_hub import ModelCard
 
     from ..metrics.scoring import METRICS

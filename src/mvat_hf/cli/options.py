@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their values are checked for."""
+"""Options that several commands share, with the checks of their values."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ import typer
 
 
 def parse_path(text: str) -> Path:
-    """A path; an empty one, as of a shell variable that is not set, would be the working folder."""
+    """A path. An empty one (an unset shell variable) is refused: it would be the working folder."""
     if not text:
         raise typer.BadParameter("expected a path, got an empty string")
     return Path(text)
@@ -42,24 +42,26 @@ def parse_shard(text: str) -> tuple[int, int]:
 Model = Annotated[str, typer.Option(parser=parse_name, metavar="MODEL", help="Folder, Hub id or .onnx file.")]
 Runtime = Annotated[
     Literal["auto", "torch", "onnx", "openvino"],
-    typer.Option(help="What computes: auto takes the fastest that is installed, with the same result."),
+    typer.Option(help="What computes; auto chooses by CPU, length and what is installed. The result is the same."),
 ]
 Precision = Annotated[
     Literal["exact", "fast"],
-    typer.Option(help="fast lets OpenVINO compute in bfloat16 where the CPU does, and tells what it costs."),
+    typer.Option(help="fast lets OpenVINO compute in bfloat16 on CPUs that have it; the cost in quality is printed."),
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Tell what computes.")]
-Dry = Annotated[float, typer.Option(help="Share of the input mixed back, 0 to 1.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print the runtime that computes.")]
+Dry = Annotated[float, typer.Option(help="Share of the input in the output, 0 to 1.")]
 Limit = Annotated[float | None, typer.Option(metavar="DB", help="Attenuate by at most so many dB.")]
 Device = Annotated[str | None, typer.Option(help="Device to run on, for example cpu or cuda.")]
 Dtype = Annotated[str | None, typer.Option(help="Type that the model computes in, for example bfloat16.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
-Token = Annotated[str | None, typer.Option(help="Of the Hub, for a private repo; else as `hf auth login` left it.")]
+Token = Annotated[
+    str | None, typer.Option(help="Token of the Hub for a private repo; by default that of `hf auth login`.")
+]
 
 
 def load_runtime(model: str, runtime: str, device: str | None, verbose: bool = False, **options: Any) -> Any:
-    """A model in the runtime that is asked for; what computes is told on standard error if `verbose`, or if it may be
-    less than exact; `options` see `load_model`."""
+    """A model in `runtime`; `options` see `load_model`. If `verbose`, or for precision "fast", the runtime is printed
+    on standard error."""
     if runtime not in ("auto", "torch") and device not in (None, "cpu"):
         raise ValueError(f"--runtime {runtime} runs on the CPU, got --device {device}")
     from ..inference.enhancer import load_model
@@ -73,7 +75,7 @@ def load_runtime(model: str, runtime: str, device: str | None, verbose: bool = F
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """What the package's log says goes to standard error."""
+    """The package's log goes to standard error."""
     logger, handler = logging.getLogger("mvat_hf"), logging.StreamHandler()
     before = logger.level
     logger.setLevel(logging.INFO)

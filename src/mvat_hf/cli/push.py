@@ -13,9 +13,13 @@ def push(
         Path,
         typer.Argument(parser=parse_path, metavar="DIR", help="Folder with a checkpoint and its card (README.md)."),
     ],
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="Hub id, owner/name; a name alone is yours.")],
-    private: Annotated[bool, typer.Option("--private", help="To a private repo only; it is made if need be.")] = False,
-    draft: Annotated[bool, typer.Option("--draft", help="Push what is not measured, to a private repo only.")] = False,
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="Hub id, owner/name; without an owner, you.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Push to a private repo; it is made if it is not there.")
+    ] = False,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Push a checkpoint that was not measured, to a private repo only.")
+    ] = False,
 ) -> int:
     """Publish a measured checkpoint on the Hub, with its card and code."""
     from ..hub.push import push_checkpoint

@@ -11,19 +11,22 @@ from .options import Device, Dry, Dtype, Limit, Model, Precision, Revision, Runt
 
 Rate = Annotated[int, typer.Option(help="Sampling rate of the PCM in Hz.")]
 Pcm = Annotated[Literal["s16le", "f32le"], typer.Option(help="Format of the PCM.")]
-Context = Annotated[float, typer.Option(help="Seen by a step, in seconds.")]
+Context = Annotated[float, typer.Option(help="Seconds of audio that the model sees in a step.")]
 Hop = Annotated[float, typer.Option(help="Seconds between steps.")]
 Lookahead = Annotated[
-    float, typer.Option(help="Seen after what a step gives out, in seconds; the latency is this and the hop.")
+    float,
+    typer.Option(
+        help="Seconds of audio that the model sees after a step's output; the latency is hop plus look-ahead."
+    ),
 ]
 Microphone = Annotated[
-    bool, typer.Option("--microphone", help="From the microphone to the loudspeakers, until interrupted.")
+    bool, typer.Option("--microphone", help="Take the microphone and play to the loudspeakers, until interrupted.")
 ]
 
 
 def stream(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Only -, standard input; may be left out.")] = "-",
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Only -, standard output; may be left out.")] = "-",
+    source: Annotated[str, typer.Argument(metavar="IN", help="Must be - (standard input), the default.")] = "-",
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Must be - (standard output), the default.")] = "-",
     model: Model = DEFAULT_MODEL,
     runtime: Runtime = "auto",
     precision: Precision = "exact",
@@ -43,14 +46,14 @@ def stream(
 ) -> int:
     """Clean live audio in a pipe, or from the microphone.
 
-    Raw mono PCM goes from standard input to standard output as it comes, in no chunks.
+    Raw mono PCM goes from standard input to standard output as it comes.
 
     For example: arecord -t raw -f S16_LE -r 16000 | mvat stream | aplay -t raw -f S16_LE -r 16000
     """
     if (source, target) != ("-", "-"):
         raise ValueError(f"live audio goes from - to -, got {source} and {target}: mvat enhance takes files")
     if not microphone and None in (sys.stdin, sys.stdout):
-        raise ValueError("live audio goes from standard input to standard output, one of which is closed")
+        raise ValueError("live audio goes from standard input to standard output, and one of them is closed")
     from ..inference.live import StreamingEnhancer, enhance_pcm, live_runtime
     from ..inference.microphone import enhance_microphone
 
@@ -67,7 +70,7 @@ def stream(
     )
     if rate != enhancer.rate:
         raise ValueError(f"live, the model takes {enhancer.rate} Hz, got --rate {rate}: resample in the pipe")
-    print(f"latency {enhancer.latency:g} s and the time of a step; the model is not causal", file=sys.stderr)
+    print(f"latency {enhancer.latency:g} s plus the time of a step; the model is not causal", file=sys.stderr)
     if microphone:
         enhance_microphone(enhancer)
         return 0

@@ -38,8 +38,8 @@ def open_audio(source: AudioSource, whole: bool = False) -> AudioFile:
     """Open a file, or the sound track of a video, for reading: the default audio stream, else the first.
 
     Recordings that were joined into one file are read one after the other, at the rate and with the channels of the
-    first. What is missing of a damaged file is told by a `DamagedAudioWarning` that names it, as soon as it is known:
-    of some formats when it is read.
+    first. A `DamagedAudioWarning` names a damaged file and its missing parts as soon as they are known; in some formats
+    this is while it is read.
 
     Args:
         whole: raise AudioError in place of that warning.
@@ -94,7 +94,7 @@ def check_kind(source: str | Path, mode: int) -> None:
 
 
 def open_whole(source: AudioSource) -> AudioFile:
-    """`open_audio`, and AudioError for a file of which something is missing: what there is would pass as whole."""
+    """`open_audio`, and AudioError for a file with missing parts: the rest would pass as whole."""
     return open_audio(source, whole=True)
 
 

@@ -1,4 +1,4 @@
-"""What the speech and the noise of a mixture go through before they are mixed, each part by itself.
+"""Augmentation of the speech and of the noise of a mixture, before they are mixed.
 
 The options are fields with their help text, so that a recipe has them under the same names.
 """
@@ -30,38 +30,38 @@ class Augmentation:
     """Changes to mixtures made on the fly (never to validation); all off by default."""
 
     speed_change: float = option(
-        0.0, "dns: speech and noise are each played at 1 +- up to this speed (Ko et al. 2015: 0.1)."
+        0.0, "dns, mixed: speech and noise are each played at 1 +- up to this speed (Ko et al. 2015: 0.1)."
     )
     noise_speed_change: float = option(
-        0.0, "dns: the noise alone is played at 1 +- up to this speed, where that is more (other noise, same files)."
+        0.0, "dns, mixed: the noise alone is played at 1 +- up to this speed, if that is more than speed_change."
     )
     equaliser_probability: float = option(
-        0.0, "dns: chance of a random second-order filter on speech and on noise (RNNoise, Valin 2018)."
+        0.0, "dns, mixed: chance of a random second-order filter on speech and on noise (RNNoise, Valin 2018)."
     )
     second_noise_probability: float = option(
-        0.0, "dns: chance of a second noise, 0 to 10 dB below the first before the SNR is set."
+        0.0, "dns, mixed: chance of a second noise, 0 to 10 dB below the first before the SNR is set."
     )
     coloured_noise_probability: float = option(
-        0.0, "dns: chance that the noise is generated, white to brown, which few recordings are like."
+        0.0, "dns, mixed: chance that the noise is generated, white to brown; few recordings are like it."
     )
     babble_probability: float = option(
-        0.0, "dns: chance that the noise is many voices at once, of the training speech (a cafe, a canteen)."
+        0.0, "dns, mixed: chance that the noise is babble: many voices of the training speech at once."
     )
     narrow_noise_probability: float = option(
-        0.0, "dns: chance of further noise in narrow bands (hum, whistles, rumble), 15 dB below to 10 above the rest."
+        0.0, "dns, mixed: chance of further noise in narrow bands (hum, whistles), 15 dB below to 10 dB above the rest."
     )
     level_change_probability: float = option(
-        0.0, "dns: chance that the speech before or after a random moment is up to 20 dB quieter: from further away."
+        0.0, "dns, mixed: chance that the speech before or after a random moment is up to 20 dB quieter."
     )
-    clean_probability: float = option(0.0, "dns: chance of a mixture without noise.")
-    noise_probability: float = option(0.0, "dns: chance of a mixture without speech, whose target is silence.")
+    clean_probability: float = option(0.0, "dns, mixed: chance of a mixture without noise.")
+    noise_probability: float = option(0.0, "dns, mixed: chance of a mixture without speech, whose target is silence.")
     reverb_probability: float = option(
         0.0,
-        "dns: chance that speech is heard in a room, the target being its direct path; responses of "
-        "`impulse_responses` where that folder is, else of simulated rooms.",
+        "dns, mixed: chance that speech is heard in a room; the target is its direct path. dns takes responses of "
+        "`impulse_responses` if that folder is there; else rooms are simulated.",
     )
     early_ms: float = option(
-        2.5, "dns: reflections up to this long after the direct path belong to the target (50: early ones too)."
+        2.5, "dns, mixed: reflections up to this long after the direct path belong to the target (50: early ones too)."
     )
 
     def __post_init__(self):

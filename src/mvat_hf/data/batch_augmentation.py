@@ -43,7 +43,7 @@ class AugmentingCollator(SegmentCollator):
     """
     A `SegmentCollator` that augments what it crops; with the default options it is one to the bit.
 
-    What is drawn depends on (seed, epoch, id) alone, and Remix on (seed, epoch, ids of the batch): it stays within the
+    Random draws depend on (seed, epoch, id) alone, and Remix on (seed, epoch, ids of the batch): it stays within the
     batch of one process.
 
     Args:

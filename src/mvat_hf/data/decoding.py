@@ -116,12 +116,12 @@ class StreamFile:
     """
     A recording that is decoded from its beginning on, by `make_pass`; it is read and sought as a `SoundFile`.
 
-    A short one is kept in memory when it is first read. Of a long one a block is; to go back is to decode it again.
+    A short recording is kept in memory once it is read; of a long one only a block is, and going back decodes it again.
 
     Args:
-        make_pass: begins a pass through the recording; what the pass finds missing goes to the function it is given.
+        make_pass: begins a pass through the recording; it reports missing parts to the function that it is given.
         name: in errors.
-        tell: what that function is when the recording is read.
+        tell: that function, for reading the recording.
         key: names the file as it is, so that a long one is counted once in a process; None counts it each time.
     """
 

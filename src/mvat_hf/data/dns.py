@@ -207,7 +207,7 @@ def reader_of(path: Path) -> str | None:
 
 
 def group_of(path: Path) -> str:
-    """What is held out together with a file, by its path below the data folder."""
+    """The group that is held out together with a file, by its path below the data folder."""
     return path.parts[0] if len(path.parts) > 1 else reader_of(path) or path.parts[0]
 
 

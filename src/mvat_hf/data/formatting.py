@@ -24,24 +24,24 @@ from .matching import SIDES, DataError, check_lengths, source_of
 
 FORMAT = "mvat_hf"  # the name under which `datasets` knows it
 RATE = 16000  # Hz, of columns that do not say
-MADE = "mvat-made"  # the protocol of references, whose paths are "mvat-made://MAKER/KEY/SIDE.wav"
+MADE = "mvat-made"  # the protocol of references; a path is "mvat-made://MAKER/KEY/SIDE.wav"
 MAKERS: "dict[str, Maker]" = {}  # of this process, by their name in references
 
 
 class Maker(Protocol):
-    """What makes recordings when they are asked for: mixtures, segments."""
+    """A maker of recordings on access: mixtures, segments."""
 
     @property
     def sampling_rate(self) -> int:
-        """Of what it makes, in Hz."""
+        """Rate of the recordings, in Hz."""
         ...
 
     def pair(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """(clean, noisy), each (time,), of what a reference calls `key`."""
+        """(clean, noisy), each (time,), for the `key` of a reference."""
         ...
 
     def describe(self) -> dict[str, dict]:
-        """What it makes them of, for the record of a run."""
+        """Its sources, for the record of a run."""
         ...
 
     def stamp(self) -> str:
@@ -63,7 +63,7 @@ class MadeRecordings(Recordings):
         MAKERS.update(makers)
 
     def items(self):
-        """What `save_to_disk` asks for: DataError."""
+        """`save_to_disk` calls it: DataError."""
         raise DataError(
             "the audio of this data set is made when it is asked for, no file can hold that: save what "
             "mvat_hf.data.formatting.recorded(dataset) gives"

@@ -1,10 +1,10 @@
 """Noisy speech made on the fly, after the synthesiser of the DNS Challenge (Reddy et al., Interspeech 2020).
 
-A mixture depends on (seed, index) alone: the order, worker or machine that asks for it does not matter. What
-`Augmentation` adds draws from generators of its own, so that mixtures without it do not depend on it.
+A mixture depends on (seed, index) alone: the order, worker or machine that asks for it does not matter. `Augmentation`
+draws from generators of its own, so that mixtures without it do not depend on it.
 
-Of the augmentations of Défossez et al. 2020, a mixer needs no Remix and no random shift: every mixture's noise is drawn
-independently of its speech, both from random places of their files. (For recorded pairs: `batch_augmentation`.)
+A mixer needs no Remix and no random shift (Défossez et al. 2020): every mixture's noise is drawn independently of its
+speech, both from random places of their files. (For recorded pairs: `batch_augmentation`.)
 """
 
 import warnings
@@ -22,14 +22,14 @@ from .levels import EPS, active_db, at_level, rms_db
 from .reverb import ResponseFiles, reverberate
 
 PEAK = 0.99  # of the noisy mixture: above it, the pair is scaled down together
-WINDOW = 0.1  # s, in which the activity of noise is told, as in the challenge
+WINDOW = 0.1  # s, in which the activity of noise is judged, as in the challenge
 STEEPEST = 2.0  # of generated noise: brown
 VOICES = (5, 12)  # at once in babble
 VOICE_DB = (-6.0, 0.0)  # level of a voice relative to the loudest possible
 SECOND_NOISE_DB = (-10.0, 0.0)  # level of a second noise relative to the first
 NARROW_NOISE_DB = (-15.0, 10.0)  # level of noise in narrow bands relative to the other noise
 ATTEMPTS = 100  # files that are tried before a mixture is given up
-# what draws from a generator of its own; numbers above 0, which a seed's trailing zeros would not tell from none
+# parts with a generator of their own; numbers above 0, as a seed with trailing zeros equals the seed without them
 SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, MADE_NOISE, LEVEL, NARROW_NOISE = range(1, 9)
 
 
@@ -89,8 +89,8 @@ def mix(
         clean, noise: (time,), of one length.
         snr_db: ratio of the RMS levels of speech and noise in the mixture.
         level_dbfs: RMS level of the mixture; lowered where its peak would pass 0.99.
-        reverberant: what the mixture holds of the speech, where that is not `clean` itself: speech in a room (time,).
-        window: take both levels where the noise is active, told in windows of so many samples; see `active_db`.
+        reverberant: the speech as the mixture holds it, if that is not `clean`: speech in a room (time,).
+        window: take both levels where the noise is active, judged in windows of so many samples; see `active_db`.
 
     Returns:
         (clean, noisy), each (time,) float32: noisy - reverberant is the scaled noise. Silent speech leaves noise alone.
@@ -106,17 +106,17 @@ def mix(
 
 
 class UnreadableFileWarning(UserWarning):
-    """A file that cannot be used, in whose place another is taken."""
+    """A file cannot be used, and another is taken in its place."""
 
 
 WARNED: set[Path] = set()  # files that this process has warned about
 
 
 def read_any(files: Iterable[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
-    """What `read` gives of the first of `files` that it can read, of at most 100 of them.
+    """`read` of the first of `files` that can be read, among at most 100.
 
-    An `UnreadableFileWarning`, once for every file in a process, names those that it cannot; if there is no other, the
-    error of the last is raised.
+    An `UnreadableFileWarning`, once for every file in a process, names a file that cannot be read. If none can be read,
+    the error of the last is raised.
     """
     failed: OSError | AudioError | None = None
     for path in islice(files, ATTEMPTS):
@@ -180,10 +180,10 @@ def draw(
 @dataclass(frozen=True)
 class Mixer:
     """
-    Makes mixtures by their index, and by the key that a data set of them has for it, its digits.
+    Makes mixtures by their index; the key of a mixture in a data set is the index in digits.
 
-    In the place of a file that cannot be read another is taken, with a warning: of mixtures the same one for the same
-    index, of whole clean files the next.
+    If a file cannot be read, another is taken in its place, with a warning: for mixtures the same one for the same
+    index, for whole clean files the next.
 
     Args:
         clean: speech files; drawn at random, or taken in turn when `options.seconds` is None.
@@ -191,7 +191,7 @@ class Mixer:
         options: see `MixingOptions`.
         seed: another seed, other mixtures.
         responses: impulse responses (time,) of rooms at the sampling rate; needed where reverberation is asked for.
-        below: how the speech files are drawn, see `drawn`.
+        below: chances of the speech files, see `drawn`.
 
     Raises:
         ValueError: reverberation without responses.
@@ -210,7 +210,7 @@ class Mixer:
 
     @property
     def sampling_rate(self) -> int:
-        """Of its mixtures, in Hz."""
+        """Rate of its mixtures, in Hz."""
         return self.options.sampling_rate
 
     def pair(self, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -38,7 +38,7 @@ class AudioError(ValueError):
 
 
 class DamagedAudioWarning(UserWarning):
-    """A file that is read, and of which something is missing."""
+    """A file is read that has missing parts."""
 
 
 class EncodedAudio(io.BytesIO):
@@ -199,7 +199,7 @@ def open_part(source: AudioSource, part: Part, by_soundfile: bool, tell: Tell) -
 
 
 def open_stream(source: AudioSource, make_pass: Callable[[Tell], Pass], tell: Teller, key: Hashable) -> AudioFile:
-    """What FFmpeg or, at last, libsndfile reads; ContainerError if neither does."""
+    """The file, read by FFmpeg or else by libsndfile; ContainerError if neither can."""
     try:
         return StreamFile(make_pass, tell.name, tell, key)
     except EOFError as error:

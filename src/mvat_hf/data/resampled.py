@@ -18,13 +18,13 @@ with extra("data"):
 
 def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Path) -> list[Path]:
     """
-    Every file at `sampling_rate` Hz, in their order: itself where it has that rate, else its copy below `folder`, made
-    where missing. A file that is given again is there again.
+    The files at `sampling_rate` Hz, in their order: a file that has this rate itself, else its copy below `folder`,
+    which is made if it is missing. A file that is given twice comes twice.
 
-    A copy is mono float32 wav, to the bit what `read_mono` gives of the file, so that it makes no difference to
-    training. It belongs to the file's path, size and time of modification: a changed file gets a new copy, and the
-    old one stays until someone empties the folder. Copies appear whole or not at all, one process at a time makes
-    them, and what a killed one has made is not made again.
+    A copy is mono float32 wav, equal to `read_mono` of the file to the bit, so training is the same. It belongs to the
+    file's path, size and time of modification: a changed file gets a new copy, and the old one stays until someone
+    empties the folder. Copies appear whole or not at all. One process at a time makes them; a killed
+    one leaves whole copies behind.
 
     A file that cannot be read is returned as it is, so that its error names it when it is used.
 

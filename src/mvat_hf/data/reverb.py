@@ -16,13 +16,13 @@ HEIGHT = (2.4, 4.0)  # m, range of ceilings
 
 @dataclass
 class Rooms:
-    """Shoe-box rooms to simulate where there are no impulse responses; everything is drawn uniformly."""
+    """Shoe-box rooms, simulated where there are no impulse responses; sizes and times are drawn uniformly."""
 
-    room_count: int = option(64, "dns: simulated rooms, with one speaker and one microphone each.")
-    rt60_low: float = option(0.2, "dns: shortest reverberation time of a simulated room, s.")
-    rt60_high: float = option(0.6, "dns: longest reverberation time of a simulated room, s; 1 s is slow.")
-    room_low: float = option(3.0, "dns: shortest side of a simulated room, m (ceilings: 2.4 to 4 m).")
-    room_high: float = option(8.0, "dns: longest side of a simulated room, m.")
+    room_count: int = option(64, "dns, mixed: simulated rooms, with one speaker and one microphone each.")
+    rt60_low: float = option(0.2, "dns, mixed: shortest reverberation time of a simulated room, s.")
+    rt60_high: float = option(0.6, "dns, mixed: longest reverberation time of a simulated room, s; 1 s is slow.")
+    room_low: float = option(3.0, "dns, mixed: shortest side of a simulated room, m (ceilings: 2.4 to 4 m).")
+    room_high: float = option(8.0, "dns, mixed: longest side of a simulated room, m.")
 
     def __post_init__(self):
         if self.room_count < 1:

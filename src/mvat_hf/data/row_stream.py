@@ -1,4 +1,4 @@
-"""Pairs that are read from the rows of a data set as they come: one that is too large to be downloaded first."""
+"""Pairs read row by row from a data set that is too large to be downloaded first."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -23,10 +23,10 @@ class RowStream(EndlessStream):
     """
     The rows of an `IterableDataset` of `datasets` with columns clean and noisy, in their order, again and again.
 
-    A row of the n-th pass after the first is called ID#n, so that it is cropped at another place. What
-    `IterableDataset.shuffle` shuffles it shuffles anew in every pass. Every process reads all rows, and decodes its
-    own; a run that goes on reads, and does not decode, what it had before. A thread reads ahead, in place of the
-    workers of a `DataLoader`, of which each would read all.
+    In the n-th pass after the first, a row has the id ID#n, so that it is cropped at another place. Rows shuffled by
+    `IterableDataset.shuffle` are shuffled anew in every pass. Every process reads all rows, and decodes its own. A
+    resumed run reads earlier rows without decoding them. A thread reads ahead, instead of workers of a `DataLoader`,
+    each of which would read all rows.
 
     Args:
         rows: their audio as columns of `datasets.Audio`, which are decoded here, or as `collator.as_item` takes it.
@@ -34,7 +34,7 @@ class RowStream(EndlessStream):
         batch_size, rank, world: see `EndlessStream`.
 
     Raises:
-        DataError: the rows have no such columns; while it is read: there are none, or sides of unlike lengths.
+        DataError: the rows have no such columns. While reading: there are no rows, or the sides differ in length.
     """
 
     by_workers = False

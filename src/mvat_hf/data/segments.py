@@ -41,7 +41,7 @@ class SegmentReader:
     length: int
 
     def describe(self) -> dict[str, dict]:
-        """As of the whole files."""
+        """As for the whole files."""
         from .formatting import describe
 
         return describe(self.encoded)

@@ -29,10 +29,9 @@ class EndlessStream(IterableDataset):
     does, or use the `StatefulDataLoader` of torchdata, with the same number of workers.
 
     Args:
-        batch_size: that of the `DataLoader`; with another one the items are the same, but how workers batch them is
-            not.
-        rank, world: of which process, among how many, this is the share. Leave them where something else splits the
-            stream by process, as accelerate does with a prepared `DataLoader`.
+        batch_size: that of the `DataLoader`; with another one the items are the same, but workers batch them otherwise.
+        rank, world: number of the process whose share this is, and the number of processes. Leave them if something
+            else splits the stream by process, as accelerate does with a prepared `DataLoader`.
 
     Raises:
         ValueError: a batch size, rank or position that cannot be.
@@ -56,7 +55,7 @@ class EndlessStream(IterableDataset):
 
     @abstractmethod
     def describe(self) -> dict[str, dict]:
-        """What it is made of, for the record of a run."""
+        """Its sources, for the record of a run."""
 
     def split(self, batch_size: int, rank: int, world: int) -> Self:
         """A process's share of the same items, from their beginning."""
@@ -113,5 +112,5 @@ class MixtureStream(EndlessStream):
         return map(self.mixer.item, indices)
 
     def describe(self) -> dict[str, dict]:
-        """As of the mixer."""
+        """As in the mixer."""
         return self.mixer.describe()

@@ -1,4 +1,4 @@
-"""What the bytes of a file tell before anything decodes them: recordings joined into one, holes, a missing end.
+"""Faults in the bytes of a file, found before it is decoded: recordings joined into one, holes, a missing end.
 
 Decoders step over these in silence. They are found by marks that each format has for this: checksums and numbers of Ogg
 pages, tags at the head of an mp3, "fLaC", sizes of mp4 boxes.
@@ -244,7 +244,7 @@ def id3_end(file: BinaryIO, place: int) -> int:
 
 
 def tag_frames(file: BinaryIO, place: int) -> list[int]:
-    """Where the mp3 frame begins of which the tag at `place` is; empty if it is none."""
+    """Where the mp3 frame with the tag at `place` begins; empty if there is none."""
     for distance in SIDE_INFORMATION:
         frame = read_at(file, place - 4 - distance, 4 + distance) if place >= 4 + distance else b""
         if mp3_frame_bytes(frame[:4]) and not frame[4:].strip(b"\0"):

@@ -1,4 +1,4 @@
-"""What a student learns from a teacher.
+"""Distillation methods: the terms that a student learns from a teacher.
 
 `attention_transfer`: maps and distances of attention transfer (AT) and multi-view attention transfer (MV-AT) as pure
 functions; `base`: the seam where a method plugs in; `activations`: what a method reads of a model. Every other file is

@@ -1,4 +1,4 @@
-"""What a method reads of a model: its enhanced audio, recorded outputs, and the outputs of modules by their names."""
+"""The activations that a method reads of a model: enhanced audio, recorded outputs, and outputs of modules by name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

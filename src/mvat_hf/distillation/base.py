@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
 class DistillationMethod(nn.Module):
     """
-    What the student's loss gains from the teacher: `forward` gives terms, of which the trainer adds beta x the sum.
+    A term of the student's loss from the teacher: `forward` gives terms, and the trainer adds beta x their sum.
 
     reads: what it reads of the student and the teacher: "audio_values", "view_features", "hidden_states" (see
         `MannerOutput`), or names of modules, whose outputs are then read.
@@ -67,7 +67,7 @@ class DistillationMethod(nn.Module):
         return Stage()
 
     def teacher_input(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """What the teacher hears (B, T)."""
+        """Input of the teacher (B, T)."""
         return inputs["input_values"]
 
     def last_level(self, student: MannerConfig, teacher: MannerConfig) -> int | None:
@@ -90,7 +90,7 @@ class DistillationMethod(nn.Module):
 
     @property
     def read_of_teacher(self) -> tuple[str, ...]:
-        """What is read of the teacher."""
+        """The activations that are read from the teacher."""
         return self.reads if self.teacher_reads is None else self.teacher_reads
 
 

@@ -42,7 +42,7 @@ def systems_scored(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def gain_over_snr(record: Mapping[str, Any], path: str | Path) -> None:
-    """What every system adds to the noisy input's PESQ-WB and SI-SDR against the input's SI-SDR, which is its SNR where
+    """Gains of every system in PESQ-WB and SI-SDR over the noisy input, against the input's SI-SDR, which is its SNR if
     noise was added to speech: a dot a file, a line through the means of `GROUPS` equally filled groups of files.
 
     The record must have SI-SDR.

@@ -10,19 +10,19 @@ from typing import IO, Any
 from ..metrics.scoring import FileScore
 from ..utils.records import write_text
 
-UNREADABLE = "cannot be read"  # how the reason of a failure begins that another try may not meet
+UNREADABLE = "cannot be read"  # beginning of the reasons of failures that may not happen again
 
 
 class Journal:
     """
     The scores of one evaluation by (row, index of the file), in memory and in a file of JSON lines; a context manager.
 
-    The first line names the evaluation; a journal of another one, or a line that a kill cut short, is dropped. Whoever
-    has written the record of the evaluation removes the file.
+    The first line names the evaluation; a journal of another one, or a line that a kill cut short, is dropped. The
+    caller removes the file after writing the record.
 
     Args:
         path: of the file; None keeps the scores in memory only.
-        evaluation: all that the scores depend on, as JSON can hold it.
+        evaluation: everything that the scores depend on, in JSON types.
     """
 
     def __init__(self, path: str | Path | None, evaluation: Mapping[str, Any]):
@@ -53,7 +53,7 @@ class Journal:
             self.file.flush()
 
     def restore(self, line: str) -> None:
-        """Take a line of the file, unless the recording could not be read; one not written to its end is no JSON."""
+        """Take a line of the file, unless its recording could not be read or the line is cut short (no JSON)."""
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""What a record of an evaluation says: means with intervals, paired differences, tables and a folder of pictures."""
+"""The report of an evaluation's record: means with intervals, paired differences, tables and a folder of pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +61,7 @@ def paired(differences: Sequence[float]) -> dict[str, Any]:
 
 
 def common_files(record: Mapping[str, Any]) -> list[str]:
-    """Ids of the files that every system has scores of, but for systems that have none at all."""
+    """Ids of the files that every system with any scores has scores of."""
     scored = [system["scores"] for system in record["systems"] if system["scores"]]
     return [name for name in scored[0] if all(name in scores for scores in scored)] if scored else []
 
@@ -157,10 +157,10 @@ def write_report(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def draw_report(folder: Path, record: Mapping[str, Any], examples: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """The pictures of a record in `folder`; what its metrics and systems give nothing for is left out.
+    """The pictures of a record in `folder`; those without metrics or systems to draw are left out.
 
     Args:
-        examples: recordings (time,) by example and by name, for the spectrograms; see `evaluation.examples_of`.
+        examples: recordings (time,) by example and by name, for the spectrograms; see `evaluating.examples_of`.
     """
     with extra("evaluation"):
         from . import figures

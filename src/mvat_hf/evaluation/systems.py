@@ -1,4 +1,4 @@
-"""What an evaluation compares: models, peers from other packages, and folders of files that something else enhanced.
+"""The systems that an evaluation compares: models, peers from other packages, and folders of enhanced files.
 
 A system is called with an item of a data set and the sampling rate and returns the enhanced audio (time,); `describe`
 tells a record what it is.
@@ -34,7 +34,7 @@ class System(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What the record says of it: the same description, the same output."""
+        """Its description in the record; the same description means the same output."""
         ...
 
 

@@ -117,8 +117,8 @@ DISTILLED_TAGS = ["knowledge-distillation"]
 
 def publish_faults(card: Path, weights_sha256: str) -> list[str]:
     """
-    What keeps weights of that hash (`records.weights_hash`) from being published with `card`: a card that lacks its
-    licence, its data or its results, or results that were measured on other weights.
+    Why weights of that hash (`records.weights_hash`) cannot be published with `card`: it lacks its licence, its data or
+    its results, or its results were measured on other weights.
     """
     if not card.is_file():
         return [f"there is no card ({card.name})"]
@@ -137,7 +137,7 @@ def publish_faults(card: Path, weights_sha256: str) -> list[str]:
 
 
 def measured_weights(name: str, evaluations: list[dict[str, Any]]) -> str:
-    """Hash of the weights on which all results of a model were measured; ValueError if that is not one."""
+    """Hash of the weights on which all results of a model were measured; ValueError if there are several."""
     systems = [system for record in evaluations for system in record["systems"] if system["name"] == name]
     hashes = {system["weights_sha256"] for system in systems}
     if len(hashes) != 1:

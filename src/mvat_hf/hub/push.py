@@ -1,4 +1,4 @@
-"""Checkpoints as folders, and on the Hub; what is published there has been loaded, and measured, before."""
+"""Checkpoints as folders, and on the Hub. Before publishing they are loaded, and must have been measured."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from ..models.manner import MannerModel
 from ..utils.records import weights_hash
 
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
-# what goes along to the Hub from a checkpoint folder; a run's folder also holds pickles and optimizer states
-OF_WEIGHTS = ("*.onnx", "results.json", "recipe.yaml", "training_curve.png")  # what is of these weights alone
+# files of a checkpoint folder that are pushed; a run's folder also holds pickles and optimizer states
+OF_WEIGHTS = ("*.onnx", "results.json", "recipe.yaml", "training_curve.png")  # files that belong to these weights alone
 COMPANIONS = ("README.md", "LICENSE", *OF_WEIGHTS)
 
 
@@ -80,7 +80,7 @@ def push_checkpoint(folder: str | Path, repo: str, *, private: bool = False, dra
 
 
 def export_faults(folder: Path, weights_sha256: str) -> list[str]:
-    """What keeps the ONNX files of a checkpoint from going along: each must run, and be exported from its weights."""
+    """Why ONNX files of a checkpoint cannot be pushed: each must run, and be exported from its weights."""
     faults = []
     for path in sorted(folder.glob("*.onnx")):
         try:

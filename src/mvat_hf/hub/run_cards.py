@@ -1,4 +1,4 @@
-"""The card of a run that nobody has measured: what a trainer pushes, and a draft."""
+"""The card of a run that was not measured on a test set: a trainer's push, or a draft."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,15 +32,15 @@ def render_run_card(
     **metadata: Any,
 ) -> str:
     """
-    The card of weights that nobody has measured on a test set, which is what it says.
+    The card of weights that were not measured on a test set; it says so.
 
     Args:
-        chosen: the validation by which a run chose its weights, of its log.
-        facts: what the run knows of itself, by name: data, teacher, hyperparameters; None where it is not known.
-        tags: beside those of every card.
+        chosen: the entry of the run's log for the validation that chose the weights.
+        facts: facts of the run by name (data, teacher, hyperparameters); None for "none".
+        tags: more tags than those of every card.
         dataset: ids or names of the data sets it was trained on.
         begun_at: id or folder of the first weights; an id becomes the card's base model.
-        metadata: license, language and the like, as of the Hub's cards; None is left out.
+        metadata: license, language and other metadata of the Hub's cards; None is left out.
     """
     cost, facts, sets = complexity(config), dict(facts or {}), listed(dataset)
     known = TAGS + (DISTILLED_TAGS if facts.get("teacher") else [])
@@ -61,14 +61,14 @@ def render_run_card(
         f"{config.depth}, {cost.parameters:,} parameters.",
         validation="" if chosen is None else render_validation(chosen),
         usage=USAGE.format(repo=repo),
-        training="\n".join(lines if facts or sets else ["Nothing is known of it."]),
+        training="\n".join(lines if facts or sets else ["Not recorded."]),
         versions=render_versions(environment()["versions"]),
         citation=CITATION,
     )
     return f"{card.content.rstrip()}\n"
 
 
-# options of a run that its card names always, beside the weights of its losses
+# options of a run that its card always names, beside the weights of its losses
 HYPERPARAMETERS = (
     "learning_rate", "muon_learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "max_steps",
     "num_train_epochs", "lr_scheduler_type", "weight_decay", "bf16", "seed",
@@ -76,7 +76,7 @@ HYPERPARAMETERS = (
 
 
 def hyperparameters(options: Mapping[str, Any]) -> dict[str, str]:
-    """What a run was told, of the options of its trainer, as a fact of its card."""
+    """The options of a run's trainer that its card names, as one fact."""
     names = [*HYPERPARAMETERS, *sorted(name for name in options if name.endswith("_weight"))]
     told = [f"{name} {getattr(options[name], 'value', options[name])}" for name in names if name in options]
     told += [f"{name} {weight} in the loss" for name, weight in (options.get("loss_weights") or {}).items()]

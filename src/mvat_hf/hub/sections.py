@@ -1,4 +1,4 @@
-"""What records say, in Markdown: the sections of a card, each of one record."""
+"""The sections of a card in Markdown, each from one record."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ TEST_SETS = {
 
 
 def render_lineage(folder: Path) -> str:
-    """The stages of `lineage.json`, a row each, with how the releases among them validated in `history.json`."""
+    """The stages of `lineage.json`, a row each, with the validation scores of releases from `history.json`."""
     if not (folder / "lineage.json").is_file():
         return "One run, see below."
     stages = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))["stages"]
@@ -36,13 +36,13 @@ def render_lineage(folder: Path) -> str:
 
 
 def noted(table: str) -> str:
-    """A table, with what its stars mean where it has any."""
+    """A table, followed by the meaning of its stars if it has any."""
     return f"{table}\n\n{OTHER_NOTE}" if OTHER_FILES in table else table
 
 
 def render_recogniser(folder: Path, weights_sha256: str) -> str:
-    """What enhancing does to a recogniser, by signal-to-noise ratio and share of the input, of `recogniser.json`; ""
-    where that is not measured. It says so where that was by other weights than those of the card."""
+    """Word error rates by signal-to-noise ratio and share of the input, from `recogniser.json`; "" without that file.
+    It says so if other weights than those of the card were measured."""
     if not (folder / "recogniser.json").is_file():
         return ""
     record = json.loads((folder / "recogniser.json").read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def render_recogniser(folder: Path, weights_sha256: str) -> str:
     titles = ["noisy" if share == 1 else f"`dry` {share:g}" for share in shares]
     rows = [["SNR (dB)", *titles], *([f"{snr:g}", *cells] for snr, cells in rates.items())]
     return (
-        f"## For a speech recogniser\n\nWord error rate of PocketSphinx to what it hears in the clean recording, over "
+        f"## For a speech recogniser\n\nWord error rate of PocketSphinx, against its text of the clean recording, over "
         f"{record['recordings']} validation recordings with {record['words']} words, and 95% intervals{whose}:\n\n"
         f"{markdown(rows)}"
     )
@@ -66,7 +66,8 @@ def render_versions(versions: Mapping[str, str]) -> str:
     return "\n".join(f"- {name} {version}" for name, version in versions.items())
 
 
-# options that validation depends on too, see `load_dns` and `EnhancementTrainer`
+# options that the validation mixtures depend on, see `load_dns`; and the high pass, as release 13 was compared with
+# filtered clean audio
 VALIDATION_OPTIONS = ("snr_low", "snr_high", "level_low", "level_high", "silence_seconds", "active_snr", "high_pass_hz")
 OTHER_FILES = "\\*"  # after a score that cannot be compared; Markdown shows the star alone
 OTHER_NOTE = f"{OTHER_FILES} on other files, or otherwise mixed, than those of the last release."
@@ -97,7 +98,7 @@ def render_training(record: Mapping[str, Any]) -> str:
 
 
 def render_trials(path: Path) -> str:
-    """What differed between short runs and how they validated.
+    """The options that differ between short runs, and their validation scores.
 
     A table for every kind of run: of the same model, first weights, seed and validation mixtures.
     """
@@ -115,7 +116,7 @@ def render_trials(path: Path) -> str:
 
 
 def validated_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
-    """How many files a run's record validated on, and the options that these depend on: alike if scores compare."""
+    """The number of a run's validation files, and the options that they depend on; equal if scores can be compared."""
     return (training["validation_files"], *(training["recipe"].get(name) for name in VALIDATION_OPTIONS))
 
 
@@ -165,8 +166,8 @@ def render_results(evaluations: list[dict[str, Any]], metrics: Sequence[str] | N
 
 
 def render_twin(name: str, evaluations: Sequence[Mapping[str, Any]]) -> str:
-    """What a distilled model scores more than its twin without a teacher, for every test set with a row `NAME-plain`;
-    "" where none has one."""
+    """Score differences of a distilled model to its twin without a teacher, for every test set with a row `NAME-plain`;
+    "" if there is none."""
     parts = []
     for record in evaluations:
         rows = {system["name"]: system for system in record["systems"]}
@@ -178,7 +179,7 @@ def render_twin(name: str, evaluations: Sequence[Mapping[str, Any]]) -> str:
         return ""
     about = (
         f"`{name}-plain` is its twin: the same first weights, data, steps and seed, without a teacher; a run each. "
-        "Mean differences by file, with 95 % bootstrap intervals over files, which do not tell how other seeds differ:"
+        "Mean differences by file, with 95 % bootstrap intervals over files, which leave out differences between seeds:"
     )
     return "\n\n".join(["### What the teacher added", about, *parts])
 
@@ -190,7 +191,7 @@ def share_of_set(record: Mapping[str, Any]) -> str:
 
 
 def render_history(path: Path) -> str:
-    """What every release scored, the oldest first."""
+    """Scores of every release, the oldest first."""
     releases = json.loads(path.read_text(encoding="utf-8"))["releases"]
     last = releases[-1]["scores"]
     rows = [["release", "date", *(f"{source} {title}" for source in last for title in TITLES.values())]]

@@ -28,7 +28,7 @@ class Checkpoint:
     weights: Path
 
     def fields(self) -> dict[str, Any]:
-        """Of the configuration; ValueError where it has none."""
+        """Fields of the configuration; ValueError if it has none."""
         fields = json.loads(self.config.read_text(encoding="utf-8"))
         if not isinstance(fields, dict):
             raise ValueError(f"{self.config}: expected the fields of a configuration, got {type(fields).__name__}")

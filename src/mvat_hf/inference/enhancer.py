@@ -1,4 +1,4 @@
-"""What enhancing asks of a model, and models from wherever they are: objects, Hub ids, folders, exported files."""
+"""The protocol of a model that enhances, and loading one: an object, a Hub id, a folder or an exported file."""
 
 import logging
 import threading
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 @runtime_checkable
 class Enhancer(Protocol):
-    """The face that a `MannerModel` and an exported `OnnxManner` share: all that enhancing knows of either.
+    """What a model must have to enhance; `MannerModel` and the exported `OnnxManner` have it.
 
-    One with a method `enhance_rows`, of float32 arrays (B, T) to the same, is asked that and never called with tensors:
-    so an exported model is enhanced without torch.
+    It may have more. If it has a method `enhance_rows`, from float32 arrays (B, T) to the same, that is called in place
+    of the model, without tensors: so `OnnxManner` needs no torch.
     """
 
     @property
@@ -61,20 +61,20 @@ def load_model(
     token: str | bool | None = None,
 ) -> Enhancer:
     """
-    The model itself or, given a Hub id, a folder or a .onnx file, a new one of what is in it.
+    The model itself, or the one in a Hub id, a folder or a .onnx file.
 
     Args:
         device: where it is moved; None leaves it.
-        runtime: "torch" for a `MannerModel`; "onnx" (ONNX Runtime) or "openvino" for an `OnnxManner` on the CPU,
-            without torch if its graph is there: beside the weights, in the package or in the user's cache, where it is
-            put once it was exported. "auto" takes the fastest that is installed (`acceleration.choice`), and PyTorch
-            for another device, a `dtype`, and where the others fail. A model that is given stays as it is by "auto".
-        precision: "exact" to 1e-4 of the output's peak; "fast" lets OpenVINO compute in bfloat16 where the CPU does.
-        seconds: of audio that it is for, where that is known: OpenVINO pays for much.
-        dtype, revision, token: see transformers' `from_pretrained`; the last two are of a Hub id.
+        runtime: "torch" for a `MannerModel`; "onnx" (ONNX Runtime) or "openvino" for an `OnnxManner` on the CPU.
+            That needs no torch if the graph is beside the weights, in the package or in the user's cache, where one is
+            put when it is exported. "auto" is `acceleration.choice.choose_runtime`; it is PyTorch for another device or
+            a `dtype`, and where the others fail. It leaves a model that is given as it is.
+        precision: "exact" to 1e-4 of the output's peak; "fast" lets OpenVINO compute in bfloat16 on CPUs that have it.
+        seconds: length of the audio, if it is known: "auto" takes OpenVINO for long audio.
+        dtype, revision, token: see transformers' `from_pretrained`; the last two are for a Hub id.
 
     Raises:
-        ValueError: what is no model, or an option that it cannot take. OSError: nothing there.
+        ValueError: `model` is no model, or cannot take an option. OSError: there is no such model.
     """
     check_runtime(runtime)
     dtype = parse_dtype(dtype) if isinstance(dtype, str) else dtype
@@ -105,7 +105,7 @@ def check_options(
     named, exported = isinstance(model, (str, Path)), is_exported(model)
     what = model if named else type(model).__name__
     if (revision is not None or token is not None) and (exported or not named or Path(model).exists()):
-        raise ValueError(f"revision and token are of a Hub id, got {what}")
+        raise ValueError(f"revision and token are for a Hub id, got {what}")
     if exported:
         if str(device or "cpu").partition(":")[0] != "cpu":
             raise ValueError(f"{what} runs on the CPU, got device {device}")
@@ -187,7 +187,7 @@ def is_preset(name: str) -> bool:
 
 
 def name_fault(model: str | Path) -> str | None:
-    """Why a name is none of a model, where that is a likely slip."""
+    """Why a name cannot be that of a model, for likely slips; None for others."""
     if model == "":
         return "is an empty string, expected a folder or a Hub id, such as mvat/manner-s-8.1gf"
     if "/" not in str(model) and not Path(model).exists() and is_preset(str(model)):

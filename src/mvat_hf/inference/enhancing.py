@@ -1,6 +1,6 @@
-"""Enhancing arrays and files of any rate and length; `folders` does whole folders, `enhancer` loads models.
+"""Enhancing arrays and files of any rate and length (whole folders: `folders`; loading models: `enhancer`).
 
-    enhance         an array, a tensor or a file, to the same; a file to a dict of its audio and rate
+    enhance         an array to an array, a tensor to a tensor, a file to a dict of its audio and rate
     enhance_file    a file to a file of the same kind, in bounded memory
 
 Both are one stream of blocks (channels, n) through `ChunkedEnhancer`; this module gets blocks out of arrays and
@@ -40,14 +40,14 @@ Audio = TypeVar("Audio", np.ndarray, "torch.Tensor")
 
 
 class Recording(TypedDict):
-    """What `enhance` gives of a file, and transformers' pipeline of any recording."""
+    """The result of `enhance` for a file, and of transformers' pipeline for any recording."""
 
     audio: np.ndarray  # float32, (time,) or (channels, time)
     sampling_rate: int  # in Hz
 
 
 class Options(TypedDict, total=False):
-    """What `enhance` can be told."""
+    """Options of `enhance`."""
 
     dry: float
     attenuation_limit: float | None
@@ -220,7 +220,7 @@ def fit_chunks(model: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_array(audio: Any, sampling_rate: float | None) -> tuple[np.ndarray, float]:
-    """What `enhance` was given as a checked array (..., time), with its sampling rate in Hz."""
+    """The input of `enhance` as a checked array (..., time), with its sampling rate in Hz."""
     if isinstance(audio, (str, Path)):
         array, rate = read_audio(as_path(audio, "audio"))
         if sampling_rate not in (None, rate):

@@ -62,8 +62,8 @@ class SharedEnhancer(FastChunkedEnhancer):
     A `ChunkedEnhancer` for several threads: one pass at a time, and `Stopped` in place of it after `stop`.
 
     The thread whose turn it is takes along what others wait for, up to `batch_size` chunks in all and only those of one
-    length: nothing is padded, so that each comes out as it would alone, but for rounding. An exported graph makes
-    several passes at once in place of that, one for each core: cores gain more that way than by sharing a pass.
+    length: nothing is padded, so that each comes out as it would alone, up to rounding. An exported graph makes
+    several passes at once instead, one for each core: cores gain more that way than by sharing a pass.
     """
 
     def __init__(self, model: Enhancer, batch_size: int = 1, **options):
@@ -124,19 +124,19 @@ def enhance_folder(
     **options,
 ) -> FolderReport:
     """
-    `enhance_file` for every audio file below `source`, to the same relative path below `target`; what fails is
-    reported and the rest goes on. `target` may lie inside `source`: what it holds is no input. What has a suffix that
-    cannot be written gets another, with a warning: .m4a for .aac, .wav for .wma, .mkv for .avi, and so on.
+    `enhance_file` for every audio file below `source`, to the same relative path below `target`. Files that fail
+    are reported, and the rest goes on. `target` may lie inside `source`: its files are no input. A file with a suffix
+    that cannot be written gets another, with a warning: .m4a for .aac, .wav for .wma, .mkv for .avi, and so on.
 
     The longest files go first. While some are read and written, chunks of others are in the model, one by one or
-    `batch_size` of them; each file comes out as it would alone, but for rounding if its chunks share a pass.
+    `batch_size` of them; each file comes out as it would alone, up to rounding if its chunks share a pass.
 
     Args:
-        resume: leave files alone that are there and not empty; as they appear when they are complete, nothing is done
-            twice. What killed runs left half written goes, if nothing was written to it for an hour: other shards may
+        resume: skip files that are there and not empty. Files appear when they are complete, so nothing is done twice.
+            Half-written files of killed runs are removed if nothing was written to them for an hour: other shards may
             be at work.
         batch_size: how many chunks of one length may share a pass; None for 1 on a CPU, and 8 on another device.
-        shard: (i, n) does the i-th of n parts, from 0: of the sorted files every n-th. The report is of the part.
+        shard: (i, n) does the i-th of n parts, from 0: every n-th of the sorted files. The report is of that part.
 
     Raises:
         ValueError: an option out of its range, or `target` is `source`, a folder above it or a file.

@@ -1,8 +1,8 @@
-"""What lies above the model's band, kept: it is turned down in time as the model turns down the band just below.
+"""The band above the model's own is kept, with the gain that the model gives the band just below at that moment.
 
-Of a recording at a higher rate than the model's, what the model cannot hear is the recording less what is left of it
-when it was resampled to the model's rate and back. Its gain is that of the model on the upper half of its own band,
-sqrt(power out / power in), smoothed: speech there goes on to the top, and so does noise.
+That band of a recording at a higher rate is the recording less its copy resampled to the model's rate and back. The
+gain is that of the model on the upper half of its own band, sqrt(power out / power in), smoothed: speech and noise
+there are assumed to reach into the band above.
 """
 
 import itertools
@@ -21,7 +21,7 @@ BLOCK_HOPS = 256  # that are done at once
 def stream(
     enhancer: ChunkedEnhancer, blocks: Iterable[np.ndarray], rate: float, channels: int, full_band: bool = True
 ) -> Iterator[np.ndarray]:
-    """`ChunkedEnhancer.stream`; if `full_band`, and `rate` is above the model's, it keeps what lies above its band."""
+    """`ChunkedEnhancer.stream`; if `full_band`, and `rate` is above the model's, the band above is kept."""
     if full_band and rate > enhancer.rate:
         return stream_full_band(enhancer, blocks, rate, channels)
     return enhancer.stream(blocks, rate, channels)

@@ -119,7 +119,7 @@ class StreamingEnhancer:
 
     def feed(self, block: np.ndarray) -> np.ndarray:
         """
-        What is ready after `block`, perhaps nothing.
+        The output that is ready after `block`, perhaps none.
 
         Args:
             block: (time,) or (channels, time), floating, in [-1, 1], at `rate`; channels as in the first block.
@@ -164,7 +164,7 @@ class StreamingEnhancer:
         return rows
 
     def advance(self, end: int, ready: int) -> np.ndarray:
-        """What lies between `given` and `ready` of the stream, from what lies before its sample `end`."""
+        """The stream from `given` to `ready`, computed from the samples before `end`."""
         fed = self.held[:, self.given - self.start :][:, : ready - self.given]
         estimate = self.window(end) if self.network is None else self.step(self.network, end, ready)
         estimate = cross_fade(self.tail, check_finite(estimate, "enhanced audio"))

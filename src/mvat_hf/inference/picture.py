@@ -11,7 +11,7 @@ from ..data.containers import default_sound, library, open_container, packets_of
 
 
 def ffmpeg_errors() -> tuple[type[Exception], ...]:
-    """What FFmpeg raises; nothing where PyAV, which loads it, was not needed."""
+    """Errors of FFmpeg; none if PyAV, which loads it, was not imported."""
     return (sys.modules["av"].FFmpegError,) if "av" in sys.modules else ()
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint as an exported graph in the runtime that is chosen for this CPU: found, or exported into the cache."""
+"""Checkpoints as exported graphs in the runtime chosen for this CPU; a graph is found, or exported into the cache."""
 
 import logging
 import warnings
@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 def load_exported(path: str, runtime: str, precision: str) -> OnnxManner:
-    """An exported file: in ONNX Runtime where nothing else is asked for and it is there; else in OpenVINO."""
+    """An exported file in `runtime`. "auto": ONNX Runtime if it is installed; else OpenVINO, also for precision "fast"
+    on CPUs with bfloat16."""
     if runtime == "torch":
         raise ValueError(f"{path} was exported for other runtimes, got runtime torch")
     if runtime == "auto":
@@ -35,7 +36,7 @@ def load_checkpoint(
     model: str | Path, runtime: str, precision: str, seconds: float | None, options: dict[str, Any]
 ) -> "OnnxManner | MannerModel | None":
     """
-    The model to enhance with, exported or loaded; None where PyTorch is to load the checkpoint as it is.
+    The model to enhance with, exported or loaded; None if PyTorch is to load the checkpoint.
 
     Args:
         runtime: "auto", "onnx" or "openvino".
@@ -63,8 +64,8 @@ def load_checkpoint(
 
 
 def hash_of(checkpoint: Checkpoint | None, any_attention: bool) -> str | None:
-    """The hash that identifies a checkpoint; None where it cannot be read, or, unless `any_attention`, where a level
-    above the deepest attends: a chunk then takes gigabytes in ONNX Runtime."""
+    """The hash that identifies a checkpoint; None if it cannot be read. Unless `any_attention`, also None if a level
+    above the deepest has attention: a chunk then takes gigabytes in ONNX Runtime."""
     if checkpoint is None:
         return None
     try:
@@ -76,8 +77,8 @@ def hash_of(checkpoint: Checkpoint | None, any_attention: bool) -> str | None:
 def exported(
     model: str | Path, key: str | None, runtime: str, precision: str, falls_back: bool, options: dict[str, Any]
 ) -> "OnnxManner | MannerModel":
-    """The checkpoint in `runtime` after it was exported, into the cache if it can be; in PyTorch if that fails and it
-    `falls_back`, with a warning."""
+    """The checkpoint in `runtime`, exported into the cache if that can be written. If exporting fails and `falls_back`,
+    it runs in PyTorch, with a warning."""
     import torch
 
     from ..acceleration.export import export_onnx, onnx_graph

@@ -129,12 +129,12 @@ def written_name(path: Path) -> str:
 
 def choose_kind(target: Path, path: Path, source: AudioFile) -> Kind:
     """
-    What `target` is written as: the format and subtype of `source` (an open file, at `path`) unless the suffixes tell
-    formats apart; then the target suffix's format with its default subtype. So too what would not come out with exactly
-    as many frames, with a subtype that does.
+    The format and subtype to write `target` in: those of `source` (an open file, at `path`) if the suffixes name one
+    format, else the target suffix's format with its default subtype. If that would not keep the number of frames, a
+    subtype that does.
 
-    In a container, Opus at 48 kHz, or what else it holds: AAC in MP4 and its kin, FLAC in Matroska. What was lossless
-    stays so in Matroska, and ALAC stays ALAC.
+    In a container it is Opus at 48 kHz, or else AAC in MP4 and its kin, FLAC in Matroska. Lossless audio stays lossless
+    in Matroska, and ALAC stays ALAC.
 
     Raises:
         ValueError: the target's suffix names no format. AudioError: its format cannot hold the rate or the channels.
@@ -335,8 +335,8 @@ class MediaOutput(ClippingOutput):
 
 def check_written(path: Path, target: Path, kind: Kind, frames: int, lead: int = 0) -> None:
     """
-    AudioError if `path` does not hold all of its `frames`, or more, but for `lead` before them: libsndfile is silent on
-    errors as it closes a file.
+    AudioError if `path` does not hold exactly `frames`, after at most `lead` others: libsndfile reports no errors when
+    it closes a file.
     """
     try:
         found, spare = frames_of(path, kind), 0
@@ -351,8 +351,8 @@ def check_written(path: Path, target: Path, kind: Kind, frames: int, lead: int =
 
 
 def frames_of(path: Path, kind: Kind) -> int:
-    """How many frames there are in a written file. What FFmpeg and LAME wrote is decoded: headers come first there, and
-    libmpg123 tells the terminal of its guesses."""
+    """The number of frames in a written file. Files of FFmpeg and LAME are decoded: headers come first there, and
+    libmpg123 prints its guesses to the terminal."""
     if not kind.of_ffmpeg and kind.format != "MP3":
         with soundfile.SoundFile(name_for_soundfile(path)) as written:
             frames = written.frames

@@ -1,4 +1,4 @@
-"""Terms that stand beside L_SE, by their names and weights."""
+"""Terms beside L_SE, by their names and weights."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,19 +14,19 @@ TERMS: dict[str, Callable[..., Tensor]] = {
     "compressed": compressed_spectral_loss,
     "pesq": pesq_loss,
 }
-NEGATIVE = ("snr", "pesq")  # terms whose quantity is to rise; it is logged as it is
+NEGATIVE = ("snr", "pesq")  # terms that are the negative of a quantity that is to rise; the quantity is logged
 
 
 def with_terms(
     loss: Tensor, enhanced: Tensor, clean: Tensor, weights: Mapping[str, float], compressed_log: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """
-    `loss` with the terms of `weights`, and these as they are logged.
+    `loss` plus the terms of `weights`, and the terms for logging.
 
     Args:
         loss: a scalar.
         enhanced, clean: audio (B, T).
-        weights: of terms by name, see `TERMS`; they are added in that order.
+        weights: by name of the term, see `TERMS`; terms are added in that order.
         compressed_log: see `compressed_spectral_loss`.
     """
     terms = {}

@@ -1,9 +1,9 @@
-"""What a model costs: parameters, and floating-point operations counted two ways.
+"""The cost of a model: parameters, and floating-point operations counted two ways.
 
 `flops` counts every multiplication and addition of convolutions, linear layers and attention products
 (`torch.utils.flop_counter`). `flops_thop` is 2 x MACs as the counter `thop` gives them, the papers' convention: it
-counts a transposed convolution at its output length without dividing by the stride (4x too many), and overlooks the
-attention products, which are no modules.
+counts a transposed convolution at its output length without dividing by the stride (4x too many), counts batch norms,
+and leaves out the products of attention, which are no modules.
 """
 
 import json
@@ -49,7 +49,7 @@ def complexity(model: MannerModel | MannerConfig, seconds: float = 4.0) -> Compl
 @lru_cache(maxsize=64)
 @torch.no_grad()
 def cost_of(fields: str, samples: int) -> Complexity:
-    """Of a configuration in JSON, and so many samples: counted once, in one pass, however often it is asked for."""
+    """The cost of a configuration in JSON for so many samples; it is counted once, in one pass, and kept."""
     with torch.device("meta"):
         # in float32, whatever the model computes in: the audio below is
         blank = MannerModel._from_config(MannerConfig.from_dict(json.loads(fields)), dtype=torch.float32).eval()

@@ -1,4 +1,4 @@
-"""What the values of a configuration must be for a MANNER to be made of them, whoever wrote them."""
+"""The values that a configuration may have, so that a MANNER can be made of it."""
 
 import math
 from typing import Any

@@ -27,13 +27,13 @@ def resize(model: MannerModel, config: MannerConfig, batches: Iterable[Tensor] =
     """
     A model of `config` made of the weights of `model`, in evaluation mode.
 
-    The channels of the new model come from those of the old one by a map g. Of a layer with outputs o and inputs i
+    The channels of the new model come from those of the old one by a map g. A layer with outputs o and inputs i gets
 
         W'[o, i] = W[g(o), g(i)] s[o, i],   the sum of s[o, i] over all i that have one g(i) being 1.
 
     Wider: g repeats channels, in order, and s shares unevenly, so that copies can learn different things. Where all are
     repeated equally often the output stays as it was, to rounding; elsewhere it is near, as the local view takes a mean
-    over channels. Narrower: g keeps the strongest channels and s is 1; the output is another.
+    over channels. Narrower: g keeps the strongest channels and s is 1; the output changes.
 
     Attention on a level that had none begins as the identity; where the new model has none, that of the old is left
     out, and the output is another.

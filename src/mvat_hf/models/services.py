@@ -147,7 +147,7 @@ class ModelServices(SnapshotFallback):
         return self.fast_estimate is not None
 
     def train(self, mode: bool = True):
-        """As of any module; training mode undoes `fuse`."""
+        """As in any module; training mode undoes `fuse`."""
         if mode:
             self.unfuse()
         return super().train(mode)  # type: ignore[misc]

@@ -1,6 +1,6 @@
-"""What a Hub gives, checked where huggingface_hub takes its word; and the checkpoint that comes inside the package, for
-ids that neither the Hub nor the cache can give. What loads a checkpoint without torch asks here where it is, so
-transformers is imported where it is called."""
+"""Loading from the Hub, with checks of its files that huggingface_hub does not make; and the checkpoints inside the
+package, for ids that neither the Hub nor the cache has. Loading without torch uses this module, so transformers is
+imported in functions only."""
 
 import hashlib
 import re
@@ -19,14 +19,14 @@ NOT_HAD = "{} could not be had from the Hub or the cache: using the one in mvat_
 class SnapshotFallback:
     """Mixin: `from_pretrained("mvat/NAME")` takes the Hub, else the cache, else the snapshot here, saying so."""
 
-    hub_file: ClassVar[str]  # what the class is loaded from
+    hub_file: ClassVar[str]  # the file that the class is loaded from
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """As in transformers; a `revision` or `subfolder` is never replaced by the snapshot.
 
         Raises:
-            OSError: the id is in none of the three places, or the Hub lies about what it gives.
+            OSError: the id is in none of the three places, or a file from the Hub is not the one that the Hub names.
         """
         name = str(pretrained_model_name_or_path)
         if Path(name).exists():

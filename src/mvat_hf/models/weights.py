@@ -43,7 +43,7 @@ def check_weights(model: Any, state: dict[str, Tensor] | None, paths: Iterable[s
 
 
 def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Of each tensor in a safetensors file its shape, and whether its type is a floating one."""
+    """The shape of each tensor in a safetensors file, and whether its type is a floating one."""
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
         return {
@@ -52,7 +52,7 @@ def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
 
 
 def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | None:
-    """What is wrong with weights of those shapes and types; None if nothing is."""
+    """The fault of weights of those shapes and types; None if there is none."""
     if missing := sorted(wanted.keys() - found.keys()):
         return f"it lacks {len(missing)} weights that the configuration expects, {missing[0]} for example"
     if unknown := sorted(found.keys() - wanted.keys()):

@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from ..losses import TERMS
 
-# options that are numbers of things, of which there must be one
+# options that count things, and must be at least 1
 COUNTS = (
     "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "scoring_processes",
     "threads",
@@ -40,7 +40,7 @@ class EnhancementConfig(TrainingArguments):
         default="pesq", metadata={"help": "pesq, stoi, si_sdr or loss of validation; NAME_pesq of the data set NAME."}
     )
     greater_is_better: bool | None = field(
-        default=None, metadata={"help": "By default true, but for a metric whose name ends in loss."}
+        default=None, metadata={"help": "By default true, and false for a metric whose name ends in loss."}
     )
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     one_cycle: bool = field(
@@ -48,10 +48,10 @@ class EnhancementConfig(TrainingArguments):
         metadata={"help": "torch's OneCycleLR in place of lr_scheduler_type; it moves adam_beta1 too."},
     )
     muon_learning_rate: float = field(
-        default=0.0, metadata={"help": "Learning rate of Muon for matrices, AdamW for the rest; 0: optim for all."}
+        default=0.0, metadata={"help": "Learning rate of Muon for matrices, with AdamW for the rest; 0: optim for all."}
     )
     logging_steps: float = field(default=25, metadata={"help": "Steps between two lines of losses."})
-    # the order of the types is what the argument parser understands
+    # the argument parser needs the types in this order
     report_to: None | str | list[str] = field(  # noqa: RUF036
         default="none", metadata={"help": "Logging services, none by default."}
     )
@@ -72,7 +72,7 @@ class EnhancementConfig(TrainingArguments):
     )
     frozen_statistics: bool = field(
         default=False,
-        metadata={"help": "Batch norms keep their statistics: to go on from trained weights in small batches."},
+        metadata={"help": "Batch norms keep their statistics; for trained weights and small batches."},
     )
     threads: int | None = field(
         default=None,
@@ -127,7 +127,7 @@ class DistillationConfig(EnhancementConfig):
     enhancement_weight: float = field(default=1.0, metadata={"help": "Weight of L_SE and the terms beside it."})
     teacher_cache: str | None = field(
         default=None,
-        metadata={"help": "Folder to keep what the teacher gave for a clip; pays where clips come again."},
+        metadata={"help": "Folder to keep the teacher's activations of each clip; useful if clips come again."},
     )
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-"""What the trainers do between steps: other crops every epoch, and going on where a run, or its folder, stands."""
+"""Callbacks of the trainers: other crops in every epoch, and resuming where a run, or its folder, was left."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -83,7 +83,7 @@ class DataArguments:
             if of_rows and name in given:
                 raise RecipeError(f"{name} cannot be with streaming: {needs}")
         if "shuffle_buffer" in given and not of_rows:
-            raise RecipeError("shuffle_buffer is of a stream: expected --streaming true beside it")
+            raise RecipeError("shuffle_buffer is for a stream: expected --streaming true beside it")
 
     def load(self, seed: int, mixtures: int | None, sampling_rate: int) -> tuple[Any, Any]:
         """(training, validation) data sets; `mixtures` is the size of an epoch of mixed data."""
@@ -99,7 +99,7 @@ class DataArguments:
         return train, validation.select([index * len(validation) // count for index in range(count)])
 
     def collator(self, sampling_rate: int, seed: int) -> AugmentingCollator:
-        """What makes training batches of the items."""
+        """The collator of training batches."""
         return AugmentingCollator(self.source.segment_seconds, sampling_rate, seed, augmentation=self.batches)
 
     def segmented(self, train: Any) -> Any:

@@ -7,12 +7,12 @@ from ..data.valentini import VALIDATION_SPEAKERS
 
 @dataclass
 class SourceArguments:
-    """Which data, and what all kinds of it have."""
+    """Which data, and options of all kinds of it."""
 
     dataset: str = field(
         default="dns", metadata={"help": "dns, valentini; of your own: pairs, mixed (speech and noise), hub."}
     )
-    data_root: str = field(default="", metadata={"help": "Folder (or Hub id) of dns, valentini, hub."})
+    data_root: str = field(default="", metadata={"help": "Folder of dns, valentini, hub, or Hub id of the last two."})
     segment_seconds: float = field(default=4.0, metadata={"help": "Length of a training crop."})
     validation_files: int | None = field(
         default=None, metadata={"help": "Validate on so many files only, spread over all."}
@@ -31,10 +31,10 @@ class PairsArguments:
 
 @dataclass
 class ValidationShareArguments:
-    """What of recorded pairs validates."""
+    """The share of recorded pairs to validate on."""
 
     validation_share: float = field(
-        default=0.1, metadata={"help": "pairs, hub: share of the pairs that validates where nothing else is given."}
+        default=0.1, metadata={"help": "pairs, hub: share of the pairs to validate on, if nothing else is given."}
     )
 
 

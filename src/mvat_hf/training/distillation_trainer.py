@@ -37,7 +37,7 @@ class DistillationTrainer(EnhancementTrainer):
         args: `DistillationConfig`, its defaults by default. Other `TrainingArguments` are taken over into one.
         method: what to transfer (see `mvat_hf.distillation`); by default what `args` name. A `beta` of 0 is plain
             training to the bit.
-        kwargs: as of `EnhancementTrainer`.
+        kwargs: see `EnhancementTrainer`.
 
     Raises:
         ValueError: the method cannot work between this teacher and student.
@@ -99,7 +99,7 @@ class DistillationTrainer(EnhancementTrainer):
         self.teacher = self.accelerator.prepare_model(teacher, evaluation_mode=True)
 
     def run_facts(self) -> dict[str, Any]:
-        """As of any run, with the teacher and the method."""
+        """As in `EnhancementTrainer`, with the teacher and the method."""
         name = getattr(self.teacher, "name_or_path", "") or f"a {type(self.teacher).__name__} without a name"
         method = "none" if self.method is None else type(self.method).__name__
         options = f", {self.method.built_with}" if self.method is not None and self.method.built_with else ""
@@ -160,7 +160,7 @@ class DistillationTrainer(EnhancementTrainer):
 
     @torch.no_grad()
     def teach(self, audio: Tensor) -> dict[str, Any]:
-        """What the method reads of the teacher's pass over `audio` (B, T)."""
+        """The activations of the teacher's pass over `audio` (B, T) that the method reads."""
         method, teacher = self.method, self.teacher
         assert method is not None and teacher is not None
         inner = self.accelerator.unwrap_model(teacher)
@@ -168,7 +168,7 @@ class DistillationTrainer(EnhancementTrainer):
             return activations(inner, teacher(audio, **self.teacher_options), method.read_of_teacher, seen)
 
     def create_optimizer(self, model=None):
-        """As of `EnhancementTrainer`; the method's parameters beside the student's."""
+        """As in `EnhancementTrainer`, with the method's parameters beside the student's."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
         known = {id(one) for group in optimizer.param_groups for one in group["params"]}

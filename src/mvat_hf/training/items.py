@@ -1,4 +1,4 @@
-"""What trainers make of a model and of data as they are given."""
+"""Items and batches for the trainers, from the model and the data that they are given."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ with extra("training"):
 
 
 def rate_of(model: MannerModel | None, model_init: Any) -> int:
-    """Sampling rate (Hz) of the model, or of what `model_init` makes; random numbers stay as they are."""
+    """Sampling rate (Hz) of the model, or of the one that `model_init` makes; the random state is unchanged."""
     if model is None:
         with torch.random.fork_rng():
             model = model_init(None) if number_of_arguments(model_init) else model_init()  # as transformers asks

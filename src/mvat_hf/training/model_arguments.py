@@ -58,8 +58,8 @@ class ModelArguments:
     high_pass_hz: float | None = field(
         default=None,
         metadata={
-            "help": "Overrides preset and init_from: cut-off of the high-pass filter in Hz; inputs and targets lose "
-            "what is below (70: hum, rumble)."
+            "help": "Overrides preset and init_from: cut-off of the high-pass filter in Hz (70: hum, rumble) of inputs "
+            "and of the loss's targets; validation scores compare with the full clean recording."
         },
     )
     init_from: str | None = field(

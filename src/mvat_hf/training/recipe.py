@@ -70,7 +70,7 @@ class Recipe:
         return {name: self.value(name) for name in sorted(self.given & RESULT_OPTIONS)}
 
     def defaults(self) -> dict[str, Any]:
-        """What options are where nothing is set, as YAML holds it."""
+        """The default values of all options, in YAML types."""
         kinds = [type(part) for part in self.flat()]
         plain = {option.name: option.default for kind in kinds for option in dataclasses.fields(kind)}
         return plain | {name: {} for name in ("loss_weights", "method_kwargs")}

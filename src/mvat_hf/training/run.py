@@ -166,10 +166,10 @@ def run(trainer: EnhancementTrainer, recipe: Recipe) -> None:
 
 
 def take_finished(trainer: EnhancementTrainer, last: Path) -> bool:
-    """Whether the checkpoint `last` is of the last step; the trainer then has what `train` would leave it with. Of a
-    checkpoint from elsewhere the last step is that of this run, where `max_steps` tells it.
+    """True if the checkpoint `last` is of the last step; the trainer is then in the state that `train` would leave. For
+    a checkpoint of another run, the last step is this run's `max_steps`, if it is set.
 
-    transformers, asked to go on from there, takes another step where an epoch is longer than the run.
+    transformers would take another step from there if an epoch is longer than the run.
     """
     state = TrainerState.load_from_json(str(last / "trainer_state.json"))
     steps = state.max_steps if is_of(Path(str(trainer.args.output_dir)), last) else trainer.args.max_steps
@@ -188,7 +188,7 @@ def is_of(folder: Path, checkpoint: Path) -> bool:
 
 
 def last_checkpoint(folder: Path, told: bool = True) -> str | None:
-    """The newest checkpoint that can be read; what a run left that was killed as it saved is named and passed over."""
+    """The newest checkpoint that can be read. Broken ones, of runs killed while saving, are named and skipped."""
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         fault = fault_of(checkpoint)
         if fault is None:
@@ -212,7 +212,7 @@ def asked_checkpoint(asked: str, last: str | None, folder: Path) -> str:
 
 
 def fault_of(checkpoint: Path) -> str | None:
-    """What keeps a checkpoint from being read, None if nothing: weights or state that are missing or cut short."""
+    """Why a checkpoint cannot be read (weights or state that are missing or cut short); None if it can."""
     state = checkpoint / "trainer_state.json"
     if not state.is_file():
         return "trainer_state.json is missing"
@@ -269,7 +269,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 def training_record(
     trainer: EnhancementTrainer, described: dict[str, Any], environment: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a run measured on its validation data, with its recipe and environment."""
+    """The record of a run: its validation scores, recipe and environment."""
     state = trainer.state
     model: Any = trainer.model
     train: Any = trainer.train_dataset

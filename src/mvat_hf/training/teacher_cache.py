@@ -1,4 +1,4 @@
-"""What a teacher gave for a clip, kept on disk: the next epoch, or another student, need not run the teacher for it."""
+"""A teacher's activations for a clip, kept on disk, so that another epoch or student need not run the teacher."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from ..utils.records import weights_hash
 
 class TargetCache:
     """
-    What a method reads of a teacher, in its compact form (`DistillationMethod.compact`): a safetensors file a clip.
+    The activations of a teacher that a method reads, in compact form (`DistillationMethod.compact`): a file a clip.
 
     A clip is known by the hash of its samples, so that neither its place in the data nor the batch it comes in matters;
-    it pays where clips come again: segments on a fixed grid, or several students on the same mixtures. Files are
+    it is useful if clips come again: segments on a fixed grid, or several students on the same mixtures. Files are
     written under a temporary name: any number of processes may share a folder. A file that cannot be read is made anew.
 
     Args:
@@ -41,7 +41,7 @@ class TargetCache:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, audio: Tensor, teach: Callable[[Tensor], Activations]) -> dict[str, Any]:
-        """What is kept for `audio` (B, T), for whose unknown clips `teach` is asked."""
+        """The kept activations for `audio` (B, T); `teach` computes those of unknown clips."""
         paths = [self.path(clip) for clip in audio]
         kept = [read(path) for path in paths]
         unknown = [index for index, tensors in enumerate(kept) if tensors is None]
@@ -55,7 +55,7 @@ class TargetCache:
         return nested({name: torch.stack([row[name] for row in rows]).to(audio.device) for name in rows[0]})
 
     def path(self, clip: Tensor) -> Path:
-        """Where what the teacher gave for a clip (T,) is kept."""
+        """The file for a clip (T,)."""
         digest = hashlib.sha256(clip.cpu().contiguous().numpy().tobytes()).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:32]}.safetensors"
 

@@ -105,7 +105,7 @@ class EnhancementTrainer(Trainer):
         return use_training_layers(super().call_model_init(trial))
 
     def get_train_dataloader(self) -> DataLoader:
-        """transformers' own, but for a stream: it splits itself, where accelerate would let one process make it all."""
+        """As in transformers, except for a stream: it splits itself; accelerate would let one process make it all."""
         if not isinstance(self.train_dataset, EndlessStream):
             return super().get_train_dataloader()
         args, batch_size = self.args, self._train_batch_size
@@ -273,7 +273,7 @@ class EnhancementTrainer(Trainer):
             write_text(folder / "README.md", card)
 
     def run_facts(self) -> dict[str, Any]:
-        """What a card says of the run: data, teacher and hyperparameters, by name."""
+        """Facts of the run for its card, by name: data, teacher and hyperparameters."""
         from ..hub.run_cards import hyperparameters
 
         sizes = {
@@ -286,11 +286,11 @@ class EnhancementTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """
-        Mean PESQ, STOI and SI-SDR over whole files, in float32, L_SE as the loss, and how long it took. It changes
-        nothing. Unscorable files are counted; where all are, the scores are NaN, with a warning. Files that are too
-        short for L_SE are not in its mean.
+        Mean PESQ, STOI and SI-SDR over whole files, in float32, L_SE as the loss, and the time taken. The model is not
+        changed. Unscorable files are counted; if all are, the scores are NaN, with a warning. Files that are too short
+        for L_SE are not in its mean.
 
-        Of a mapping of data sets, these for every one, EVAL_NAME_pesq, and their means, EVAL_pesq.
+        For a mapping of data sets: these scores for each (EVAL_NAME_pesq), and their means (EVAL_pesq).
         """
         rate = self.network.config.sampling_rate
         own: Any = self.eval_dataset
@@ -316,8 +316,8 @@ class EnhancementTrainer(Trainer):
         return metrics
 
     def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test") -> PredictionOutput:
-        """Of whole files as `evaluate` has them: lists of arrays (time,), the enhanced and the clean recordings, and
-        the same metrics. `ignore_keys` is transformers': it says nothing here."""
+        """Whole files, as in `evaluate`: lists of arrays (time,), the enhanced and the clean recordings, and the same
+        metrics. `ignore_keys` is transformers' and not used."""
         start = time.time()
         dataset = as_items(test_dataset, self.network.config.sampling_rate)
         with self.recalibrated():

@@ -25,8 +25,7 @@ with extra("training"):
 
 @dataclass
 class ValidatedFile:
-    """What a validation has of one file: its scores, L_SE (None if it is too short), and maybe (time,) enhanced and
-    clean."""
+    """One file of a validation: its scores, L_SE (None if it is too short), and maybe (time,) enhanced and clean."""
 
     score: FileScore
     loss: float | None

@@ -1,4 +1,4 @@
-"""What every floor needs and knows nothing of speech.
+"""Helpers of all packages that have nothing to do with speech.
 
 `errors`: what users did wrong, told in one line; `files`: files that appear whole or not at all; `cores`: how many CPU
 cores there are to use; `onnx`: networks of others in ONNX Runtime; `records`: run records, with the environment and the

@@ -21,7 +21,7 @@ def usable_cores() -> int:
 
 
 def cpu_field(name: str) -> str:
-    """What Linux says of the first CPU under `name` ("model name", "flags"); "" on other systems."""
+    """The field `name` of the first CPU on Linux ("model name", "flags"); "" on other systems."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:

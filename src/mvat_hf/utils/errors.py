@@ -35,7 +35,7 @@ def need(name: str, *packages: str) -> None:
 
 
 def not_installed(package: str | None, name: str) -> str:
-    """What to say of a package that the extra `name` brings; "" for what mvat_hf itself does."""
+    """The message for a missing package of the extra `name`; "" for a dependency of mvat_hf itself."""
     what = f"'mvat_hf[{name}]'" if name else "mvat_hf"
     return f"{package} is not installed: pip install {what}"
 

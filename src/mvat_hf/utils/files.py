@@ -15,8 +15,8 @@ STALE_SECONDS = 3600  # without a write for so long, a half-written file has no 
 @contextmanager
 def replaced_at_end(target: Path) -> Iterator[Path]:
     """
-    A temporary path beside `target` that takes its place at the end, with its mode if it is there; after an error
-    nothing is left of it. Of a link, what it leads to is replaced. An OSError tells of the target, not of the other.
+    A temporary path beside `target` that takes its place at the end, with the mode of an earlier file. After an error
+    it is removed. If `target` is a link, the file that it leads to is replaced. An OSError names the target.
     """
     real = Path(os.path.realpath(target))
     partial = real.parent / f".{uuid.uuid4().hex}.partial"

@@ -1,4 +1,4 @@
-"""What is done once a module is imported, whoever imports it."""
+"""Actions after the import of a module, whoever imports it."""
 
 import sys
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from importlib.machinery import ModuleSpec
 
 
 def when_imported(action: Callable[[], object], *names: str) -> None:
-    """Call `action` once, as soon as one of the modules `names` has been imported and none of them is on its way: now
-    if the first is there already."""
+    """Call `action` once, as soon as one of the modules `names` has been imported and none of them is being imported;
+    now, if the first has been imported."""
     if names[0] in sys.modules:
         action()
     else:
@@ -16,7 +16,7 @@ def when_imported(action: Callable[[], object], *names: str) -> None:
 
 
 class AfterImport(MetaPathFinder):
-    """Finds modules as the finders after it do, and calls `action` once they have run. It changes nothing in them."""
+    """Finds modules by the finders after it, unchanged, and calls `action` after the modules have run."""
 
     def __init__(self, names: tuple[str, ...], action: Callable[[], object]) -> None:
         self.names, self.action = names, action

@@ -1,4 +1,4 @@
-"""What several pictures need."""
+"""Helpers of several pictures."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,5 @@
-"""MANNER as transformers classes. The files import only each other: they travel to the Hub as remote code.
+"""MANNER as transformers classes. The files travel to the Hub as remote code, where they import only each other; five
+of them also use services of the package where it is installed.
 
 The names below are loaded with transformers and torch when they are asked for; `chunking_manner` takes neither.
 """

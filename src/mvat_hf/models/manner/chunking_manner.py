@@ -166,7 +166,7 @@ def is_rate(rate: Any) -> bool:
 
 
 def array_fault(audio: np.ndarray) -> str | None:
-    """What keeps an array (..., time) from being enhanced: its shape, dtype or values; None if nothing does."""
+    """Why an array (..., time) cannot be enhanced: its shape, dtype or values; None if it can."""
     if audio.ndim not in (1, 2, 3) or audio.size == 0:
         shapes = "(time,), (channels, time) or (batch, channels, time)"
         return f"audio must be {shapes} and hold a sample, got {audio.shape}"

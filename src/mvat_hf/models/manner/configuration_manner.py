@@ -46,14 +46,14 @@ class MannerConfig(ConfigServices, PreTrainedConfig):
         num_heads: heads of the global view; each is `segment_len * num_heads` wide.
         segment_len: chunk length of the global and local views, in frames; the hop is half of it.
         sampling_rate: of the audio the model works on, in Hz.
-        high_pass_hz: what the input holds below is taken away before the network, in Hz; 0 takes nothing, as upstream.
+        high_pass_hz: cut-off of a high-pass filter on the input, in Hz; 0 for none, as upstream.
         initializer_scale: target of the weight rescaling after PyTorch's default initialisation.
 
     Raises:
-        An error of huggingface_hub's strict dataclasses that names the field, for a wrong type; and with the package:
-        One that names the field, for a value out of range.
+        StrictDataclassError of huggingface_hub, which names the field: a wrong type; with the package also a value out
+            of range.
         ValueError: a field that no MANNER has.
-        OSError: from `from_pretrained`, where there is no config.json, or one that is not of a MANNER.
+        OSError: from `from_pretrained`: there is no config.json, or it is not a MANNER's.
     """
 
     model_type = "manner"

@@ -44,7 +44,7 @@ class MannerOutput(ModelOutput):
     """
     loss (scalar): enhancement loss L_SE, given `labels`.
     audio_values (B, T): the enhanced audio, in the scale of the input; None given `last_level`.
-    loss_components (dict of scalars): the terms of `loss` before weighting, given `labels`.
+    loss_components (dict of scalars): terms of `loss`, weighted by a, not by 0.5 (`enhancement_loss`); given `labels`.
     view_features: `MannerViewFeatures` of each attention block, keyed "encoder.LEVEL" or "decoder.LEVEL", on request.
     hidden_states: output (B, C, L) of each U-Net level under the same keys, on request.
     """
