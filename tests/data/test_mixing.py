@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from torch.utils.data import DataLoader
 
-from mvat_hf.data.audio import AudioError, read_mono
+from mvat_hf.data.audio import AudioError, read_mono, resample
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.dns import mixtures
 from mvat_hf.data.mixing import Mixer, MixingOptions, UnreadableFileWarning, draw, mix, read_span
@@ -231,9 +231,20 @@ def test_a_damaged_response_is_replaced(files, damaged, tmp_path):
         assert np.corrcoef(clean, target)[0, 1] > 0.999
 
 
-def test_another_rate(files):
-    clean, noisy = Mixer(*files, MixingOptions(seconds=0.25, sampling_rate=8000)).mixture(0)
+@pytest.mark.parametrize("index", range(4))
+def test_at_another_rate_the_speech_is_a_span_of_its_file_at_that_rate(index, files):
+    clean, noisy = Mixer(*files, MixingOptions(seconds=0.25, sampling_rate=8000)).mixture(index)
     assert clean.shape == noisy.shape == (2000,)
+    likeness = dict.fromkeys(files[0], 0.0)
+    for path in files[0]:
+        whole, rate = soundfile.read(path)
+        for late in range(rate // 8000):  # a span begins at any sample of the file: between two of 8 kHz, too
+            at_rate = resample(whole[None, late:], rate, 8000)[0]
+            spans = np.lib.stride_tricks.sliding_window_view(at_rate, 2000)
+            cosines = spans @ clean / np.linalg.norm(spans, axis=1) / np.linalg.norm(clean)
+            likeness[path] = max(likeness[path], cosines.max())
+    *others, best = sorted(likeness.values())
+    assert best > 0.99 and max(others) < 0.3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
