@@ -267,6 +267,33 @@ def test_the_ratio_may_be_that_where_noise_is_active():
     np.testing.assert_array_equal(clean[:8000], noisy[:8000])
 
 
+def test_a_mixer_measures_the_ratio_where_noise_is_active_if_asked_to(tmp_path):
+    pausing = noise(16000, seed=1)
+    pausing[:8000] = 0
+    for name, audio in (("speech", noise(16000)), ("noise", pausing)):
+        soundfile.write(tmp_path / f"{name}.wav", audio, 16000, subtype="FLOAT")
+    for active, expected in ((True, 5), (False, 5 - 10 * np.log10(2))):
+        options = MixingOptions(seconds=1.0, snr_db=(5, 5), active_snr=active)
+        clean, noisy = Mixer([tmp_path / "speech.wav"], [tmp_path / "noise.wav"], options).mixture(0)
+        ratio = decibels(clean[8000:]) - decibels((noisy - clean)[8000:])
+        assert ratio == pytest.approx(expected, abs=0.1)
+
+
+def test_babble_is_of_several_voices_each_at_a_level_of_its_own(files, monkeypatch):
+    voices = []
+
+    def one_voice(self, samples, rng, changes):
+        voices.append(np.zeros(samples, dtype=np.float32))
+        voices[-1][len(voices) - 1 :: 16] = 0.01 * len(voices)  # a comb: no two share a sample
+        return voices[-1]
+
+    monkeypatch.setattr(Mixer, "speech", one_voice)
+    babble = Mixer(*files).babble(16000, np.random.default_rng(0))
+    levels = [decibels(np.where(voice == 0, 0, babble)) for voice in voices]
+    assert 5 <= len(voices) <= 12 and all(-6.01 <= level <= 0.01 for level in levels)
+    assert max(levels) - min(levels) > 2 and sorted(levels) != levels
+
+
 def test_what_is_heard_is_mixed_and_the_target_scaled_with_it():
     target, heard = noise(), 2 * noise(seed=2)
     clean, noisy = mix(target, noise(seed=1), 5, -25, heard=heard)
