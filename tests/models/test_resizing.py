@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mvat_hf.models.manner import MannerConfig
-from mvat_hf.models.resizing import resize
+from mvat_hf.models.resizing import pass_on, resize
 
 
 def resized(model, batches=(), **changes):
@@ -70,6 +70,14 @@ def test_added_attention_that_knows_its_input_passes_it_on_in_training_too(tiny_
         given = passed[0][0]
         output = block.train()(given)[0]
     assert (output - given).norm() < 1e-3 * given.norm()
+
+
+def test_a_batch_norm_passes_on_what_it_gets_however_faint_that_is():
+    norm = torch.nn.BatchNorm1d(3).eval()
+    faint = 1e-3 * torch.randn(3, 5000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pass_on(norm, faint.mean(dim=1), faint.var(dim=1))
+        torch.testing.assert_close(norm(faint[None])[0], faint, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
