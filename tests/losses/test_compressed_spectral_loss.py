@@ -22,6 +22,13 @@ def test_the_level_of_a_recording_does_not_matter(gain):
     assert compressed_spectral_loss(gain * enhanced, gain * clean).item() == pytest.approx(plain, rel=1e-3)
 
 
+def test_a_batch_is_the_mean_of_its_items_whatever_their_levels():
+    clean = torch.tensor([[1.0], [100.0]]) * noise(0)
+    enhanced = clean + torch.tensor([[0.1], [50.0]]) * noise(1)
+    alone = [compressed_spectral_loss(enhanced[[item]], clean[[item]]) for item in (0, 1)]
+    torch.testing.assert_close(compressed_spectral_loss(enhanced, clean), sum(alone) / 2)
+
+
 def test_quiet_bins_count_for_more_than_their_energy():
     clean = noise(0)
     near, nearer = (compressed_spectral_loss(clean + level * noise(1), clean).item() for level in (0.1, 0.01))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mvat_hf.models.manner import MannerConfig
-from mvat_hf.models.resizing import pass_on, resize
+from mvat_hf.models.resizing import pass_on, resize, strengths
 
 
 def resized(model, batches=(), **changes):
@@ -98,6 +98,15 @@ def test_narrowing_keeps_the_channels_that_count(tiny_model, audio):
     for name in ("encoder.0.down_norm", "decoder.1.up_norm"):
         kept = narrow.get_submodule(name).weight
         assert torch.equal(kept, model.get_submodule(name).weight)
+
+
+def test_channels_without_a_norm_count_by_what_gives_them_times_what_reads_them():
+    state = {
+        "gives.weight": torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]]), "gives.bias": torch.zeros(3),
+        "reads.weight": torch.tensor([[0.0, 3.0, 1.0]]), "reads.bias": torch.zeros(1),
+    }  # fmt: skip
+    table = [("gives", (), ("inner",)), ("reads", ("inner",), ())]
+    assert strengths(state, table)["inner"].tolist() == [0, 1 * 9, 4 * 1]
 
 
 def test_a_narrowed_model_has_the_statistics_of_the_audio_it_is_given(tiny_model, audio):
