@@ -279,6 +279,16 @@ def test_a_mixer_measures_the_ratio_where_noise_is_active_if_asked_to(tmp_path):
         assert ratio == pytest.approx(expected, abs=0.1)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 0.1])
+@pytest.mark.parametrize(("kind", "low", "high"), [("second", -10, 0), ("narrow", -15, 10)])
+def test_another_noise_is_as_loud_as_it_may_be_beside_the_first(kind, low, high, scale, files):
+    augmentation = Augmentation(**{f"{kind}_noise_probability": 1.0})
+    mixer, first = Mixer(*files, MixingOptions(augmentation=augmentation)), noise(8000, scale=scale)
+    add = getattr(mixer, f"add_{kind}_noise")
+    levels = [decibels(add(index, first) - first) - decibels(first) for index in range(30)]
+    assert low - 0.1 < min(levels) < (low + high) / 2 < max(levels) < high + 0.1
+
+
 def test_babble_is_of_several_voices_each_at_a_level_of_its_own(files, monkeypatch):
     voices = []
 
@@ -343,6 +353,15 @@ def test_the_room_is_heard_and_the_direct_path_wanted(files):
     some = mixed(files, responses=[room], reverb_probability=0.5)
     same = sum(np.array_equal(one[1], other[1]) for one, other in zip(some, mixed(files), strict=True))
     assert 8 < same < 32
+
+
+def test_echoes_within_so_many_milliseconds_are_wanted_too(files):
+    room = np.zeros(400, dtype=np.float32)
+    room[[50, 150, 350]] = 1, 0.5, 0.25  # after 6 and 19 ms
+    plain, rooms = mixed(files, 5), mixed(files, 5, [room], reverb_probability=1, early_ms=10)
+    for (clean, _), (target, _) in zip(plain, rooms, strict=True):
+        wanted = clean + 0.5 * np.pad(clean, (100, 0))[:-100]
+        np.testing.assert_allclose(target, float(target @ wanted / (wanted @ wanted)) * wanted, atol=1e-5)
 
 
 def test_reverberation_needs_responses(files):
