@@ -289,6 +289,18 @@ def test_another_noise_is_as_loud_as_it_may_be_beside_the_first(kind, low, high,
     assert low - 0.1 < min(levels) < (low + high) / 2 < max(levels) < high + 0.1
 
 
+def test_made_noise_is_of_all_colours_from_white_to_brown(files):
+    augmentation = Augmentation(coloured_noise_probability=1.0)
+    mixer = Mixer(*files, MixingOptions(augmentation=augmentation))
+    octaves = np.log2(np.arange(50, 4000))
+    slopes = []
+    for index in range(20):
+        made = mixer.recorded_or_made(index, noise(16000))
+        power = np.log2(np.square(np.abs(np.fft.rfft(made)[50:4000])))
+        slopes.append(np.polyfit(octaves, power, 1)[0])
+    assert -2.2 < min(slopes) < -1.5 and -0.5 < max(slopes) < 0.2
+
+
 def test_babble_is_of_several_voices_each_at_a_level_of_its_own(files, monkeypatch):
     voices = []
 
