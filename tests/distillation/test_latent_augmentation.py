@@ -29,3 +29,10 @@ def test_items_are_standardised_and_their_channels_keep_their_ratios():
     torch.testing.assert_close(result.mean(dim=(1, 2)), torch.zeros(3), rtol=0, atol=1e-5)
     torch.testing.assert_close(result.std(dim=(1, 2), correction=0), torch.ones(3), rtol=1e-2, atol=0)
     torch.testing.assert_close(result[:, 0].std(dim=-1), 5 * result[:, 1].std(dim=-1))
+
+
+def test_the_deepest_level_of_the_encoder_that_both_have_is_read():
+    mine = {f"{side}.{level}": features(seed=level) for side in ("encoder", "decoder") for level in (0, 2, 10, 11)}
+    theirs = {name: features(7, seed=1) for name in mine if not name.endswith("11")}
+    pairs = build_method("latent-augmentation").pairs({"hidden_states": mine}, {"hidden_states": theirs})
+    assert pairs.keys() == {"encoder.10"} and torch.equal(pairs["encoder.10"][0], mine["encoder.10"])
