@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mvat_hf.distillation import build_method
+from mvat_hf.distillation.levels import same_length
 from random_features import features
 
 
@@ -18,6 +19,13 @@ def test_widths_and_lengths_may_differ(channels, frames):
         sum(terms.values()).backward()
         assert all(value.isfinite() and value >= 0 for value in terms.values())
         assert mine.grad.isfinite().all() and mine.grad.any() and teacher.grad is None
+
+
+def test_features_of_unlike_lengths_are_averaged_to_the_shortest():
+    short, long = features(frames=5), features(7, 15, seed=1)
+    for one, other in (same_length(short, long), reversed(same_length(long, short))):
+        assert torch.equal(one, short)
+        torch.testing.assert_close(other, long.unflatten(-1, (5, 3)).mean(dim=-1))
 
 
 def test_the_gradient_is_finite_in_silence():
