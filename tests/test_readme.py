@@ -1,20 +1,27 @@
-"""The README is short, its Python runs as it stands, and what it names is there."""
+"""The README is short, its Python runs as it stands, and what pages name is there: files, commands, their options."""
 
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
+import typer
+import yaml
 
+from documented_commands import commands_of, flags_of, options_of_mvat, options_of_script, own_part
+from mvat_hf.cli.main import app
 from mvat_hf.data.audio import read_mono
 from mvat_hf.distillation import METHODS
+from mvat_hf.training.recipe import RENAMED
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = sorted(path for path in REPOSITORY.rglob("README.md") if not {".venv", "runs", "checkpoints"} & set(path.parts))
+RECIPES = sorted((REPOSITORY / "scripts" / "recipes").rglob("*.yaml"))
 LONGEST = 200
 STEPS = "max_steps=1000"  # what a reader trains for, and a test does not
 
@@ -64,3 +71,65 @@ def test_what_a_page_links_to_is_there(page):
     hub = "https://huggingface.co/mvat/mvat_hf/resolve/main/"
     files = [REPOSITORY / link.removeprefix(hub) if link.startswith(hub) else page.parent / link for link in targets]
     assert not [str(file) for file in files if not file.exists() and "://" not in str(file) and "http" not in str(file)]
+
+
+named = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+
+
+@named
+def test_commands_of_a_page_are_there_with_their_options(page):
+    wrong = []
+    for words in commands_of(page.read_text(encoding="utf-8")):
+        if (own := own_part(words, page)) is None:
+            continue
+        command, rest = own
+        if isinstance(command, Path):
+            known = options_of_script(command) if command.is_file() else None
+        else:
+            known = options_of_mvat(command) if command in {"", *typer.main.get_command(app).commands} else None
+        if known is None:
+            wrong.append(f"no {command}: {' '.join(words)}")
+        else:
+            wrong += [f"{flag}: {' '.join(words)}" for flag in flags_of(rest) if flag not in known]
+    assert not wrong
+
+
+def option_names(recipe: object) -> Iterator[str]:
+    """The options of a recipe, or of all cells of a study; what stands in a mapping of arguments is none."""
+    for name, value in recipe.items() if isinstance(recipe, dict) else ():
+        yield name
+        if not name.endswith("_kwargs"):
+            yield from option_names(value)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_recipes_have_no_earlier_names_of_options(recipe):
+    """They are understood for the sake of old records; pages have none either, as no command lists them."""
+    named_earlier = sorted(RENAMED.keys() & set(option_names(yaml.safe_load(recipe.read_text(encoding="utf-8")))))
+    assert not named_earlier
+
+
+@named
+def test_options_that_a_page_names_alone_are_those_of_some_command(page):
+    known = {"--help"}.union(*(options_of_mvat(name) for name in typer.main.get_command(app).commands))
+    scripts = [*(REPOSITORY / "scripts").glob("*.py"), *page.parent.glob("*.py")]
+    known = known.union(*(options_of_script(script) for script in scripts if script.name != "app.py"))
+    alone = [words for words in commands_of(page.read_text(encoding="utf-8")) if words[0].startswith("--")]
+    assert not [" ".join(words) for words in alone if not set(flags_of(words)) <= known]
+
+
+def test_commands_and_options_are_found_in_code_of_every_kind():
+    text = (
+        "`mvat enhance A B --no-such 1` and `scripts/train.py --beta 1`\n\n```\na | .venv/bin/mvat stream --lost | b\n"
+        "accelerate launch --quiet scripts/train.py \\\n    --seed=1 --teacher x  # --commented\n```\n"
+    )
+    page = REPOSITORY / "README.md"
+    owned = [own for words in commands_of(text) if (own := own_part(words, page))]
+    train = REPOSITORY / "scripts" / "train.py"
+    found = [(command, flags_of(rest)) for command, rest in owned]
+    assert found == [
+        ("stream", ["--lost"]), (train, ["--seed", "--teacher"]), ("enhance", ["--no-such"]), (train, ["--beta"]),
+    ]  # fmt: skip
+    assert "--seed" in options_of_script(train) and "--beta" not in options_of_script(train)
+    assert "--beta" in options_of_script(train.with_name("train_family.py"))
+    assert "--no-full-band" in options_of_mvat("enhance") and "--no-full-band" not in options_of_mvat("stream")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from closeness import assert_close
 from configurations import CONFIGS
 from mvat_hf.acceleration.folding import folded_copy
 from mvat_hf.acceleration.frames import Frames
@@ -20,10 +21,6 @@ def incremental(model, batch=1, context=ENDLESS) -> IncrementalManner:
 
 def noise(*shape, seed=0):
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def assert_close(output, expected, tolerance=1e-5):
-    torch.testing.assert_close(output, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
 
 
 class FixedScale(StreamingInput):

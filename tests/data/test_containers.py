@@ -4,13 +4,13 @@ import sys
 import threading
 import warnings
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import soundfile
 
+from encoded_audio import RATE, SECONDS, delay, encode, voice
 from mvat_hf.data import decoding
 from mvat_hf.data.audio import (
     AudioError,
@@ -24,7 +24,6 @@ from mvat_hf.data.audio import (
     resampled_length,
 )
 
-RATE, SECONDS = 48000, 3.125  # in whole ms, as the edit lists of mp4 are written
 # suffix, codec, and whether the container tells how much the encoder added: FFmpeg's players do not cut it otherwise
 COMPRESSED = [
     ("m4a", "aac", True), ("mp4", "aac", True), ("mov", "aac", True), ("m4a", "alac", True), ("mp4", "mp3", True),
@@ -32,51 +31,6 @@ COMPRESSED = [
     ("opus", "libopus", True), ("aac", "aac", False), ("wma", "wmav2", False), ("mp2", "mp2", False),
     ("ac3", "ac3", False), ("ts", "mp2", False), ("avi", "libmp3lame", False), ("mkv", "aac", False),
 ]  # fmt: skip
-
-
-def voice(seconds: float = SECONDS, rate: int = RATE, channels: int = 1, seed: int = 0) -> np.ndarray:
-    """(channels, time) float32: noise below 3 kHz whose loudness changes, so that each place is like no other."""
-    rng = np.random.default_rng(seed)
-    spectrum = np.fft.rfft(rng.standard_normal((channels, round(seconds * rate))))
-    spectrum[:, round(3000 * seconds) :] = 0
-    noise = np.fft.irfft(spectrum, round(seconds * rate))
-    places = np.linspace(0, noise.shape[1], 50)
-    loudness = np.interp(np.arange(noise.shape[1]), places, rng.uniform(0.2, 1, 50))
-    return (0.3 * noise / np.abs(noise).max() * loudness).astype(np.float32)
-
-
-def encode(
-    path: Path, codec: str, *tracks: np.ndarray, rate: int = RATE, picture: bool = False, **options: str
-) -> Path:
-    """Write each of `tracks` (channels, time) as a stream of its own, by FFmpeg."""
-    codec = "libmp3lame" if codec == "mp3" else codec
-    with av.open(str(path), "w", options=options) as container:
-        if picture:
-            video = container.add_stream("mpeg4", rate=5)
-            video.width = video.height = 64
-        layouts = ["mono" if len(track) == 1 else "stereo" for track in tracks]
-        added = [container.add_stream(codec, rate=rate, layout=layout) for layout in layouts]
-        for stream, track, layout in zip(added, tracks, layouts, strict=True):
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(track), format="fltp", layout=layout)
-            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-            stream.bit_rate = 128000
-            resampler = av.AudioResampler(stream.format, layout, rate)
-            for part in [*resampler.resample(frame), *resampler.resample(None)]:
-                container.mux(stream.encode(part))
-            container.mux(stream.encode(None))
-        if picture:
-            for _ in range(5):
-                container.mux(video.encode(av.VideoFrame(64, 64, "yuv420p")))
-            container.mux(video.encode(None))
-    return path
-
-
-def delay(audio: np.ndarray, original: np.ndarray) -> int:
-    """By how many samples the first channel of `audio` comes after that of `original`."""
-    size = 2 ** int(np.ceil(np.log2(2 * max(audio.shape[1], original.shape[1]))))
-    product = np.fft.irfft(np.fft.rfft(audio[0], size) * np.conj(np.fft.rfft(original[0], size)))
-    shift = int(product.argmax())
-    return shift if shift < size // 2 else shift - size
 
 
 @pytest.mark.parametrize(("suffix", "codec", "exact"), COMPRESSED)
@@ -132,83 +86,6 @@ def test_a_video_without_sound(tmp_path):
 def test_of_several_streams_the_first_is_read(tmp_path):
     path = encode(tmp_path / "a.mka", "flac", voice(), voice(1, seed=1))
     assert read_audio(path)[0].shape == voice().shape
-
-
-def test_joined_mp3_files_are_read_to_the_end(tmp_path):
-    """Each without its encoder's delay and padding; another rate and channels are made those of the first."""
-    parts = [
-        encode(tmp_path / f"{number}.mp3", "mp3", audio, rate=rate).read_bytes()
-        for number, (audio, rate) in enumerate(
-            [(voice(2), 48000), (voice(1, 16000), 16000), (voice(1, channels=2), 48000)]
-        )
-    ]
-    (tmp_path / "a.mp3").write_bytes(parts[0] + parts[0])
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.mp3")[0], np.tile(read_audio(tmp_path / "0.mp3")[0], 2))
-    (tmp_path / "b.mp3").write_bytes(parts[0] + parts[1])
-    audio, rate = read_audio(tmp_path / "b.mp3")
-    assert rate == 48000 and audio.shape[0] == 1 and abs(audio.shape[1] - 3 * 48000) <= 3
-    assert abs(delay(audio[:, 2 * 48000 :], np.repeat(voice(1, 16000), 3, axis=1))) <= 3
-    (tmp_path / "c.mp3").write_bytes(parts[0] + parts[2])
-    with pytest.warns(DamagedAudioWarning, match=r"c\.mp3 goes on with 2 channels after 1"):
-        assert read_audio(tmp_path / "c.mp3")[0].shape == (1, 3 * 48000)
-
-
-@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_chained_ogg_streams_are_read_to_the_end(subtype, tmp_path):
-    for name, rate, channels in (("a", 16000, 1), ("b", 48000, 2)):
-        audio = voice(2, rate, channels)
-        soundfile.write(tmp_path / f"{name}.ogg", audio.T, rate, format="OGG", subtype=subtype)
-    one, other = ((tmp_path / f"{name}.ogg").read_bytes() for name in "ab")
-    alone, _ = read_audio(tmp_path / "a.ogg")
-    (tmp_path / "c.ogg").write_bytes(one + one + one)
-    np.testing.assert_array_equal(read_audio(tmp_path / "c.ogg")[0], np.tile(alone, 3))
-    (tmp_path / "d.ogg").write_bytes(other + one)
-    audio, rate = read_audio(tmp_path / "d.ogg")
-    assert rate == 48000 and audio.shape[0] == 2 and abs(audio.shape[1] - 4 * 48000) <= 3
-
-
-def test_joined_flac_files_are_read_to_the_end(tmp_path):
-    soundfile.write(tmp_path / "a.flac", voice(2, 16000).T, 16000)
-    (tmp_path / "b.flac").write_bytes(2 * (tmp_path / "a.flac").read_bytes())
-    np.testing.assert_array_equal(read_audio(tmp_path / "b.flac")[0], np.tile(read_audio(tmp_path / "a.flac")[0], 2))
-
-
-@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_ogg_pages_that_are_missing_are_told(subtype, tmp_path):
-    soundfile.write(tmp_path / "a.ogg", voice(5, 16000).T, 16000, format="OGG", subtype=subtype)
-    whole, (expected, _) = (tmp_path / "a.ogg").read_bytes(), read_audio(tmp_path / "a.ogg")
-    pages = [place for place in range(len(whole)) if whole[place : place + 4] == b"OggS"]
-    middle, last = pages[len(pages) // 2], pages[-1]
-    broken = bytearray(whole)
-    broken[middle + 500] ^= 255
-    unmarked = bytearray(whole)
-    unmarked[last + 5] &= ~4
-    unmarked[last + 22 : last + 26] = checksum(bytes(unmarked[last:])).to_bytes(4, "little")
-    cases = {
-        "broken": (bytes(broken), "is damaged: at least 1 of its"),
-        "missing": (whole[:middle] + whole[pages[len(pages) // 2 + 1] :], "is damaged: at least 1 of its"),
-        "cut": (whole[: middle + 500], "is truncated"),
-        "unmarked": (bytes(unmarked), "has no mark of its end"),
-    }
-    for name, (content, said) in cases.items():
-        with pytest.warns(DamagedAudioWarning, match=f"^{name} {said}"):
-            audio, rate = read_audio(EncodedAudio(content, name))
-        assert rate == 16000 and 0 < audio.shape[1] <= expected.shape[1]
-        if name == "unmarked":
-            np.testing.assert_array_equal(audio, expected)
-        else:
-            with pytest.raises(AudioError, match=f"^{name} {said}"):
-                read_mono(EncodedAudio(content, name), 16000)
-
-
-def checksum(page: bytes) -> int:
-    """CRC-32 of an Ogg page, bit by bit."""
-    value = 0
-    for byte in page[:22] + bytes(4) + page[26:]:
-        value ^= byte << 24
-        for _ in range(8):
-            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
-    return value
 
 
 @pytest.mark.parametrize(("suffix", "codec", "_"), [case for case in COMPRESSED if case[0] != "ac3"])

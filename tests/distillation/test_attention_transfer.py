@@ -7,10 +7,7 @@ import torch
 
 from mvat_hf.distillation import attention_distance, attention_map, attention_transfer, multi_view_attention_transfer
 from mvat_hf.distillation.attention_transfer import VIEWS
-
-
-def features(channels=4, frames=20, seed=0, batch=3):
-    return torch.randn(batch, channels, frames, generator=torch.Generator().manual_seed(seed))
+from random_features import features
 
 
 def views(seed, channels=4, frames=20):

@@ -44,6 +44,64 @@ def record() -> dict:
     return add_statistics({"dataset": about, "metrics": METRICS, "threads": 1, "systems": systems})
 
 
+@pytest.fixture
+def drawn(monkeypatch) -> dict[str, figures.Figure]:
+    """The figures that were saved, by their file's name."""
+    saved = {}
+    save = figures.Figure.savefig
+
+    def savefig(self, path, **options):
+        saved[path.name] = self
+        save(self, path, **options)
+
+    monkeypatch.setattr(figures.Figure, "savefig", savefig)
+    return saved
+
+
+def dots(axis) -> list[np.ndarray]:
+    """Of every scatter on an axis its points (files, 2)."""
+    return [np.asarray(points.get_offsets()) for points in axis.collections if len(points.get_offsets()) > 1]
+
+
+def scores_of(system: dict, names, metric: str) -> np.ndarray:
+    return np.array([system["scores"][name][metric] for name in names])
+
+
+def assert_scattered(figure, record, metrics) -> None:
+    """A panel for each metric, in it for each system a dot a file that it and the noisy input have scores of."""
+    noisy, *systems = record["systems"]
+    for axis, metric in zip(figure.axes, metrics, strict=True):
+        for points, system in zip(dots(axis), systems, strict=True):
+            names = [name for name in system["scores"] if name in noisy["scores"]]
+            expected = np.stack([scores_of(row, names, metric) for row in (noisy, system)], axis=1)
+            np.testing.assert_array_equal(points, expected)
+
+
+def assert_gains(figure, record, metrics) -> None:
+    """A panel for each metric: dots of gain against the input's SI-SDR, and a line whose mean is theirs."""
+    noisy, *systems = record["systems"]
+    for axis, metric in zip(figure.axes, metrics, strict=True):
+        lines = [line for line in axis.get_lines() if line.get_marker() == "o"]
+        for points, line, system in zip(dots(axis), lines, systems, strict=True):
+            names = sorted(system["scores"], key=lambda name: noisy["scores"][name]["si_sdr"])
+            gain = scores_of(system, names, metric) - scores_of(noisy, names, metric)
+            np.testing.assert_array_equal(points, np.stack([scores_of(noisy, names, "si_sdr"), gain], axis=1))
+            assert line.get_label() == system["name"] and len(line.get_xdata()) == figures.GROUPS
+            np.testing.assert_allclose(line.get_xydata()[0], points[: -(-len(points) // figures.GROUPS)].mean(axis=0))
+
+
+def assert_costs(figure, record, metric) -> None:
+    """A panel for each cost that is known: at it the mean of every system, with the ends of its interval."""
+    systems = [system for system in record["systems"][1:] if system["scores"]]
+    known = [key for key in figures.COSTS if any(key in system for system in systems)]
+    for axis, key in zip(figure.axes, known, strict=True):
+        for container, system in zip(axis.containers, systems, strict=True):
+            point, _, (bar,) = container.lines
+            assert point.get_xydata().tolist() == [[system[key], system["means"][metric]]]
+            np.testing.assert_allclose(bar.get_segments()[0][:, 1], system["intervals"][metric])
+        assert {text.get_text() for text in axis.texts} == {"noisy", *(system["name"] for system in systems)}
+
+
 def test_intervals_cover_the_mean_as_often_as_they_say():
     rng = np.random.default_rng(1)
     covered = 0
@@ -123,41 +181,53 @@ def test_what_was_not_measured_is_said(record):
     assert "not measured" in render_table(record)
 
 
-def test_a_report_has_its_pictures(record, tmp_path):
-    audio = np.random.default_rng(0).normal(size=4000)
+def test_a_report_has_its_pictures_of_every_score(record, drawn, tmp_path):
     folder = tmp_path / "new" / "folder"
     write_report(folder, record)
     assert {path.name for path in folder.iterdir()} == {"results.json", "results.md"}  # before any picture
-    draw_report(folder, record, {"best": {"noisy": audio, "enhanced": audio, "clean": audio}})
-    written = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert written.keys() == {"results.json", "results.md", *PICTURES}
-    assert all(written[name] > 5000 for name in PICTURES)
+    tones = {"noisy": 1000, "enhanced": 2000, "clean": 3000}
+    time = np.arange(4000) / 16000
+    draw_report(folder, record, {"best": {name: np.sin(2 * np.pi * hz * time) for name, hz in tones.items()}})
+    assert {path.name for path in folder.iterdir()} == {"results.json", "results.md", *PICTURES}
+    assert drawn.keys() == set(PICTURES)
+    assert_scattered(drawn["scatter.png"], record, ["pesq", "stoi", "si_sdr"])
+    assert_gains(drawn["gain_over_snr.png"], record, ["pesq", "si_sdr"])
+    assert_costs(drawn["quality_against_cost.png"], over_common_files(record), "pesq")
+    for axis, hz in zip(drawn["spectrograms.png"].axes, tones.values(), strict=False):  # a colour bar is the last
+        (image,) = axis.images
+        decibels = np.asarray(image.get_array()).mean(axis=1)  # by frequency, from 8 kHz down
+        assert 8000 * (1 - decibels.argmax() / (len(decibels) - 1)) == pytest.approx(hz, abs=1)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_pictures_of_a_single_metric(metric, record, tmp_path):
+def test_pictures_of_a_single_metric(metric, record, drawn, tmp_path):
     (tmp_path / "gain_over_snr.png").touch()  # of a record that had more metrics
     single = add_statistics({**record, "metrics": [metric]})
     draw_report(tmp_path, single, {})
-    drawn = {path.name for path in tmp_path.iterdir()}
     expected = {"scatter.png", "quality_against_cost.png"} | ({"gain_over_snr.png"} if metric == "si_sdr" else set())
-    assert drawn == expected
-    assert all((tmp_path / name).stat().st_size > 5000 for name in expected)
+    assert {path.name for path in tmp_path.iterdir()} == drawn.keys() == expected
+    assert_scattered(drawn["scatter.png"], single, [metric])
+    assert_costs(drawn["quality_against_cost.png"], over_common_files(single), metric)
+    if metric == "si_sdr":
+        assert_gains(drawn["gain_over_snr.png"], single, [metric])
 
 
-def test_pictures_of_scores_that_are_all_alike(record, tmp_path):
+def test_pictures_of_scores_that_are_all_alike(record, drawn, tmp_path):
     alike = system("alike", np.full((3, 3), 0.1), parameters=1)
     systems = [{**row, "scores": dict(list(row["scores"].items())[:3])} for row in (record["systems"][0], alike)]
     record = add_statistics({**record, "systems": systems})
     assert record["systems"][1]["means"]["pesq"] > record["systems"][1]["intervals"]["pesq"][1]  # by rounding
     draw_report(tmp_path, record, {})
-    assert (tmp_path / "quality_against_cost.png").is_file()
+    assert_costs(drawn["quality_against_cost.png"], record, "pesq")
 
 
-def test_pictures_of_systems_without_a_common_file(record, tmp_path):
+def test_pictures_of_systems_without_a_common_file(record, drawn, tmp_path):
     record["systems"][0] |= {"scores": {}, "means": {}, "intervals": {}}
     draw_report(tmp_path, record, {})
-    assert (tmp_path / "gain_over_snr.png").exists()
+    assert not any(dots(axis) for name in ("gain_over_snr.png", "scatter.png") for axis in drawn[name].axes)
+    means = {system["name"]: system["means"]["pesq"] for system in over_common_files(record)["systems"][1:]}
+    axis = drawn["quality_against_cost.png"].axes[0]
+    assert {text.get_text(): text.xy[1] for text in axis.texts} == means
 
 
 def test_what_was_not_timed_is_said(record):
@@ -165,33 +235,22 @@ def test_what_was_not_timed_is_said(record):
     assert "- second: not timed: RuntimeError: too long" in render_report(record)
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved."""
-    saved = []
-    save = figures.Figure.savefig
-    monkeypatch.setattr(
-        figures.Figure, "savefig", lambda self, *args, **kw: (saved.append(self), save(self, *args, **kw))
-    )
-    return saved
-
-
 def test_a_scatter_is_square_with_the_whole_diagonal(record, drawn, tmp_path):
     figures.scatter_by_file(record, tmp_path / "a.png")
-    for axis in drawn[0].axes:
+    for axis in drawn["a.png"].axes:
         assert axis.get_xlim() == axis.get_ylim() and axis.get_aspect() == 1
         (diagonal,) = axis.get_lines()
         assert tuple(diagonal.get_xdata()) == tuple(diagonal.get_ydata()) == axis.get_xlim()
         assert axis.get_legend() is None  # it is the figure's, outside
-    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["first", "second"]
+    assert [text.get_text() for text in drawn["a.png"].legends[0].get_texts()] == ["first", "second"]
 
 
 def test_spectrograms_have_units_and_a_title_once(drawn, tmp_path):
     audio = np.random.default_rng(0).normal(size=4000)
     examples = {name: {"noisy": audio, "clean": audio} for name in ("best, a", "worst, b")}
     figures.spectrogram_grid(examples, 16000, tmp_path / "a.png")
-    assert [row.get_suptitle() for row in drawn[0].subfigs] == list(examples)
-    axes = [row.axes for row in drawn[0].subfigs]
+    assert [row.get_suptitle() for row in drawn["a.png"].subfigs] == list(examples)
+    axes = [row.axes for row in drawn["a.png"].subfigs]
     assert [axis.get_title() for row in axes for axis in row[:2]] == ["noisy", "clean", "", ""]
     assert [row[0].get_ylabel() for row in axes] == ["Hz", "Hz"]
     assert [axis.get_xlabel() for axis in axes[-1][:2]] == ["s", "s"]
@@ -201,14 +260,14 @@ def test_spectrograms_have_units_and_a_title_once(drawn, tmp_path):
 def test_a_panel_of_costs_names_who_has_none(record, drawn, tmp_path):
     del record["systems"][2]["flops_4s"]
     figures.quality_against_cost(record, tmp_path / "a.png")
-    assert ["not known: second" in axis.get_xlabel() for axis in drawn[0].axes] == [False, True, False]
-    assert all("noisy" in [text.get_text() for text in axis.texts] for axis in drawn[0].axes)
+    assert ["not known: second" in axis.get_xlabel() for axis in drawn["a.png"].axes] == [False, True, False]
+    assert all("noisy" in [text.get_text() for text in axis.texts] for axis in drawn["a.png"].axes)
 
 
 def test_a_time_on_another_device_is_told_as_such(record, drawn, tmp_path):
     record["systems"][2]["device"] = "cuda"
     figures.quality_against_cost(record, tmp_path / "a.png")
-    shown = [{text.get_text() for text in axis.texts} for axis in drawn[0].axes]
+    shown = [{text.get_text() for text in axis.texts} for axis in drawn["a.png"].axes]
     assert ["second (cuda)" in names for names in shown] == [False, False, True]
     assert all("first" in names for names in shown)
 
@@ -216,12 +275,12 @@ def test_a_time_on_another_device_is_told_as_such(record, drawn, tmp_path):
 def test_a_training_curve_shows_the_scores_that_its_loss_falls_with(drawn, tmp_path):
     history = [{"step": step, "loss": 1.0 - step, "l1": 0.5, "snr": 3.0 * step, "pesq": 2.0} for step in range(3)]
     training_curve(history, tmp_path / "a.png")
-    (right,) = [axis for axis in drawn[0].axes if axis.get_ylabel() == "SNR (dB)"]
+    (right,) = [axis for axis in drawn["a.png"].axes if axis.get_ylabel() == "SNR (dB)"]
     assert list(right.get_lines()[0].get_ydata()) == [0, 3, 6]
-    assert drawn[0].axes[0].get_legend() is None
-    named = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert drawn["a.png"].axes[0].get_legend() is None
+    named = [text.get_text() for text in drawn["a.png"].legends[0].get_texts()]
     assert [text for text in named if "subtracted" in text] == [
         "PESQ-WB, weighted and subtracted from the loss", "SNR (right), weighted and subtracted from the loss",
     ]  # fmt: skip
     training_curve([{"step": 0, "eval_pesq": 1.0}], tmp_path / "a.png")  # nothing but validation
-    assert not drawn[1].legends
+    assert not drawn["a.png"].legends

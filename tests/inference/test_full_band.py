@@ -8,7 +8,7 @@ from fake_model import SHORT, Fake, noise
 from mvat_hf.inference.chunks import FastChunkedEnhancer
 from mvat_hf.inference.enhancing import enhance, enhance_file
 from mvat_hf.inference.folders import enhance_folder
-from mvat_hf.inference.full_band import stream
+from mvat_hf.inference.full_band import band_gains, band_powers, stream
 
 RATES = (16001, 22050, 24000, 44100, 48000, 96000)
 
@@ -74,6 +74,19 @@ def test_only_the_upper_half_of_the_band_is_judged():
 
     output = enhance(Fake(without_rumble), audio + 10 * tone(100, 48000), 48000, chunk_seconds=None)
     np.testing.assert_allclose(output[4800:-4800], audio[4800:-4800], atol=1e-3)
+
+
+def test_the_gain_is_that_of_powers_smoothed_over_five_frames():
+    rng, hop = np.random.default_rng(0), 160
+    before = rng.standard_normal((1, 16000)).astype(np.float32)
+    after = before * np.where(np.arange(16000) < 8000, 1.5, 0.1).astype(np.float32)
+    audio = np.concatenate([after, before])
+    powers = np.concatenate(list(band_powers(iter([audio]), hop, 2)), axis=1)
+    smooth = [np.convolve(row, [0.25, 0.75, 1, 0.75, 0.25], "same") for row in powers]  # Hann
+    (gains,) = np.concatenate(list(band_gains(iter([audio]), hop, 1)), axis=1)
+    inside = slice(5, 95)
+    np.testing.assert_allclose(gains[inside], np.sqrt(np.minimum(smooth[0] / smooth[1], 1))[inside], rtol=1e-5)
+    assert gains[5:45] == pytest.approx(1) and gains[56:95] == pytest.approx(0.1, rel=1e-3)
 
 
 @pytest.mark.parametrize("rate", [22050, 48000])

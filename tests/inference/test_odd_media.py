@@ -1,6 +1,5 @@
 """Media files as recorders of broadcasts and calls write them: clocks that do not begin at 0, late tracks, old tags."""
 
-import io
 from fractions import Fraction
 
 import av
@@ -11,7 +10,6 @@ import soundfile
 from fake_model import Fake, noise
 from mvat_hf.data import containers
 from mvat_hf.data.audio import AUDIO_SUFFIXES, AudioError, DamagedAudioWarning, read_audio
-from mvat_hf.data.structure import mp3_frame_bytes
 from mvat_hf.inference import writing
 from mvat_hf.inference.enhancing import enhance_file
 from mvat_hf.inference.folders import enhance_folder
@@ -157,33 +155,6 @@ def test_24_bits_stay_24(tmp_path, target):
     enhance_file(Fake(), tmp_path / target, tmp_path / "again.mka", dry=1.0)
     for path in (tmp_path / target, tmp_path / "again.mka"):
         np.testing.assert_allclose(read(path), read(source), rtol=0, atol=1e-7)
-
-
-def mp3_and_tag() -> tuple[bytes, bytes, int]:
-    """A second of mp3 with a head of its length, an ID3v2 tag, and where a frame in its middle begins."""
-    file = io.BytesIO()
-    soundfile.write(file, noise(44100), 44100, format="MP3")
-    content, frames = file.getvalue(), [0]
-    while frames[-1] < len(content) // 2:
-        frames.append(frames[-1] + mp3_frame_bytes(content[frames[-1] : frames[-1] + 4]))
-    frame = b"TIT2\0\0\0\6\0\0\3title"
-    return content, b"ID3\4\0\0\0\0\0" + bytes([len(frame)]) + frame, frames[-1]
-
-
-def test_tags_behind_and_inside_an_mp3_are_no_recordings(tmp_path, recwarn):
-    content, tag, middle = mp3_and_tag()
-    (tmp_path / "behind.mp3").write_bytes(content + tag)
-    (tmp_path / "inside.mp3").write_bytes(content[:middle] + tag + content[middle:])
-    assert read(tmp_path / "behind.mp3").shape == (1, 44100)
-    assert 44100 <= read(tmp_path / "inside.mp3").shape[1] < 44100 + 1152
-    assert not recwarn.list
-
-
-def test_an_mp3_that_lacks_its_end_is_told_though_a_tag_is_inside(tmp_path):
-    content, tag, middle = mp3_and_tag()
-    (tmp_path / "cut.mp3").write_bytes(content[:middle] + tag + content[middle : middle + 2000])
-    with pytest.warns(DamagedAudioWarning, match=r"cut\.mp3 is truncated"):
-        read(tmp_path / "cut.mp3")
 
 
 def test_a_wav_may_be_called_raw(tmp_path):

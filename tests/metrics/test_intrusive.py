@@ -131,10 +131,12 @@ def test_bursts_are_counted_at_any_level_and_above_a_floor():
     assert most_stretches(bursts(30, pause=0.15), 16000) < 15  # such pauses are bridged
 
 
-def test_a_minute_of_speech_is_scored(speech):
-    pause = 1e-4 * noise(4800)
+def test_a_minute_of_speech_is_scored_as_its_sentences_are(speech):
+    pause, loudness = 1e-4 * noise(4800), 0.01
     audio = np.concatenate([np.concatenate([one, pause]) for one in speech] * 4)[: 60 * 16000]
     assert most_stretches(audio, 16000) < 50
+    alone = [pesq(one, one + loudness * noise(len(one)), 16000) for one in speech]
+    assert min(alone) < pesq(audio, audio + loudness * noise(len(audio)), 16000) < max(alone)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mvat_hf.models.manner import MannerConfig
-from mvat_hf.models.resizing import resize
+from mvat_hf.models.resizing import pass_on, resize, strengths
 
 
 def resized(model, batches=(), **changes):
@@ -72,6 +72,14 @@ def test_added_attention_that_knows_its_input_passes_it_on_in_training_too(tiny_
     assert (output - given).norm() < 1e-3 * given.norm()
 
 
+def test_a_batch_norm_passes_on_what_it_gets_however_faint_that_is():
+    norm = torch.nn.BatchNorm1d(3).eval()
+    faint = 1e-3 * torch.randn(3, 5000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pass_on(norm, faint.mean(dim=1), faint.var(dim=1))
+        torch.testing.assert_close(norm(faint[None])[0], faint, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_batches_are_taken_in_any_type(dtype, tiny_model, audio):
     model = tiny_model(attention_levels="deepest").to(dtype)
@@ -90,6 +98,15 @@ def test_narrowing_keeps_the_channels_that_count(tiny_model, audio):
     for name in ("encoder.0.down_norm", "decoder.1.up_norm"):
         kept = narrow.get_submodule(name).weight
         assert torch.equal(kept, model.get_submodule(name).weight)
+
+
+def test_channels_without_a_norm_count_by_what_gives_them_times_what_reads_them():
+    state = {
+        "gives.weight": torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]]), "gives.bias": torch.zeros(3),
+        "reads.weight": torch.tensor([[0.0, 3.0, 1.0]]), "reads.bias": torch.zeros(1),
+    }  # fmt: skip
+    table = [("gives", (), ("inner",)), ("reads", ("inner",), ())]
+    assert strengths(state, table)["inner"].tolist() == [0, 1 * 9, 4 * 1]
 
 
 def test_a_narrowed_model_has_the_statistics_of_the_audio_it_is_given(tiny_model, audio):

@@ -130,28 +130,51 @@ def test_every_training_recipe_runs(path, corpora, tmp_path):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["steps"] == 2
 
 
+def parameters(run: Path) -> torch.Tensor:
+    """All parameters that a run left, one after the other; statistics of batch norms are none."""
+    return torch.cat([value.detach().flatten() for value in MannerModel.from_pretrained(run).parameters()])
+
+
 @pytest.mark.parametrize("path", DISTILLING, ids=lambda path: path.stem)
-def test_every_distillation_recipe_runs(path, corpora, teacher, tmp_path):
+def test_every_distillation_recipe_trains_another_student_than_without_its_method(path, corpora, teacher, tmp_path):
     dataset = RECIPES[path]["dataset"]
-    options = {"data_root": corpora[dataset], "teacher": teacher, "output_dir": tmp_path / "run"}
-    options |= OF_THE_DATA[dataset]
-    done = call("distill.py", "--config", path, **options, **SHORT | AT_THE_END)
+    options = {"data_root": corpora[dataset], "teacher_model_name_or_path": teacher, **OF_THE_DATA[dataset], **SHORT}
+    unvalidated = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    for name, other in (("run", AT_THE_END), ("without", {"method": "none", **unvalidated})):
+        done = call("distill.py", "--config", path, output_dir=tmp_path / name, **options | other)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert json.loads((tmp_path / name / "results.json").read_text())["steps"] == 2
+    assert not torch.equal(parameters(tmp_path / "run"), parameters(tmp_path / "without"))
+
+
+def run_of_method(path, data, teacher, folder) -> SimpleNamespace:
+    """Two steps by a recipe of a method."""
+    options = {name: SHORT[name] for name in ("hidden_size", "segment_seconds", "dataloader_num_workers")}
+    options |= {"max_steps": 2, "data_root": data, "output_dir": folder, "teacher_model_name_or_path": teacher}
+    return call("distill.py", "--config", path, **options)
+
+
+@pytest.fixture(scope="module")
+def undistilled(data, teacher, tmp_path_factory) -> Path:
+    """A run without a method, of the seed and steps of all others."""
+    folder = tmp_path_factory.mktemp("undistilled")
+    (path,) = [path for path in METHODS if path.stem == "none"]
+    done = run_of_method(path, data, teacher, folder)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "'distillation'" in done.stdout
-    record = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert record["steps"] == 2
+    return folder
 
 
 @pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
-def test_every_method_has_a_recipe_that_runs(path, data, teacher, tmp_path):
-    options = {name: SHORT[name] for name in ("hidden_size", "segment_seconds", "dataloader_num_workers")}
-    options |= {"max_steps": 2, "data_root": data, "output_dir": tmp_path / "run", "teacher": teacher}
-    done = call("distill.py", "--config", path, **options)
-    assert done.returncode == 0, done.stderr[-2000:]
-    record = json.loads((tmp_path / "run" / "results.json").read_text())
+def test_every_method_has_a_recipe_that_trains_another_student(path, data, teacher, undistilled, tmp_path):
+    folder = undistilled
+    if path.stem != "none":
+        folder = tmp_path / "run"
+        done = run_of_method(path, data, teacher, folder)
+        assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((folder / "results.json").read_text())
     assert record["steps"] == 2 and record["recipe"]["method"] == path.stem
     assert (record["teacher"] is None) == (path.stem in ("none", "peers"))
-    assert ("'distillation'" in done.stdout) == (path.stem != "none")
+    assert torch.equal(parameters(folder), parameters(undistilled)) == (path.stem == "none")
 
 
 def killed_at(step, trainer):

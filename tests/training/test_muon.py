@@ -76,6 +76,20 @@ def test_a_matrix_moves_as_far_as_by_adam_whatever_its_gradient():
         assert is_matrix(model.matrix) and model.matrix.grad is None
 
 
+def test_a_matrix_moves_by_its_nesterov_momentum_and_decays_by_its_own_rate():
+    first, second = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(1))
+    model = nn.ParameterList([torch.ones(6, 8)])
+    optimizer = Muon(model, lr=0.5, matrix_lr=1e-2, momentum=0.9, weight_decay=0.1)
+    momentum, expected = torch.zeros(6, 8), torch.ones(6, 8)
+    for gradient in (first, second):
+        model[0].grad = gradient.clone()
+        optimizer.step()
+        momentum = 0.9 * momentum + 0.1 * gradient
+        ahead = 0.9 * momentum + 0.1 * gradient
+        expected = (1 - 1e-2 * 0.1) * expected - 1e-2 * 0.2 * 8**0.5 * orthogonalise(ahead[None])[0]
+    torch.testing.assert_close(model[0].detach(), expected)
+
+
 def test_matrices_move_together_as_each_alone():
     shapes = [(6, 8), (5, 3), (6, 4, 2), (3, 5)]  # the first and the third are of one shape as matrices
     generator = torch.Generator().manual_seed(0)

@@ -7,6 +7,8 @@ from conftest import REPOSITORY
 from mvat_hf.data.augment import Augmentation
 from mvat_hf.data.batch_augmentation import BatchAugmentation
 from mvat_hf.data.reverb import Rooms
+from mvat_hf.models.complexity import complexity
+from mvat_hf.models.manner import MannerConfig
 from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.recipe import DataArguments, RecipeError, parse_recipe, read_recipe
 from recipe_options import KINDS
@@ -91,7 +93,12 @@ def test_missing_recipe_is_named():
 def test_every_recipe_parses_and_builds_its_model(path):
     # in the precision that every machine has
     _, model, _ = parse_recipe(KINDS, ["--config", str(path), "--bf16", "false"])
-    assert model.build().num_parameters() > 0
+    recipe = read_recipe(path)
+    sizes = {name: value for name, value in recipe.items() if hasattr(MannerConfig, name)}
+    config = MannerConfig.from_preset(recipe["preset"], **sizes)
+    built = model.build()
+    assert built.config.to_diff_dict() == config.to_diff_dict()
+    assert built.num_parameters() == complexity(config, 1.0).parameters
 
 
 def test_described_options_are_those_that_were_set_and_matter(tmp_path):

@@ -1,6 +1,7 @@
 """Records: atomic writes, hashes that tell weights apart, an environment that names commit and versions."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +15,26 @@ def test_environment_names_versions_and_machine():
     assert described["machine"]["cores"] >= 1
 
 
-def test_write_replaces_whole_files_only(tmp_path):
+def test_a_write_that_fails_half_way_leaves_the_old_file_alone(tmp_path, monkeypatch):
     path = write_json(tmp_path / "a" / "results.json", {"one": 1})
+    write = Path.write_text
+
+    def disk_full(self, text, **options):
+        write(self, text[: len(text) // 2], **options)
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(Path, "write_text", disk_full)
+        write_json(path, {"two": 2})
+    assert json.loads(path.read_text()) == {"one": 1}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_no_json_leaves_the_old_file_alone(tmp_path):
+    path = write_json(tmp_path / "results.json", {"one": 1})
     with pytest.raises(TypeError):
         write_json(path, {"two": object()})
     assert json.loads(path.read_text()) == {"one": 1}
-    assert [file.name for file in path.parent.iterdir()] == ["results.json"]
 
 
 def test_hash_tells_weights_apart():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mvat_hf.losses import pesq_loss
-from mvat_hf.losses.pesq import BINS, HERTZ_PER_BARK, THRESHOLDS, WIDTHS, pesq_score
+from mvat_hf.losses.pesq import BINS, HERTZ_PER_BARK, THRESHOLDS, WIDTHS, disturbances, over_time, pesq_score
 from mvat_hf.metrics import pesq
 
 
@@ -63,6 +63,23 @@ def test_descending_it_raises_pesq(pair):
         optimizer.step()
     before, after = (pesq(clean[0].numpy(), audio.detach()[0].numpy(), 16000) for audio in (noisy, enhanced))
     assert after > before + 0.1
+
+
+def test_a_disturbance_counts_by_its_loudest_frames_in_syllables_of_twenty_that_overlap_by_half():
+    disturbance = 10 * torch.rand(2, 40, generator=torch.Generator().manual_seed(0))
+    syllables = torch.stack([disturbance[:, start : start + 20] for start in (0, 10, 20)], dim=1)
+    sixth = syllables.pow(6).mean(dim=-1).pow(1 / 6)  # (2, syllables)
+    torch.testing.assert_close(over_time(disturbance), sixth.square().mean(dim=-1).sqrt())
+
+
+@pytest.mark.parametrize(("added", "factor"), [(2, 0), (4, 4**1.2), (20, 12), (0.25, 0)])
+def test_what_is_added_disturbs_asymmetrically_by_its_ratio_from_three_to_twelve(added, factor):
+    """In a single band, where the symmetric disturbance has the same difference of loudness."""
+    reference = torch.zeros(1, 1, 49)
+    reference[..., 20] = 1e6
+    symmetric, asymmetric = disturbances(added * reference, reference)
+    assert 0 < symmetric < 45
+    assert (asymmetric / symmetric).item() == pytest.approx(factor / sum(WIDTHS[1:]) ** 0.5, rel=1e-3)
 
 
 def test_tables_are_of_one_length_and_take_all_bins():

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import prune
 
+from closeness import assert_close
 from configurations import CONFIGS
 from mvat_hf import MannerModel
 from mvat_hf.acceleration import folded as folded_network
@@ -23,11 +24,6 @@ from mvat_hf.inference.enhancing import enhance
 from mvat_hf.models.manner.chunking_manner import ChunkedEnhancer
 from mvat_hf.models.manner.pipeline_manner import best_enhancer
 from mvat_hf.models.snapshots import SNAPSHOTS
-
-
-def assert_close(output, expected, tolerance=1e-5):
-    """To `tolerance` of the peak of what is expected."""
-    torch.testing.assert_close(output, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
 
 
 @torch.no_grad()
