@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from documented_commands import commands_of, flags_of, options_of_mvat, options_
 from mvat_hf.cli.main import app
 from mvat_hf.data.audio import read_mono
 from mvat_hf.distillation import METHODS
-from mvat_hf.training.recipe import RENAMED
+from mvat_hf.training.recipe import DataArguments
+from recipe_options import KINDS
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -94,19 +96,21 @@ def test_commands_of_a_page_are_there_with_their_options(page):
     assert not wrong
 
 
-def option_names(recipe: object) -> Iterator[str]:
-    """The options of a recipe, or of all cells of a study; what stands in a mapping of arguments is none."""
-    for name, value in recipe.items() if isinstance(recipe, dict) else ():
-        yield name
-        if not name.endswith("_kwargs"):
-            yield from option_names(value)
+def option_names(recipe: dict) -> Iterator[str]:
+    """The options of a recipe, or of all cells of a study."""
+    if "methods" not in recipe:
+        yield from recipe
+        return
+    yield from recipe["recipe"]
+    for cell in (*recipe["methods"].values(), *recipe.get("ablation", {}).get("cells", {}).values()):
+        yield from cell
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_recipes_have_no_earlier_names_of_options(recipe):
-    """They are understood for the sake of old records; pages have none either, as no command lists them."""
-    named_earlier = sorted(RENAMED.keys() & set(option_names(yaml.safe_load(recipe.read_text(encoding="utf-8")))))
-    assert not named_earlier
+def test_options_of_recipes_are_options_of_runs(recipe):
+    kinds = [kind for each in KINDS for kind in (each.kinds().values() if each is DataArguments else (each,))]
+    known = {option.name for kind in kinds for option in fields(kind)}
+    assert not set(option_names(yaml.safe_load(recipe.read_text(encoding="utf-8")))) - known
 
 
 @named
