@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
 from configurations import CONFIGS
@@ -30,6 +31,23 @@ def test_save_and_load(config, tiny_model, tmp_path):
     assert loaded.config.attended_levels == model.config.attended_levels
     audio = torch.randn(2, 500)
     assert torch.equal(loaded(audio).audio_values, model(audio).audio_values)
+
+
+@pytest.mark.parametrize("load", [MannerModel, AutoModel])
+def test_what_was_noted_in_a_configuration_is_saved_and_loaded(load, tiny_model, tmp_path, caplog):
+    model = tiny_model()
+    noted = {"note": "x", "license": "mit", "pad_token_id": 0, "tie_word_embeddings": True, "is_decoder": False}
+    model.config.update({**noted, "task_specific_params": {}, "gradient_checkpointing": True, "loss_type": "L_SE"})
+    model.config.quantization_config = {"quant_method": "bitsandbytes"}  # by which the weights would be read
+    model.save_pretrained(tmp_path)
+    transformers_logging.get_logger().warning_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        loaded = load.from_pretrained(tmp_path)
+    assert {name: getattr(loaded.config, name) for name in noted} == noted
+    assert same_weights(loaded, model) and not hasattr(loaded.config, "quantization_config")
+    assert "unknown field gradient_checkpointing, is_decoder, license, loss_type, note, pad" in caplog.text
+    loaded.save_pretrained(tmp_path)
+    assert MannerConfig.from_pretrained(tmp_path, note="y").note == "y"
 
 
 @pytest.mark.parametrize("key", ["bottleneck.weight", "input_norm.running_mean", "decoder.1.up_norm.running_var"])

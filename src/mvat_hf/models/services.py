@@ -9,7 +9,7 @@ import traceback
 from typing import Any, ClassVar
 
 from safetensors import SafetensorError
-from transformers.utils import FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils import FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME, logging
 
 from .limits import ConfigLimits
 from .snapshots import SnapshotFallback
@@ -17,19 +17,29 @@ from .weights import CheckpointError, check_weights, weights_fault
 
 # of transformers, beside those declared
 OWN_FIELDS = ("model_type", "name_or_path", "output_attentions", "torch_dtype")
+# by these transformers reads the weights in another way, or from elsewhere
+READING_FIELDS = ("distributed_config", "fusion_config", "quantization_config", "transformers_weights")
+FROM_FILE = "_from_file"  # beside fields that no caller wrote
 # where transformers.pipeline finds the task in a repo of the Hub
 REMOTE_PIPELINES = {"audio-to-audio": {"impl": "pipeline_manner.AudioToAudioPipeline", "pt": ["AutoModel"]}}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
+logger = logging.get_logger(__name__)
+
 
 class ConfigServices(ConfigLimits, SnapshotFallback):
-    """A configuration that is of a MANNER, within its limits and without a field that none has."""
+    """A configuration that is of a MANNER, and within its limits.
+
+    An argument that no MANNER has is a mistake, and refused. A file may hold what somebody noted in it, or what a newer
+    version knows: it is kept, with a warning.
+    """
 
     hub_file = "config.json"
     model_type: ClassVar[str]
     pipeline_registered = False  # by the package; or else it comes from the code beside the weights
 
     def __post_init__(self, **kwargs):
+        from_file = kwargs.pop(FROM_FILE, False)
         if fault := self.field_fault(kwargs):
             raise ValueError(fault)
         if self.pipeline_registered:
@@ -37,18 +47,40 @@ class ConfigServices(ConfigLimits, SnapshotFallback):
         super().__post_init__(**kwargs)
         known = self.__dataclass_fields__.keys() | {"auto_map", "custom_pipelines", "model_type"}
         unknown = sorted(name for name in vars(self).keys() - known if not name.startswith("_"))
+        told = f"unknown field {', '.join(unknown)} in a MANNER configuration"
+        if unknown and not from_file:
+            raise ValueError(f"{told}, expected some of: {', '.join(type(self).__annotations__)}")
         if unknown:
-            raise ValueError(f"unknown field {', '.join(unknown)} in a MANNER configuration; is it of a newer mvat_hf?")
+            logger.warning_once(f"{told}: kept, but nothing here reads it; is it of a newer mvat_hf?")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As in transformers, which reads files by this."""
+        return super().from_dict({**config_dict, FROM_FILE: True}, **kwargs)  # type: ignore[misc]
 
     def to_dict(self) -> dict:
-        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(REMOTE_PIPELINES)}  # type: ignore[misc]
+        """As in transformers, with the pipeline, and without what would not be taken from a file."""
+        return {**self.loadable(super().to_dict()), "custom_pipelines": copy.deepcopy(REMOTE_PIPELINES)}  # type: ignore[misc]
+
+    def to_diff_dict(self) -> dict:
+        """As in transformers, which adds the field of quantisers once more."""
+        return self.loadable(super().to_diff_dict())  # type: ignore[misc]
+
+    @staticmethod
+    def loadable(fields: dict) -> dict:
+        return {name: value for name, value in fields.items() if name not in READING_FIELDS}
 
     def field_fault(self: Any, further: dict) -> str | None:
         """What transformers' own fields, or `further` ones, must not be; None if all is well.
 
-        It would make a list of so many labels, fetch code for an attention, or write over a method.
+        It would make a list of so many labels, fetch code for an attention, have other weights read, or write over a
+        method.
         """
-        taken = [name for name in further if name[:2] == "__" or (name not in OWN_FIELDS and hasattr(type(self), name))]
+        taken = [
+            name
+            for name in further
+            if name[:2] == "__" or name in READING_FIELDS or (name not in OWN_FIELDS and hasattr(type(self), name))
+        ]
         if taken:
             return f"unknown field {min(taken)} in a MANNER configuration"
         dtype = further.get("torch_dtype") if self.dtype is None else self.dtype

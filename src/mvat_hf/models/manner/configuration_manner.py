@@ -52,7 +52,7 @@ class MannerConfig(ConfigServices, PreTrainedConfig):
     Raises:
         An error of huggingface_hub's strict dataclasses that names the field, for a wrong type; and with the package:
         One that names the field, for a value out of range.
-        ValueError: a field that no MANNER has.
+        ValueError: an argument that no MANNER has.
         OSError: from `from_pretrained`, where there is no config.json, or one that is not of a MANNER.
     """
 
