@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
+from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging as transformers_logging
 
 from configurations import CONFIGS
@@ -85,6 +86,36 @@ def test_a_folder_of_pickles_is_refused(tiny_model, tmp_path):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(OSError):
         MannerModel.from_pretrained(tmp_path)
+
+
+@torch.no_grad()
+def test_an_adapter_is_saved_and_loaded(tiny_model, tmp_path):
+    peft = pytest.importorskip("peft")
+    tiny_model().save_pretrained(tmp_path / "base")
+    adapted, other = (MannerModel.from_pretrained(tmp_path / "base") for _ in range(2))
+    adapted.add_adapter(peft.LoraConfig(r=2, target_modules=["bottleneck"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    other.load_adapter(str(tmp_path / "adapter"))
+    by_name, audio = MannerModel.from_pretrained(tmp_path / "adapter"), torch.randn(1, 500)
+    expected = adapted.eval()(audio).audio_values
+    assert all(torch.equal(model(audio).audio_values, expected) for model in (other, by_name))
+    assert not torch.equal(MannerModel.from_pretrained(tmp_path / "base")(audio).audio_values, expected)
+
+
+def test_weights_of_an_adapter_are_not_held_against_the_model(tiny_model):
+    """By what transformers calls once it has put an adapter's layers into a model."""
+    model = tiny_model()
+    model._hf_peft_config_loaded = True
+    model.other = torch.nn.Linear(1, 1)
+    weights = {"other.weight": torch.full((1, 1), 3.0)}
+    model._load_pretrained_model(
+        model=model,
+        state_dict=weights,
+        checkpoint_files=[],
+        load_config=LoadStateDictConfig(pretrained_model_name_or_path=None, weight_mapping=[]),
+        expected_keys=list(weights),
+    )
+    assert model.other.weight.item() == 3
 
 
 @pytest.fixture

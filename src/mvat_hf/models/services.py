@@ -148,8 +148,12 @@ class ModelServices(SnapshotFallback):
 
     @classmethod
     def _load_pretrained_model(cls, model, state_dict, checkpoint_files, load_config, *args, **kwargs):
-        """As in transformers, if the weights are what the model, which has no memory yet, has a place for."""
-        check_weights(model, state_dict, checkpoint_files or (), load_config.sharded_metadata)
+        """As in transformers, if the weights are what the model, which has no memory yet, has a place for.
+
+        Those of an adapter are for what transformers has put into a model that is there.
+        """
+        if not model._hf_peft_config_loaded:
+            check_weights(model, state_dict, checkpoint_files or (), load_config.sharded_metadata)
         return super()._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
 
     def save_pretrained(self: Any, save_directory, *args, **kwargs):
