@@ -150,6 +150,22 @@ def test_snapshot_is_for_its_own_id(name, snapshot, tmp_path):
         MannerModel.from_pretrained(name, cache_dir=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("loaded", [MannerModel, MannerConfig])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("manner-s-8.1gf", r"\(its id is mvat/manner-s-8.1gf\)"),
+        ("mvat/manner-b", r'\(no weights of the preset "manner-b" are released, but those of mvat/manner-s-8.1gf, '),
+        ("manner-b", r'\(no weights of the preset "manner-b" are released'),
+    ],
+)
+def test_a_preset_that_is_no_id_is_told(loaded, name, hint, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshots, "hub_answers", lambda *_: False)
+    with pytest.raises(OSError, match=hint) as told:
+        loaded.from_pretrained(name, cache_dir=tmp_path)
+    assert str(told.value).count("did not give it") == 1
+
+
 def test_snapshot_is_not_for_a_revision(snapshot, tmp_path):
     with pytest.raises(OSError):
         MannerModel.from_pretrained("mvat/tiny", revision="v1", cache_dir=tmp_path / "cache")
