@@ -67,6 +67,17 @@ def test_weights_of_another_width_are_refused(tiny_model, tmp_path):
         MannerModel.from_pretrained(tmp_path)
 
 
+def test_weights_of_another_width_are_made_by_resizing_them(tiny_model, tmp_path):
+    tiny_model(hidden_size=6).save_pretrained(tmp_path)
+    with pytest.raises(OSError, match=r"expected \(.*\); mvat_hf.resize makes a wider or narrower model"):
+        MannerModel.from_pretrained(tmp_path, hidden_size=7, ignore_mismatched_sizes=True)
+
+
+def test_a_model_without_memory(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    assert MannerModel.from_pretrained(tmp_path, device_map="meta").device.type == "meta"
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\0" * 100])
 def test_a_broken_weights_file_is_refused(content, tiny_model, tmp_path):
     tiny_model().save_pretrained(tmp_path)
@@ -81,6 +92,10 @@ def test_a_folder_of_pickles_is_refused(tiny_model, tmp_path):
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
         MannerModel.from_pretrained(tmp_path)
+    with pytest.raises(OSError, match="safetensors"):
+        MannerModel.from_pretrained(tmp_path, use_safetensors=None)
+    with pytest.raises(ValueError, match="from safetensors files alone, got use_safetensors=False"):
+        MannerModel.from_pretrained(tmp_path, use_safetensors=False)
 
 
 def test_an_empty_folder_is_refused(tmp_path):

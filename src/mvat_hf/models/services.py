@@ -5,15 +5,14 @@ Each class there takes the mixin of its kind where the package is installed; alo
 """
 
 import copy
-import traceback
 from typing import Any, ClassVar
 
 from safetensors import SafetensorError
 from transformers.utils import FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME, logging
 
 from .limits import ConfigLimits
-from .snapshots import SnapshotFallback
-from .weights import CheckpointError, check_weights, weights_fault
+from .snapshots import SnapshotFallback, cached_path
+from .weights import CheckpointError, check_weights, index_fault, weights_fault
 
 # of transformers, beside those declared
 OWN_FIELDS = ("model_type", "name_or_path", "output_attentions", "torch_dtype")
@@ -131,7 +130,12 @@ class ModelServices(SnapshotFallback):
                 not those that the Hub speaks of, or not finite.
         """
         name = pretrained_model_name_or_path
-        kwargs = {"use_safetensors": True, **kwargs}
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError(
+                f"{name}: weights are read from safetensors files alone, got use_safetensors=False: save those of a "
+                ".bin file as model.safetensors, by safetensors.torch.save_file"
+            )
+        kwargs["use_safetensors"] = True
         try:
             model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
@@ -139,10 +143,11 @@ class ModelServices(SnapshotFallback):
         except CheckpointError as error:
             raise OSError(f"{name}: {error}") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if "get_checkpoint_shard_files" not in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:
+            index = cached_path(name, SAFE_WEIGHTS_INDEX_NAME, kwargs)
+            if index is None or (fault := index_fault(index)) is None:
                 raise
-            raise OSError(f"{name}: {SAFE_WEIGHTS_INDEX_NAME} is no index of files: {error!r}") from error
-        if fault := weights_fault(model):
+            raise OSError(f"{name}: {fault}") from error
+        if fault := weights_fault(model.state_dict()):
             raise OSError(f"{name}: {fault}")
         return (model, info) if output_loading_info else model
 

@@ -79,13 +79,23 @@ def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
     return True
 
 
-def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
-    """OSError if a file from the Hub has another hash than it is known by, see `hash_fault`."""
+def cached_path(name: str | Path, filename: str, options: dict[str, Any]) -> Path | None:
+    """Where a file of a folder, or of what the Hub gave, lies on this machine; None if it does not.
+
+    Args:
+        options: of `from_pretrained`.
+    """
     from transformers.utils import cached_file
 
     where = {key: options[key] for key in ("cache_dir", "revision", "subfolder") if key in options}
     path = cached_file(name, filename, local_files_only=True, _raise_exceptions_for_missing_entries=False, **where)
-    if path is not None and (fault := hash_fault(Path(path))):
+    return None if path is None else Path(path)
+
+
+def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
+    """OSError if a file from the Hub has another hash than it is known by, see `hash_fault`."""
+    path = cached_path(name, filename, options)
+    if path is not None and (fault := hash_fault(path)):
         raise OSError(f"{name}: {fault}")
 
 
