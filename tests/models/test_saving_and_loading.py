@@ -98,6 +98,23 @@ def test_a_folder_of_pickles_is_refused(tiny_model, tmp_path):
         MannerModel.from_pretrained(tmp_path, use_safetensors=False)
 
 
+@pytest.mark.parametrize("state", [False, True])
+def test_weights_that_cannot_be_loaded_are_saved_with_a_warning(state, tiny_model, tmp_path, caplog):
+    model = tiny_model()
+    fine = model.state_dict()
+    broken = {**fine, "output.bias": torch.full_like(fine["output.bias"], float("nan"))}
+    if not state:
+        model.load_state_dict(broken)
+    model.save_pretrained(tmp_path, state_dict=broken if state else None)
+    assert "output.bias hold NaN or infinity, expected finite numbers: they are saved, but cannot be" in caplog.text
+    assert load_file(tmp_path / "model.safetensors")["output.bias"].isnan().all()
+
+
+def test_the_main_process_alone_saves(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "other", is_main_process=False)
+    assert not list((tmp_path / "other").glob("*.json"))
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(OSError):
         MannerModel.from_pretrained(tmp_path)

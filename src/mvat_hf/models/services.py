@@ -161,10 +161,17 @@ class ModelServices(SnapshotFallback):
             check_weights(model, state_dict, checkpoint_files or (), load_config.sharded_metadata)
         return super()._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
 
-    def save_pretrained(self: Any, save_directory, *args, **kwargs):
-        """As in transformers, with the feature extractor: a saved folder and a pushed repo are complete."""
-        self.feature_extractor_class(sampling_rate=self.config.sampling_rate).save_pretrained(save_directory)
-        super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+    def save_pretrained(self: Any, save_directory, is_main_process: bool = True, state_dict=None, *args, **kwargs):
+        """As in transformers, with the feature extractor: a saved folder and a pushed repo are complete.
+
+        Weights that cannot be loaded again are saved all the same, with a warning.
+        """
+        fault = weights_fault(self.state_dict() if state_dict is None else state_dict)  # by all processes that share it
+        if is_main_process:
+            self.feature_extractor_class(sampling_rate=self.config.sampling_rate).save_pretrained(save_directory)
+            if fault:
+                logger.warning(f"{save_directory}: {fault}: they are saved, but cannot be loaded by from_pretrained")
+        super().save_pretrained(save_directory, is_main_process, state_dict, *args, **kwargs)  # type: ignore[misc]
 
     def _get_files_timestamps(self, working_dir):
         """What is newer is pushed, the feature extractor's file too, which `save_pretrained` saves before it asks."""
