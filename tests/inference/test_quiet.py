@@ -72,6 +72,16 @@ def test_deviation_is_that_of_what_is_heard():
     assert not heard_deviation(audio[:, :1], 16000, 70).any()
 
 
+@pytest.mark.parametrize(("level", "offset"), [(-60, 0.1), (-86, 0.9), (-86, -0.9)])
+def test_speech_beside_an_offset_is_lifted_as_without_it(manner, speech, level, offset):
+    quiet = at(level, speech[0])
+    beside = quiet + np.float32(offset)
+    deviations = [heard_deviation(audio[None], 16000, 70)[0, 0] for audio in (quiet, beside)]
+    assert deviations[1] == pytest.approx(deviations[0], rel=1e-2) and deviations[0] > 0
+    outputs = [enhance(manner, audio, 16000) for audio in (quiet, beside)]
+    assert loudness(outputs[1]) == pytest.approx(loudness(outputs[0]), abs=0.1)
+
+
 @pytest.mark.parametrize("offset", [0.7, -1e-3])
 def test_an_offset_alone_is_not_lifted(offset):
     """What is left of it beside the offset is rounding."""

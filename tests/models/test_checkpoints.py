@@ -63,6 +63,7 @@ def told_by_commands(folder, capsys, *commands) -> list[str]:
         ({"per_layer_config": 5}, "unknown field per_layer_config"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "unknown field quantization_config"),
         ({"transformers_weights": "../../other.safetensors"}, "unknown field transformers_weights"),
+        ({"fusion_config": {}}, "unknown field fusion_config"),
         ({"attn_implementation": "someone/kernel"}, 'must be "eager" or "sdpa", got someone/kernel'),
         ({"id2label": [1, 2]}, "id2label must be a mapping"),
         ({"sampling_rate": 10**12}, "sampling_rate must be at most 1000000, got 1000000000000"),

@@ -145,6 +145,12 @@ def test_what_is_no_manners_configuration_is_refused(content, got, load, tmp_pat
     assert got in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
+def test_a_misspelt_argument_is_refused():
+    for make in (MannerConfig, lambda **values: MannerConfig.from_preset("manner-b", **values)):
+        with pytest.raises(ValueError, match=r"unknown field hiden_size in a MANNER configuration, expected .*hidden_"):
+            make(hiden_size=30)
+
+
 def convolved(config: MannerConfig, length: int) -> int:
     """Length that real (transposed) convolutions give back, 0 where the input is too short for them."""
     frames = torch.zeros(1, 1, length)

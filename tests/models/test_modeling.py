@@ -90,6 +90,13 @@ def test_only_what_was_asked_for_is_returned(tiny_model):
     assert torch.equal(alone, model(audio).audio_values)
 
 
+def test_the_configuration_says_whether_hidden_states_are_given(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    model, audio = MannerModel.from_pretrained(tmp_path, output_hidden_states=True), torch.randn(1, 400)
+    assert list(model(audio)) == ["audio_values", "hidden_states"]
+    assert list(model(audio, output_hidden_states=False)) == ["audio_values"]
+
+
 def level_frames(config, samples):
     """Frames at the input and after every down-sampling convolution."""
     frames = [config.padded_length(samples)]

@@ -161,7 +161,7 @@ class FoldedManner(nn.Module):
 
     def __init__(self, model: Any, dtype: torch.dtype, tiled: bool = True, convolve_rows: bool = False):
         super().__init__()
-        if fault := weights_fault(model):
+        if fault := weights_fault(model.state_dict()):
             raise ValueError(fault)
         self.config, self.dtype, self.tiled = model.config, dtype, tiled
         packed = tiled and packs(model.input.weight.device, dtype)

@@ -148,7 +148,7 @@ def convert_checkpoint(path: str | Path, stride: int = 4) -> MannerModel:
         if wanted[name].is_floating_point() and not value.is_floating_point():
             raise ValueError(f"{path}: {name} is of type {value.dtype}, expected a floating-point one")
     model.load_state_dict(given)
-    if fault := weights_fault(model):
+    if fault := weights_fault(model.state_dict()):
         raise ValueError(f"{path}: {fault}")
     return model.eval()
 

@@ -5,31 +5,40 @@ Each class there takes the mixin of its kind where the package is installed; alo
 """
 
 import copy
-import traceback
 from typing import Any, ClassVar
 
 from safetensors import SafetensorError
-from transformers.utils import FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils import FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME, logging
 
 from .limits import ConfigLimits
-from .snapshots import SnapshotFallback
-from .weights import CheckpointError, check_weights, weights_fault
+from .snapshots import SnapshotFallback, cached_path
+from .weights import CheckpointError, check_weights, index_fault, weights_fault
 
 # of transformers, beside those declared
 OWN_FIELDS = ("model_type", "name_or_path", "output_attentions", "torch_dtype")
+# by these transformers reads the weights in another way, or from elsewhere
+READING_FIELDS = ("distributed_config", "fusion_config", "quantization_config", "transformers_weights")
+FROM_FILE = "_from_file"  # beside fields that no caller wrote
 # where transformers.pipeline finds the task in a repo of the Hub
 REMOTE_PIPELINES = {"audio-to-audio": {"impl": "pipeline_manner.AudioToAudioPipeline", "pt": ["AutoModel"]}}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
+logger = logging.get_logger(__name__)
+
 
 class ConfigServices(ConfigLimits, SnapshotFallback):
-    """A configuration that is of a MANNER, within its limits and without a field that none has."""
+    """A configuration that is of a MANNER, and within its limits.
+
+    An argument that no MANNER has is a mistake, and refused. A file may hold what somebody noted in it, or what a newer
+    version knows: it is kept, with a warning.
+    """
 
     hub_file = "config.json"
     model_type: ClassVar[str]
     pipeline_registered = False  # by the package; or else it comes from the code beside the weights
 
     def __post_init__(self, **kwargs):
+        from_file = kwargs.pop(FROM_FILE, False)
         if fault := self.field_fault(kwargs):
             raise ValueError(fault)
         if self.pipeline_registered:
@@ -37,18 +46,40 @@ class ConfigServices(ConfigLimits, SnapshotFallback):
         super().__post_init__(**kwargs)
         known = self.__dataclass_fields__.keys() | {"auto_map", "custom_pipelines", "model_type"}
         unknown = sorted(name for name in vars(self).keys() - known if not name.startswith("_"))
+        told = f"unknown field {', '.join(unknown)} in a MANNER configuration"
+        if unknown and not from_file:
+            raise ValueError(f"{told}, expected some of: {', '.join(type(self).__annotations__)}")
         if unknown:
-            raise ValueError(f"unknown field {', '.join(unknown)} in a MANNER configuration; is it of a newer mvat_hf?")
+            logger.warning_once(f"{told}: kept, but nothing here reads it; is it of a newer mvat_hf?")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As in transformers, which reads files by this."""
+        return super().from_dict({**config_dict, FROM_FILE: True}, **kwargs)  # type: ignore[misc]
 
     def to_dict(self) -> dict:
-        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(REMOTE_PIPELINES)}  # type: ignore[misc]
+        """As in transformers, with the pipeline, and without what would not be taken from a file."""
+        return {**self.loadable(super().to_dict()), "custom_pipelines": copy.deepcopy(REMOTE_PIPELINES)}  # type: ignore[misc]
+
+    def to_diff_dict(self) -> dict:
+        """As in transformers, which adds the field of quantisers once more."""
+        return self.loadable(super().to_diff_dict())  # type: ignore[misc]
+
+    @staticmethod
+    def loadable(fields: dict) -> dict:
+        return {name: value for name, value in fields.items() if name not in READING_FIELDS}
 
     def field_fault(self: Any, further: dict) -> str | None:
         """What transformers' own fields, or `further` ones, must not be; None if all is well.
 
-        It would make a list of so many labels, fetch code for an attention, or write over a method.
+        It would make a list of so many labels, fetch code for an attention, have other weights read, or write over a
+        method.
         """
-        taken = [name for name in further if name[:2] == "__" or (name not in OWN_FIELDS and hasattr(type(self), name))]
+        taken = [
+            name
+            for name in further
+            if name[:2] == "__" or name in READING_FIELDS or (name not in OWN_FIELDS and hasattr(type(self), name))
+        ]
         if taken:
             return f"unknown field {min(taken)} in a MANNER configuration"
         dtype = further.get("torch_dtype") if self.dtype is None else self.dtype
@@ -99,7 +130,12 @@ class ModelServices(SnapshotFallback):
                 not those that the Hub speaks of, or not finite.
         """
         name = pretrained_model_name_or_path
-        kwargs = {"use_safetensors": True, **kwargs}
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError(
+                f"{name}: weights are read from safetensors files alone, got use_safetensors=False: save those of a "
+                ".bin file as model.safetensors, by safetensors.torch.save_file"
+            )
+        kwargs["use_safetensors"] = True
         try:
             model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
@@ -107,23 +143,35 @@ class ModelServices(SnapshotFallback):
         except CheckpointError as error:
             raise OSError(f"{name}: {error}") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if "get_checkpoint_shard_files" not in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:
+            index = cached_path(name, SAFE_WEIGHTS_INDEX_NAME, kwargs)
+            if index is None or (fault := index_fault(index)) is None:
                 raise
-            raise OSError(f"{name}: {SAFE_WEIGHTS_INDEX_NAME} is no index of files: {error!r}") from error
-        if fault := weights_fault(model):
+            raise OSError(f"{name}: {fault}") from error
+        if fault := weights_fault(model.state_dict()):
             raise OSError(f"{name}: {fault}")
         return (model, info) if output_loading_info else model
 
     @classmethod
     def _load_pretrained_model(cls, model, state_dict, checkpoint_files, load_config, *args, **kwargs):
-        """As in transformers, if the weights are what the model, which has no memory yet, has a place for."""
-        check_weights(model, state_dict, checkpoint_files or (), load_config.sharded_metadata)
+        """As in transformers, if the weights are what the model, which has no memory yet, has a place for.
+
+        Those of an adapter are for what transformers has put into a model that is there.
+        """
+        if not model._hf_peft_config_loaded:
+            check_weights(model, state_dict, checkpoint_files or (), load_config.sharded_metadata)
         return super()._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
 
-    def save_pretrained(self: Any, save_directory, *args, **kwargs):
-        """As in transformers, with the feature extractor: a saved folder and a pushed repo are complete."""
-        self.feature_extractor_class(sampling_rate=self.config.sampling_rate).save_pretrained(save_directory)
-        super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+    def save_pretrained(self: Any, save_directory, is_main_process: bool = True, state_dict=None, *args, **kwargs):
+        """As in transformers, with the feature extractor: a saved folder and a pushed repo are complete.
+
+        Weights that cannot be loaded again are saved all the same, with a warning.
+        """
+        fault = weights_fault(self.state_dict() if state_dict is None else state_dict)  # by all processes that share it
+        if is_main_process:
+            self.feature_extractor_class(sampling_rate=self.config.sampling_rate).save_pretrained(save_directory)
+            if fault:
+                logger.warning(f"{save_directory}: {fault}: they are saved, but cannot be loaded by from_pretrained")
+        super().save_pretrained(save_directory, is_main_process, state_dict, *args, **kwargs)  # type: ignore[misc]
 
     def _get_files_timestamps(self, working_dir):
         """What is newer is pushed, the feature extractor's file too, which `save_pretrained` saves before it asks."""

@@ -38,10 +38,11 @@ class SnapshotFallback:
         try:
             loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except OSError as error:
-            if snapshot is None and name in str(error):
-                raise
             if snapshot is None:
-                raise OSError(f"{name} is no folder, and the Hub did not give it: {error}") from error
+                hint = preset_hint(name)
+                if name in str(error) and hint in str(error):
+                    raise
+                raise OSError(f"{name} is no folder, and the Hub did not give it{hint}: {error}") from error
             from transformers.utils import logging
 
             logging.get_logger(__name__).warning_once(NOT_HAD.format(name))
@@ -78,13 +79,23 @@ def hub_answers(name: str, filename: str, options: dict[str, Any]) -> bool:
     return True
 
 
-def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
-    """OSError if a file from the Hub has another hash than it is known by, see `hash_fault`."""
+def cached_path(name: str | Path, filename: str, options: dict[str, Any]) -> Path | None:
+    """Where a file of a folder, or of what the Hub gave, lies on this machine; None if it does not.
+
+    Args:
+        options: of `from_pretrained`.
+    """
     from transformers.utils import cached_file
 
     where = {key: options[key] for key in ("cache_dir", "revision", "subfolder") if key in options}
     path = cached_file(name, filename, local_files_only=True, _raise_exceptions_for_missing_entries=False, **where)
-    if path is not None and (fault := hash_fault(Path(path))):
+    return None if path is None else Path(path)
+
+
+def check_content(name: str, filename: str, options: dict[str, Any]) -> None:
+    """OSError if a file from the Hub has another hash than it is known by, see `hash_fault`."""
+    path = cached_path(name, filename, options)
+    if path is not None and (fault := hash_fault(path)):
         raise OSError(f"{name}: {fault}")
 
 
@@ -111,3 +122,17 @@ def find_snapshot(name: str | Path) -> Path | None:
     folder = SNAPSHOTS / checkpoint
     known = owner == HUB_OWNER and checkpoint and folder.parent == SNAPSHOTS and (folder / "config.json").is_file()
     return folder if known else None
+
+
+def preset_hint(name: str) -> str:
+    """For a message on what cannot be had: the id that was meant, or that a preset has no weights; or nothing."""
+    from .manner.configuration_manner import PRESETS
+
+    preset = name.removeprefix(f"{HUB_OWNER}/")
+    released = [known for known in PRESETS if find_snapshot(f"{HUB_OWNER}/{known}")]
+    if preset in released:
+        return f" (its id is {HUB_OWNER}/{preset})" if name == preset else ""
+    if preset not in PRESETS:
+        return ""
+    others = ", ".join(f"{HUB_OWNER}/{known}" for known in released)
+    return f' (no weights of the preset "{preset}" are released, but those of {others})'

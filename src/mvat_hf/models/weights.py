@@ -1,11 +1,12 @@
 """Weights of a checkpoint, held against the model that they are for: before any memory is asked for, and after."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from .snapshots import hash_fault
 
@@ -26,9 +27,8 @@ def check_weights(model: Any, state: dict[str, Tensor] | None, paths: Iterable[s
         CheckpointError: a file of another hash or from another folder; weights that are missing, left over, of another
             shape, or integers where numbers with a fraction are expected.
     """
-    outside = [shard for shard in set((sharded or {}).get("weight_map", {}).values()) if Path(shard).name != shard]
-    if outside:
-        raise CheckpointError(f"the index names {min(outside)}, expected names of files beside it")
+    if fault := names_fault((sharded or {}).get("weight_map", {})):
+        raise CheckpointError(fault)
     if state is not None:
         found = {name: (tuple(tensor.shape), tensor.dtype.is_floating_point) for name, tensor in state.items()}
     else:
@@ -61,16 +61,36 @@ def header_fault(found: dict[str, tuple], wanted: dict[str, tuple]) -> str | Non
         got, expected = (shapes[other[0]][0] for shapes in (found, wanted))
         return (
             f"{len(other)} weights have another shape than the configuration says: {other[0]} is {got}, "
-            f"expected {expected}"
+            f"expected {expected}; mvat_hf.resize makes a wider or narrower model of a trained one"
         )
     if integers := [name for name in sorted(wanted) if wanted[name][1] and not found[name][1]]:
         return f"{len(integers)} weights are integers or the like, {integers[0]} for example, expected floating point"
     return None
 
 
-def weights_fault(model: nn.Module) -> str | None:
-    """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+def index_fault(path: Path) -> str | None:
+    """What is wrong with the index of a checkpoint in several files; None if nothing is."""
+    try:
+        index = json.loads(path.read_bytes())
+        if isinstance(index["metadata"], dict) and all(isinstance(file, str) for file in index["weight_map"].values()):
+            return names_fault(index["weight_map"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    return f'{path.name} is no index of files, expected JSON with "metadata" and a "weight_map" of weights to files'
+
+
+def names_fault(weight_map: Mapping[str, str]) -> str | None:
+    """The first file of an index that is not in its folder; None if there is none."""
+    outside = [file for file in weight_map.values() if Path(file).name != file]
+    return f"the index names {min(outside)}, expected names of files beside it" if outside else None
+
+
+def weights_fault(state: Mapping[str, Tensor]) -> str | None:
+    """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none. What has no
+    memory yet holds nothing."""
+    for name, tensor in state.items():
+        if tensor.is_meta:
+            continue
         if not tensor.isfinite().all():
             return f"the weights {name} hold NaN or infinity, expected finite numbers"
         if name.endswith("running_var") and (tensor < 0).any():

@@ -23,6 +23,7 @@ MAX_CHANNELS = 64  # more than this in an array means that its axes are the wron
 # deviations of full scale: below QUIET the model turns down what it is given, at AMPLE by less than 0.1 dB
 QUIET, AMPLE = 10 ** (-45 / 20), 10 ** (-20 / 20)
 LIFT_SLOPE, MAX_LIFT, FAINT = 4, 1e6, 1e-4
+ROUNDING = 1e-5  # of an offset: what resampling and float32 leave beside it
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
 
 
@@ -104,9 +105,11 @@ def heard_deviation(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.n
     """Standard deviation (channels, 1) of (channels, n) above `high_pass_hz`, without an offset; 0 where it is so faint
     beside what is left out that lifting it would lift rounding errors."""
     samples = chunk.shape[1]
-    spectrum = np.fft.rfft(chunk)[:, max(1, math.ceil(high_pass_hz * samples / rate)) :]
+    varying = chunk - chunk.mean(axis=1, keepdims=True, dtype=np.float64).astype(chunk.dtype)
+    spectrum = np.fft.rfft(varying)[:, max(1, math.ceil(high_pass_hz * samples / rate)) :]
     deviation = np.sqrt(2 * np.square(np.abs(spectrum)).sum(axis=1, keepdims=True)) / samples
-    return np.where(deviation > FAINT * np.abs(chunk).max(axis=1, keepdims=True), deviation, 0)
+    peak, varying_peak = (np.abs(audio).max(axis=1, keepdims=True) for audio in (chunk, varying))
+    return np.where(deviation > np.maximum(FAINT * varying_peak, ROUNDING * peak), deviation, 0)
 
 
 def lift(deviation: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ class MannerConfig(ConfigServices, PreTrainedConfig):
     Raises:
         StrictDataclassError of huggingface_hub, which names the field: a wrong type; with the package also a value out
             of range.
-        ValueError: a field that no MANNER has.
+        ValueError: an argument that no MANNER has.
         OSError: from `from_pretrained`: there is no config.json, or it is not a MANNER's.
     """
 

@@ -184,7 +184,7 @@ class MannerModel(MannerPreTrainedModel):
         input_values: Tensor,
         labels: Tensor | None = None,
         output_view_features: bool = False,
-        output_hidden_states: bool = False,
+        output_hidden_states: bool | None = None,
         last_level: int | None = None,
     ) -> MannerOutput:
         """
@@ -192,7 +192,8 @@ class MannerModel(MannerPreTrainedModel):
             input_values: noisy audio (B, T) at `config.sampling_rate`, of any scale; but what is below an RMS of about
                 -45 dBFS is turned down, as in upstream's normalisation (see `SCALE_EPS`).
             labels: clean audio (B, T); adds the enhancement loss L_SE to the output, see `high_passed`.
-            output_view_features, output_hidden_states: give them, see `MannerOutput`.
+            output_view_features, output_hidden_states: give them, see `MannerOutput`; the latter as the configuration
+                says by default.
             last_level: end after this level of the decoder, whose deepest runs first, without `audio_values`.
 
         Raises:
@@ -207,6 +208,8 @@ class MannerModel(MannerPreTrainedModel):
         if last_level is not None and (labels is not None or not 0 <= last_level < depth):
             got = f"{last_level}{' and labels' if labels is not None else ''}"
             raise ValueError(f"last_level must be a decoder level from 0 to {depth - 1}, without labels, got {got}")
+        if output_hidden_states is None:
+            output_hidden_states = bool(self.config.output_hidden_states)
         normalized, scale = self.normalize(input_values)
         if self.fast_estimate is None or self.training or torch.is_grad_enabled():
             audio, levels = self.estimate(normalized, last_level)
