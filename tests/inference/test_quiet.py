@@ -6,7 +6,7 @@ import pytest
 from fake_model import SHORT, Fake, noise
 from mvat_hf import MannerModel, StreamingEnhancer, enhance
 from mvat_hf.models.manner import chunking_manner
-from mvat_hf.models.manner.chunking_manner import heard_deviation, lift
+from mvat_hf.models.manner.leveling_manner import evening, heard_deviation, lift
 from mvat_hf.models.snapshots import SNAPSHOTS
 
 
@@ -109,3 +109,53 @@ def test_live_audio_too(manner, speech):
         live = StreamingEnhancer(manner)
         outputs.append(np.concatenate([live.feed(at(level, speech[0][:24000])), live.flush()]))
     assert loudness(outputs[1]) == pytest.approx(loudness(outputs[0]) - 35, abs=0.2)
+
+
+def talkers(apart, voice=None):
+    """Two in turn, 2 s each over 8 s, the second so many dB lower, with noise 10 dB below that one; (speech, noisy,
+    where the second talks)."""
+    voice = modulated_speech() if voice is None else at(-25, np.resize(voice, 8 * 16000))
+    second = np.arange(len(voice)) // 32000 % 2 == 1
+    speech = np.where(second, voice * 10 ** (-apart / 20), voice).astype(np.float32)
+    return speech, speech + noise(len(voice), seed=3) * voice.std() * 10 ** (-(apart + 10) / 20) / 0.1, second
+
+
+def modulated_speech():
+    """8 s of a voice-like sound at -25 dB of full scale: harmonics of 120 Hz in syllables of a quarter of a second."""
+    time = np.arange(8 * 16000) / 16000
+    harmonics = sum(np.sin(2 * np.pi * 120 * order * time + order**2) / order for order in range(1, 25))
+    return at(-25, harmonics * np.sin(np.pi * 4 * time) ** 4)
+
+
+def kept(output, speech):
+    """How much of the speech is in the output, in dB."""
+    return 20 * np.log10(np.dot(output, speech) / np.dot(speech, speech))
+
+
+def test_a_quiet_talker_beside_a_loud_one_is_kept(manner, speech, monkeypatch):
+    """30 dB apart, in one chunk. Alone, the model all but removes the second."""
+    clean, noisy, second = talkers(30, np.concatenate(speech[:3]))
+    output = enhance(manner, noisy, 16000)
+    monkeypatch.setattr(chunking_manner, "evening", lambda chunk, rate: np.ones((len(chunk), 1), np.float32))
+    alone = enhance(manner, noisy, 16000)
+    assert kept(output[second], clean[second]) > kept(alone[second], clean[second]) + 3
+    assert kept(output[~second], clean[~second]) == pytest.approx(kept(alone[~second], clean[~second]), abs=0.2)
+
+
+def test_speech_far_below_its_chunk_is_brought_near_without_a_step():
+    for apart, expected in ((0, 0), (15, 0), (20, 2.8), (30, 12.8), (60, 30)):
+        _, noisy, _ = talkers(apart)
+        gains = 20 * np.log10(evening(noisy[None], 16000)[0])
+        assert gains.min() == 0 and gains.max() == pytest.approx(expected, abs=0.5)
+        assert np.abs(np.diff(gains)).max(initial=0) * 16000 < 150  # dB a second
+    # of each channel by itself
+    both = evening(np.stack([talkers(0)[1], talkers(30)[1]]), 16000)
+    assert both[0].max() == 1 and both[1].max() > 4
+
+
+def test_pauses_steady_noise_silence_and_short_chunks_are_not_lifted():
+    _, noisy, second = talkers(0)
+    for pause in (noise(len(noisy)) * 0.03, np.zeros(len(noisy)), np.full(len(noisy), 1e-30)):
+        assert (evening(np.where(second, pause, noisy)[None].astype(np.float32), 16000) == 1).all()
+    assert (evening(talkers(30)[1][None, :30000], 16000) == 1).all()
+    assert (evening(np.zeros((2, 64000), np.float32), 16000) == 1).all()

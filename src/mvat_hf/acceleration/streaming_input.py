@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.manner.chunking_manner import lift
+from ..models.manner.leveling_manner import lift
 from ..models.manner.modeling_manner import HIGH_PASS_ORDER, HIGH_PASS_SECONDS, HIGH_PASS_STEP
 from .frames import Frames
 

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .leveling_manner import evening, heard_deviation, lift
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK_SECONDS, OVERLAP_SECONDS, OVERLAP_SHARE = 10.0, 1.0, 1 / 4  # unless others are asked for
 BLOCK_FRAMES = 2**15  # frames taken at once from an array or a file
 MAX_CHANNELS = 64  # more than this in an array means that its axes are the wrong way round
-# deviations of full scale: below QUIET the model turns down what it is given, at AMPLE by less than 0.1 dB
-QUIET, AMPLE = 10 ** (-45 / 20), 10 ** (-20 / 20)
-LIFT_SLOPE, MAX_LIFT, FAINT = 4, 1e6, 1e-4
-ROUNDING = 1e-5  # of an offset: what resampling and float32 leave beside it
 FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # integer PCM that is understood in arrays
 
 
@@ -82,8 +80,9 @@ class ChunkedEnhancer:
             yield tail
 
     def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
-        """One pass of the model, (channels, n) to the same; a quiet channel is lifted before and lowered after it."""
-        gain = lift(heard_deviation(chunk, self.rate, getattr(self.model.config, "high_pass_hz", 0)))
+        """One pass of the model, (channels, n) to the same; what is quiet is lifted before it and lowered after it."""
+        even = evening(chunk, self.rate)
+        gain = even * lift(heard_deviation(chunk * even, self.rate, getattr(self.model.config, "high_pass_hz", 0)))
         return self.enhance_rows(chunk * gain) / gain
 
     def enhance_rows(self, rows: np.ndarray) -> np.ndarray:
@@ -99,30 +98,6 @@ class ChunkedEnhancer:
     def run(self, audio: "Tensor") -> "Tensor":
         """Audio (B, T) through the model, which is left in evaluation; `mvat_hf.inference.chunks` has a faster way."""
         return self.model.eval()(audio.to(self.model.dtype)).audio_values
-
-
-def heard_deviation(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.ndarray:
-    """Standard deviation (channels, 1) of (channels, n) above `high_pass_hz`, without an offset; 0 where it is so faint
-    beside what is left out that lifting it would lift rounding errors."""
-    samples = chunk.shape[1]
-    varying = chunk - chunk.mean(axis=1, keepdims=True, dtype=np.float64).astype(chunk.dtype)
-    spectrum = np.fft.rfft(varying)[:, max(1, math.ceil(high_pass_hz * samples / rate)) :]
-    deviation = np.sqrt(2 * np.square(np.abs(spectrum)).sum(axis=1, keepdims=True)) / samples
-    peak, varying_peak = (np.abs(audio).max(axis=1, keepdims=True) for audio in (chunk, varying))
-    return np.where(deviation > np.maximum(FAINT * varying_peak, ROUNDING * peak), deviation, 0)
-
-
-def lift(deviation: np.ndarray) -> np.ndarray:
-    """
-    Float32 gains that bring quiet audio, by its deviation as the model hears it, to where its level does not matter.
-
-    The model divides by the deviation plus 1e-3 and multiplies by the deviation, so below -45 dB of full scale its
-    output is turned down. There what lies n dB below comes to lie `LIFT_SLOPE` n dB above, to at most -20 dB: the gain
-    has no step. From -45 dB up it is exactly 1, and of silence too.
-    """
-    depth = QUIET / np.clip(deviation, AMPLE / MAX_LIFT, QUIET)
-    gain = np.minimum(depth**LIFT_SLOPE * QUIET, AMPLE) / QUIET * depth
-    return np.where((deviation > 0) & (deviation < QUIET), gain, 1).astype(np.float32)
 
 
 def padded_length(length: int, kernel_size: int, stride: int, depth: int) -> int:
