@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mvat_hf.acceleration.choice import measured
+from mvat_hf.acceleration.runtime_choice import measured
 from mvat_hf.evaluation.figures import COSTS, gain_over_snr, quality_against_cost
 from mvat_hf.evaluation.report import markdown, show
 from mvat_hf.hub.cards import fill_block, read_records, render_card
@@ -45,7 +45,7 @@ REPO = Path(__file__).parents[1]
 SCRIPTS = REPO / "scripts"
 PACKAGE = REPO / "src" / "mvat_hf"
 RELEASE = REPO / "model_cards" / "manner-s-8.1gf"
-USUAL_RUNTIME = "ONNX Runtime"  # what `mvat enhance` takes for 10 s where it is installed, see `acceleration.choice`
+USUAL_RUNTIME = "ONNX Runtime"  # of `mvat enhance` for 10 s if it is there, see `acceleration.runtime_choice`
 FAMILY = ("manner-b", "manner-s", "manner-s-20.3gf", "manner-s-8.1gf", "manner-s-5.3gf", "manner-s-2.2gf")
 
 
@@ -123,7 +123,7 @@ def place_in_family(name: str) -> int:
 
 
 def render_measured() -> str:
-    """The speeds that the package chooses a runtime by, see `acceleration.choice.measured`."""
+    """The speeds that the package chooses a runtime by, see `acceleration.runtime_choice.measured`."""
     names = {"PyTorch fused": "torch", "ONNX Runtime": "onnx", "OpenVINO": "openvino"}
     speeds, records = {}, [load("benchmarks/inference"), load("benchmarks/inference_avx2")]
     for record in records:

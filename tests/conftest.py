@@ -33,7 +33,7 @@ REPOSITORY = Path(__file__).parents[1]
 LONGEST = (
     "scripts/test_scripts.py", "acceleration/test_export.py", "acceleration/test_exported_model.py",
     "scripts/test_study.py", "cli/test_cold_start.py", "training/test_distillation_trainer.py",
-    "evaluation/test_evaluating.py", "inference/test_runtimes.py", "acceleration/test_folding.py",
+    "evaluation/test_evaluating.py", "inference/test_exported_checkpoints.py", "acceleration/test_folding.py",
     "evaluation/test_systems.py", "evaluation/test_journal.py", "inference/test_live.py",
     "cli/test_enhance_command.py", "training/test_resuming_and_processes.py", "scripts/test_train_family.py",
     "test_wheel.py", "training/test_manner_teacher.py", "hub/test_push.py", "inference/test_threads.py",

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 from common import taken_by
 
-from mvat_hf.acceleration.choice import CHOICES, choose_runtime
+from mvat_hf.acceleration.runtime_choice import CHOICES, choose_runtime
 from mvat_hf.models import DEFAULT_MODEL
 from mvat_hf.utils.records import environment, write_json
 

@@ -24,7 +24,7 @@ import soundfile
 import soxr
 from common import demo_speech, taken_by
 
-from mvat_hf.acceleration.choice import CHOICES
+from mvat_hf.acceleration.runtime_choice import CHOICES
 from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import environment, write_json
 

@@ -10,7 +10,7 @@ import torch
 from exported_graphs import EMBEDDED, INSTALLED, needs_openvino, noisy, relative_error
 from mvat_hf import MannerModel, enhance
 from mvat_hf.acceleration import export
-from mvat_hf.acceleration.graphs import GRAPH
+from mvat_hf.acceleration.graph_cache import GRAPH
 from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.cli import main
 from mvat_hf.hub.push import save_checkpoint

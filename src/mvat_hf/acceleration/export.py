@@ -25,7 +25,7 @@ from ..utils.files import replaced_at_end
 from ..utils.records import weights_hash
 from .folded import FoldedManner
 from .folding import unknown_part
-from .graphs import OPSET
+from .graph_cache import OPSET
 from .runtime import OnnxManner
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")

@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ..acceleration.choice import check_runtime
 from ..acceleration.runtime import OnnxManner
-from .runtimes import load_checkpoint, load_exported
+from ..acceleration.runtime_choice import check_runtime
+from .exported_checkpoints import load_checkpoint, load_exported
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +67,8 @@ def load_model(
         device: where it is moved; None leaves it.
         runtime: "torch" for a `MannerModel`; "onnx" (ONNX Runtime) or "openvino" for an `OnnxManner` on the CPU.
             That needs no torch if the graph is beside the weights, in the package or in the user's cache, where one is
-            put when it is exported. "auto" is `acceleration.choice.choose_runtime`; it is PyTorch for another device or
-            a `dtype`, and where the others fail. It leaves a model that is given as it is.
+            put when it is exported. "auto" is `acceleration.runtime_choice.choose_runtime`; it is PyTorch for another
+            device or a `dtype`, and where the others fail. It leaves a model that is given as it is.
         precision: "exact" to 1e-4 of the output's peak; "fast" lets OpenVINO compute in bfloat16 on CPUs that have it.
         seconds: length of the audio, if it is known: "auto" takes OpenVINO for long audio.
         dtype, revision, token: see transformers' `from_pretrained`; the last two are for a Hub id.

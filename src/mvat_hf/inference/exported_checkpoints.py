@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..acceleration.choice import choose_runtime, has_bfloat16, measured
-from ..acceleration.graphs import cached_graph, drop_oldest, find_graph
+from ..acceleration.graph_cache import cached_graph, drop_oldest, find_graph
 from ..acceleration.runtime import OnnxManner
+from ..acceleration.runtime_choice import choose_runtime, has_bfloat16, measured
 from ..utils.errors import message_of
 from .checkpoints import Checkpoint, alike_in_package, find_checkpoint
 
@@ -29,7 +29,7 @@ def load_exported(path: str, runtime: str, precision: str) -> OnnxManner:
         openvino = find_spec("openvino") is not None
         faster = openvino and precision == "fast" and has_bfloat16()
         runtime = "openvino" if faster or (openvino and find_spec("onnxruntime") is None) else "onnx"
-    return said(path, OnnxManner(path, runtime, precision), runtime)
+    return log_runtime(path, OnnxManner(path, runtime, precision), runtime)
 
 
 def load_checkpoint(
@@ -56,7 +56,7 @@ def load_checkpoint(
     if checkpoint is not None and key is not None:
         graph = find_graph(key, [checkpoint.weights.parent, *alike_in_package(key)], chosen, precision)
         if graph is not None:
-            return said(model, graph, chosen)
+            return log_runtime(model, graph, chosen)
     if runtime == "auto" and any(find_spec(package) is None for package in ("onnx", "onnxruntime")):
         logger.info(f"{model}: PyTorch; to export it takes onnx and onnxruntime")
         return None
@@ -93,10 +93,10 @@ def exported(
                 path = cached_graph(key)
                 export_onnx(loaded, path, checkpoint_sha256=key)
                 drop_oldest(path.parent)
-                return said(model, OnnxManner(path, runtime, precision), runtime)
+                return log_runtime(model, OnnxManner(path, runtime, precision), runtime)
             except OSError as error:  # no folder that can be written
                 logger.info(f"{model}: the exported graph is not kept: {message_of(error)}")
-        return said(model, OnnxManner(onnx_graph(loaded), runtime, precision), runtime)
+        return log_runtime(model, OnnxManner(onnx_graph(loaded), runtime, precision), runtime)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         if not falls_back:
             raise
@@ -104,7 +104,7 @@ def exported(
         return loaded
 
 
-def said(model: str | Path, graph: OnnxManner, runtime: str) -> OnnxManner:
+def log_runtime(model: str | Path, graph: OnnxManner, runtime: str) -> OnnxManner:
     """`graph` itself; the log says what runs it."""
     loss = measured()["bfloat16"]
     cost = "float32"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from mvat_hf import MannerModel, enhance, load_model
-from mvat_hf.acceleration import choice, export, graphs
+from mvat_hf.acceleration import export, graph_cache, runtime_choice
 from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.cli import main
 from mvat_hf.hub.push import save_checkpoint
-from mvat_hf.inference import runtimes
+from mvat_hf.inference import exported_checkpoints
 from mvat_hf.inference.checkpoints import find_checkpoint, in_folder
 from mvat_hf.models.snapshots import SNAPSHOTS
 from mvat_hf.utils.records import weights_hash
@@ -24,6 +24,7 @@ pytest.importorskip("onnxruntime")
 
 EMBEDDED = sorted(path for path in SNAPSHOTS.iterdir() if path.is_dir())
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(9000)).astype(np.float32)
+UNMEASURED = runtime_choice.instructions() not in runtime_choice.measured()["speed"]
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def automatic(monkeypatch, tmp_path):
     """Nothing is told, and nothing cached; the folder of the cache."""
     monkeypatch.delenv("MVAT_RUNTIME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(runtimes, "choose_runtime", lambda *_: "onnx")
+    monkeypatch.setattr(exported_checkpoints, "choose_runtime", lambda *_: "onnx")
     return tmp_path / "cache" / "mvat_hf"
 
 
@@ -50,13 +51,13 @@ def check_parity(model, folder):
 @pytest.mark.parametrize("embedded", EMBEDDED, ids=lambda path: path.name)
 def test_the_graph_in_the_package_is_of_the_weights_beside_it(embedded):
     """`mvat export FOLDER FOLDER/model.onnx` makes it anew."""
-    graph = OnnxManner(embedded / graphs.GRAPH)
+    graph = OnnxManner(embedded / graph_cache.GRAPH)
     assert graph.metadata["checkpoint_sha256"] == in_folder(embedded).sha256()
     assert graph.metadata["weights_sha256"] == weights_hash(MannerModel.from_pretrained(embedded))
     check_parity(graph, embedded)
 
 
-@pytest.mark.skipif(choice.instructions() not in choice.measured()["speed"], reason="PyTorch is chosen on this CPU")
+@pytest.mark.skipif(UNMEASURED, reason="PyTorch is chosen on this CPU")
 @pytest.mark.parametrize("model", ["mvat/manner-s-8.1gf", str(SNAPSHOTS / "manner-s-8.1gf")])
 def test_the_default_takes_neither_torch_nor_transformers(model, automatic, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -106,12 +107,12 @@ def test_what_the_network_computes_is_hashed_and_nothing_else(folder):
 
 
 def test_the_cache_does_not_grow_for_ever(automatic, folder, monkeypatch):
-    monkeypatch.setattr(graphs, "KEPT_GRAPHS", 2)
+    monkeypatch.setattr(graph_cache, "KEPT_GRAPHS", 2)
     automatic.mkdir(parents=True)
     for name in "abc":
         (automatic / f"{name}.onnx").touch()
     load_model(folder)
-    assert len(list(automatic.iterdir())) == 2 and graphs.cached_graph(find_checkpoint(folder).sha256()).exists()
+    assert len(list(automatic.iterdir())) == 2 and graph_cache.cached_graph(find_checkpoint(folder).sha256()).exists()
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(automatic, folder):
@@ -123,7 +124,7 @@ def test_a_runtime_that_fails_leaves_pytorch_with_a_word(automatic, folder, monk
     def fail(*_):
         raise RuntimeError("no such instruction")
 
-    monkeypatch.setitem(runtimes.OnnxManner.__init__.__globals__["RUNTIMES"], "onnx", fail)
+    monkeypatch.setitem(exported_checkpoints.OnnxManner.__init__.__globals__["RUNTIMES"], "onnx", fail)
     with pytest.warns(UserWarning, match=r"is run by PyTorch, as ONNX Runtime failed: .*no such instruction"):
         assert isinstance(load_model(folder), MannerModel)
     with pytest.raises(ValueError, match="no such instruction"):
@@ -141,7 +142,7 @@ def test_what_graphs_cannot_do_stays_with_pytorch(automatic, folder, tiny_model,
         model = load_model(folder, runtime="torch")
         assert load_model(model) is model and isinstance(model, MannerModel)
         check_parity(load_model(model, runtime="onnx"), folder)
-        monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnx" else find_spec(name))
+        monkeypatch.setattr(exported_checkpoints, "find_spec", lambda name: None if name == "onnx" else find_spec(name))
         assert isinstance(load_model(folder), MannerModel)
     with pytest.raises(ValueError, match="runtime onnx runs on the CPU in float32, got device cuda"):
         load_model(folder, "cuda", "onnx")
@@ -170,7 +171,7 @@ BOTH = {"onnxruntime", "openvino"}
     ("there", "cpu", "options", "expected"),
     [
         (BOTH, "AVX512", {}, "onnx"),
-        (BOTH, "AVX2", {"seconds": choice.LONG_SECONDS}, "openvino"),
+        (BOTH, "AVX2", {"seconds": runtime_choice.LONG_SECONDS}, "openvino"),
         (BOTH, "AVX512", {"fast": True}, "openvino"),
         (BOTH, "AVX2", {"fast": True}, "onnx"),
         ({"openvino"}, "AVX2", {}, "openvino"),
@@ -182,15 +183,15 @@ BOTH = {"onnxruntime", "openvino"}
 )
 def test_the_choice(there, cpu, options, expected, monkeypatch):
     monkeypatch.delenv("MVAT_RUNTIME")
-    monkeypatch.setattr(choice, "find_spec", lambda name: name if name in there else None)
-    monkeypatch.setattr(choice, "instructions", lambda: cpu)
-    monkeypatch.setattr(choice, "has_bfloat16", lambda: cpu == "AVX512")
-    assert choice.choose_runtime(**options) == expected
+    monkeypatch.setattr(runtime_choice, "find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr(runtime_choice, "instructions", lambda: cpu)
+    monkeypatch.setattr(runtime_choice, "has_bfloat16", lambda: cpu == "AVX512")
+    assert runtime_choice.choose_runtime(**options) == expected
     monkeypatch.setenv("MVAT_RUNTIME", "torch")
-    assert choice.choose_runtime(**options) == "torch"
+    assert runtime_choice.choose_runtime(**options) == "torch"
     monkeypatch.setenv("MVAT_RUNTIME", "tensorrt")
     with pytest.raises(ValueError, match="MVAT_RUNTIME must be auto, torch, onnx or openvino, got tensorrt"):
-        choice.choose_runtime(**options)
+        runtime_choice.choose_runtime(**options)
 
 
 def weights_of(name: str) -> str:
@@ -204,7 +205,7 @@ def weights_of(name: str) -> str:
 
 
 def test_the_hub_comes_first_then_its_cache(hub, at_home, folder):
-    embedded = OnnxManner(SNAPSHOTS / "manner-s-8.1gf" / graphs.GRAPH).metadata["weights_sha256"]
+    embedded = OnnxManner(SNAPSHOTS / "manner-s-8.1gf" / graph_cache.GRAPH).metadata["weights_sha256"]
     assert at_home(weights_of, "mvat/manner-s-8.1gf") == embedded  # the Hub has none
     hub.add("mvat/manner-s-8.1gf", {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
     expected = weights_hash(MannerModel.from_pretrained(folder))
@@ -218,8 +219,8 @@ def test_without_a_home_the_graph_in_the_package_is_taken(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(graphs.Path, "home", no_home)
+    monkeypatch.setattr(graph_cache.Path, "home", no_home)
     embedded = SNAPSHOTS / "manner-s-2.2gf"
     key = in_folder(embedded).sha256()
-    assert graphs.find_graph(key, [embedded], "onnx") is not None
-    assert graphs.find_graph(key, [], "onnx") is None
+    assert graph_cache.find_graph(key, [embedded], "onnx") is not None
+    assert graph_cache.find_graph(key, [], "onnx") is None
