@@ -7,6 +7,7 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.data.matching import DataError
+from mvat_hf.models.manner import MannerFeatureExtractor
 from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.trainer import EnhancementTrainer
 from mvat_hf.utils.errors import MissingExtraError
@@ -138,6 +139,12 @@ def test_a_trainer_of_few_arguments_and_sets_to_validate_by_name(tmp_path):
     assert metrics["eval_si_sdr"] == pytest.approx(mean) and {"eval_loss", "eval_one_loss"} <= metrics.keys()
     assert "eval_runtime" in metrics
     assert trainer.processing_class.sampling_rate == 16000
+
+
+def test_a_feature_extractor_of_another_rate_is_refused(tmp_path):
+    options = {"args": arguments(tmp_path), "train_dataset": pairs(2)}
+    with pytest.raises(ValueError, match="processing_class, which is saved .* must be of 16000 Hz, got 8000 Hz"):
+        EnhancementTrainer(small_model(), processing_class=MannerFeatureExtractor(sampling_rate=8000), **options)
 
 
 def test_model_init_may_take_a_trial_and_arguments_be_of_another_class(tmp_path):

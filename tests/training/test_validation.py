@@ -8,6 +8,8 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 
 from conftest import REPOSITORY
+from mvat_hf import enhance
+from mvat_hf.acceleration.folding import unknown_part
 from mvat_hf.data.collator import SegmentCollator
 from mvat_hf.metrics import si_sdr
 from mvat_hf.models.manner import MannerModel
@@ -204,6 +206,20 @@ def test_validation_goes_through_the_forward_of_the_model_without_autocast(tmp_p
         expected = WithInput.forward(trainer.model.eval(), torch.from_numpy(item["noisy"])[None]).audio_values[0]
     assert torch.equal(seen[0], expected)
     assert scored == pytest.approx(si_sdr(item["clean"], expected.numpy()), abs=1e-3)
+
+
+def test_a_model_trained_in_mixed_precision_computes_as_it_is_saved(tmp_path):
+    trainer, by_autocast = plain(tmp_path, max_steps=1, bf16=True), []
+    hook = trainer.model.output.register_forward_hook(lambda *_: by_autocast.append(torch.is_autocast_enabled("cpu")))
+    trainer.train()
+    trainer.train()
+    hook.remove()
+    assert by_autocast == [True, True]
+    assert unknown_part(trainer.model) is None
+    trainer.save_model()
+    noisy = trainer.eval_dataset[0]["noisy"]
+    saved = MannerModel.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(enhance(trainer.model, noisy, 16000), enhance(saved, noisy, 16000))
 
 
 def test_training_with_recalibration_learns_the_same_weights(tmp_path):

@@ -87,9 +87,9 @@ def names_fault(weight_map: Mapping[str, str]) -> str | None:
 
 def weights_fault(state: Mapping[str, Tensor]) -> str | None:
     """The first parameter or buffer that holds NaN, infinity or a negative variance; None if there is none. What has no
-    memory yet holds nothing."""
+    memory yet, or no fractions (of quantised layers), holds nothing of the kind."""
     for name, tensor in state.items():
-        if tensor.is_meta:
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_meta:
             continue
         if not tensor.isfinite().all():
             return f"the weights {name} hold NaN or infinity, expected finite numbers"

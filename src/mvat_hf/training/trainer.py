@@ -33,7 +33,7 @@ from .callbacks import CropEpochCallback, MovedFolderCallback, StreamResumeCallb
 from .items import as_items, count_of, noisy_batches, rate_of, training_items
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
-from .validation import ValidatedFile, enhance_and_score
+from .validation import ValidatedFile, enhance_and_score, take_off_autocast
 
 
 class EnhancementTrainer(Trainer):
@@ -75,6 +75,8 @@ class EnhancementTrainer(Trainer):
             kwargs[name] = as_items(kwargs.get(name), rate, streams=name == "train_dataset")
         if kwargs.get("processing_class") is None:
             kwargs["processing_class"] = MannerFeatureExtractor(sampling_rate=rate)
+        if (other := getattr(kwargs["processing_class"], "sampling_rate", rate)) != rate:
+            raise ValueError(f"processing_class, which is saved with the model, must be of {rate} Hz, got {other} Hz")
         if data_collator is None:
             data_collator = SegmentCollator(sampling_rate=rate, seed=args.seed)
         if model is not None:
@@ -93,12 +95,21 @@ class EnhancementTrainer(Trainer):
         self.logged_terms: dict[str, torch.Tensor] = {}
         self.logged_batches = 0
         self.recalibration = Recalibration()
+        self.autocast_forward: dict[str, Any] = {}
         self.l_se: Any = torch.compile(enhancement_loss) if args.torch_compile else enhancement_loss
 
     @property
     def network(self) -> MannerModel:
         """The model itself, without what compiles it or spreads it over processes."""
         return cast(MannerModel, self.accelerator.unwrap_model(self.model))
+
+    def train(self, *args, **kwargs):
+        """As in transformers; then the model computes as it is saved, without the autocast of mixed precision."""
+        vars(self.network).update(self.autocast_forward)
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.autocast_forward = take_off_autocast(self.network)
 
     def call_model_init(self, trial=None):
         """As in transformers, with the layers for training."""

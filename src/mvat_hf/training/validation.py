@@ -67,12 +67,19 @@ def enhance_and_score(model: MannerModel, dataset: Any, args: EnhancementConfig,
 @contextmanager
 def without_autocast(model: nn.Module) -> Iterator[None]:
     """The model's own forward for the time of the context: accelerate puts one with autocast in its place."""
-    wrapped = vars(model).get("forward")
-    if "_original_forward" not in vars(model):
-        yield
-        return
-    model.forward = vars(model)["_original_forward"]
+    put_on = take_off_autocast(model)
     try:
         yield
     finally:
-        model.forward = wrapped  # type: ignore[assignment]
+        vars(model).update(put_on)
+
+
+def take_off_autocast(model: nn.Module) -> dict[str, Any]:
+    """Give the model its own forward; what accelerate had put on it is given back, for `vars(model).update`."""
+    names = ("forward", "_original_forward", "_is_accelerate_prepared")
+    if "_original_forward" not in vars(model):
+        return {}
+    put_on = {name: vars(model).pop(name) for name in names if name in vars(model)}
+    if getattr(put_on["_original_forward"], "__func__", None) is not type(model).forward:
+        model.forward = put_on["_original_forward"]
+    return put_on
