@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from ..losses import TERMS
 
@@ -100,6 +101,15 @@ class EnhancementConfig(TrainingArguments):
                 "frozen_statistics keeps what recalibration_batches replaces: expected one of them, got both "
                 f"(recalibration_batches {self.recalibration_batches})"
             )
+        if self.one_cycle and self.warmup_steps:
+            raise ValueError(
+                f"one_cycle beside warmup_steps {self.warmup_steps}: expected one of them, a cycle warms up"
+            )
+        if self.muon_learning_rate > 0 and self.optim != self.default_optim:
+            raise ValueError(
+                f"muon_learning_rate {self.muon_learning_rate} beside optim {OptimizerNames(self.optim).value}: "
+                "expected one of them"
+            )
         if self.dataloader_persistent_workers:  # they would keep the collator, and with it the epoch, they began with
             raise ValueError("dataloader_persistent_workers must be false: every epoch would crop at the same places")
 
@@ -166,6 +176,13 @@ def as_config(args: TrainingArguments | None, kind: type[Config]) -> Config:
     with all columns, which our collators need."""
     if args is None:
         return kind()
+    if not isinstance(args, TrainingArguments):
+        raise ValueError(f"args must be of class {kind.__name__}, got {type(args).__name__}")
+    if isinstance(args, DistillationConfig) and not issubclass(kind, DistillationConfig):
+        raise ValueError(
+            "EnhancementTrainer has no teacher, got a DistillationConfig: expected DistillationTrainer, or an "
+            "EnhancementConfig"
+        )
     if isinstance(args, kind):
         return args
     known = {option.name for option in fields(kind) if option.init}  # `args` may be of a class with more

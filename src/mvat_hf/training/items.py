@@ -1,14 +1,15 @@
 """What trainers make of a model and of data as they are given."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers.trainer_utils import number_of_arguments
 
 from ..data.streaming import EndlessStream
-from ..models.manner import MannerModel
 from ..utils.errors import extra
 
 with extra("training"):
@@ -18,13 +19,33 @@ with extra("training"):
     from ..data.row_stream import RowStream
 
 
-def rate_of(model: MannerModel | None, model_init: Any) -> int:
-    """Sampling rate (Hz) of the model, or of what `model_init` makes; random numbers stay as they are."""
+def network_of(model: Any, model_init: Any) -> Any:
+    """The network of the model, see `unwrapped`, or of what `model_init` makes; random numbers stay as they are."""
     if model is None:
         with torch.random.fork_rng():
             model = model_init(None) if number_of_arguments(model_init) else model_init()  # as transformers asks
-    made: Any = model
-    return made.config.sampling_rate
+    if not isinstance(model, nn.Module):
+        got = f'"{model}": MannerModel.from_pretrained loads it' if isinstance(model, str) else type(model).__name__
+        raise ValueError(f"the model must be a module, got {got}")
+    return unwrapped(model)
+
+
+def unwrapped(model: Any) -> Any:
+    """The network in what `torch.compile`, `DataParallel`, `DistributedDataParallel` or PEFT makes of it."""
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return unwrapped(model.module)
+    if hasattr(model, "_orig_mod"):  # compiled
+        return unwrapped(model._orig_mod)
+    if hasattr(model, "get_base_model"):  # of PEFT; its adapters are layers of the network
+        return unwrapped(model.get_base_model())
+    return model
+
+
+def inputs_of(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model's forward takes of a batch, without the labels."""
+    taken = inspect.signature(type(model).forward).parameters
+    anything = any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    return {name: value for name, value in batch.items() if name != "labels" and (anything or name in taken)}
 
 
 def training_items(dataset: Any, wanted: int, seed: int) -> list[dict]:

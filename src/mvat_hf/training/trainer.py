@@ -30,9 +30,11 @@ from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
 from ..utils.records import write_text
 from .arguments import EnhancementConfig, as_config
 from .callbacks import CropEpochCallback, MovedFolderCallback, StreamResumeCallback, check_reporters, step_of
-from .items import as_items, count_of, noisy_batches, rate_of, training_items
+from .checks import advice, check_batch, check_given, check_trainable, warn_of_unused
+from .items import as_items, count_of, inputs_of, network_of, noisy_batches, training_items, unwrapped
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
+from .search import check_trial, objective
 from .validation import ValidatedFile, enhance_and_score
 
 
@@ -54,6 +56,7 @@ class EnhancementTrainer(Trainer):
     """
 
     args: EnhancementConfig
+    config_class: type[EnhancementConfig] = EnhancementConfig
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class EnhancementTrainer(Trainer):
         data_collator: Any = None,
         **kwargs,
     ):
-        args = as_config(args, EnhancementConfig)
+        args = as_config(args, self.config_class)
         if model is None and kwargs.get("model_init") is None:
             raise ValueError("expected a model or model_init, got neither")
         if args.eval_strategy != "no":
@@ -70,7 +73,12 @@ class EnhancementTrainer(Trainer):
         check_reporters(args.report_to)
         if args.threads is not None:
             torch.set_num_threads(args.threads)
-        rate = rate_of(model, kwargs.get("model_init"))
+        network = network_of(model, kwargs.get("model_init"))
+        rate = network.config.sampling_rate
+        check_given(args, kwargs, rate)
+        warn_of_unused(args, kwargs)
+        if kwargs.get("train_dataset") is not None:
+            check_trainable(network)
         for name in ("train_dataset", "eval_dataset"):
             kwargs[name] = as_items(kwargs.get(name), rate, streams=name == "train_dataset")
         if kwargs.get("processing_class") is None:
@@ -93,16 +101,34 @@ class EnhancementTrainer(Trainer):
         self.logged_terms: dict[str, torch.Tensor] = {}
         self.logged_batches = 0
         self.recalibration = Recalibration()
-        self.l_se: Any = torch.compile(enhancement_loss) if args.torch_compile else enhancement_loss
+        self.l_se: Any = enhancement_loss
+        if args.torch_compile:
+            options: Any = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
+            self.l_se = torch.compile(enhancement_loss, **options)
 
     @property
     def network(self) -> MannerModel:
-        """The model itself, without what compiles it or spreads it over processes."""
-        return cast(MannerModel, self.accelerator.unwrap_model(self.model))
+        """The model itself, without what compiles it, adapts it or spreads it over processes."""
+        return cast(MannerModel, unwrapped(self.accelerator.unwrap_model(self.model)))
 
     def call_model_init(self, trial=None):
         """As in transformers, with the layers for training."""
         return use_training_layers(super().call_model_init(trial))
+
+    def hyperparameter_search(
+        self, hp_space=None, compute_objective=None, n_trials=20, direction=None, backend=None, hp_name=None, **kwargs
+    ):
+        """As in transformers; by default for the best `metric_for_best_model`. `direction` of an objective of one's own
+        is "minimize" by default."""
+        by_default, way = objective(self.args)
+        if direction is None:
+            direction = way if compute_objective is None else "minimize"
+        chosen = compute_objective or by_default
+        return super().hyperparameter_search(hp_space, chosen, n_trials, direction, backend, hp_name, **kwargs)
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        check_trial(self.args)
 
     def get_train_dataloader(self) -> DataLoader:
         """transformers' own, but for a stream: it splits itself, where accelerate would let one process make it all."""
@@ -159,7 +185,7 @@ class EnhancementTrainer(Trainer):
         if not torch.isfinite(loss).all():
             raise ValueError(
                 f"the loss is {loss.item()} in step {self.state.global_step + 1}, at a learning rate of "
-                f"{self._get_learning_rate():.3g}: try a lower one, or a lower max_grad_norm"
+                f"{self._get_learning_rate():.3g}: {advice(inputs)}"
             )
         return loss
 
@@ -171,12 +197,13 @@ class EnhancementTrainer(Trainer):
         return optimizer.param_groups[-1]["lr"]
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
+        check_batch(inputs)
         if self.args.frozen_statistics:
             for module in model.modules():
                 if isinstance(module, nn.BatchNorm1d):
                     module.eval()
         self.items_in_batch = num_items_in_batch
-        outputs: MannerOutput = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        outputs: MannerOutput = model(**inputs_of(self.network, inputs))
         loss = self.total_loss(inputs, outputs) / self.undivided_batches
         return (loss, outputs) if return_outputs else loss
 
@@ -197,10 +224,6 @@ class EnhancementTrainer(Trainer):
         """L_SE, with the weights of the arguments the terms beside it; and the terms to log."""
         enhanced, model = outputs["audio_values"], self.network
         noisy, labels = inputs["input_values"], inputs["labels"]
-        if labels.shape != noisy.shape:
-            raise ValueError(
-                f"labels must have the shape of input_values {tuple(noisy.shape)}, got {tuple(labels.shape)}"
-            )
         clean = model.high_passed(labels)
         if self.compute_loss_func is None:
             loss, terms = self.l_se(enhanced, clean, model.high_passed(noisy))
@@ -370,7 +393,7 @@ class EnhancementTrainer(Trainer):
         arguments ask for them, and those of rank 0 in all processes. Then every buffer is as it was.
         """
         with kept_buffers(self.network):
-            if self.args.recalibration_batches > 0:
+            if self.args.recalibration_batches > 0 and self.train_dataset is not None:
                 self.recalibrate()
             yield
 
