@@ -58,6 +58,13 @@ def test_types_of_yaml_stay_types(tmp_path):
     assert args.lr_scheduler_kwargs == {"num_cycles": 2} and args.learning_rate == 1e-4 and args.bf16 is False
 
 
+def test_what_yaml_makes_of_no_and_of_levels_is_what_was_meant(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("eval_strategy: no\nsave_strategy: no\nattention_levels: [0, 2]\n")
+    args, model, _ = parse_recipe(KINDS, ["--config", str(tmp_path / "recipe.yaml")])
+    assert (args.eval_strategy, args.save_strategy, args.load_best_model_at_end) == ("no", "no", False)
+    assert set(model.build().config.attended_levels) == {0, 2}
+
+
 def test_the_short_name_of_an_option_is_described_by_its_own(tmp_path):
     recipe = parse_recipe(KINDS, ["--teacher", "a/b"])
     assert recipe.described() == {"teacher_model_name_or_path": "a/b"}

@@ -126,6 +126,10 @@ def default_of(place: str | Path, name: str, value: Any, kind: Any) -> Any:
     kinds = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Union else (kind,)
     if value is None and type(None) not in kinds:
         raise RecipeError(f"{place}: {name} cannot be null; leave the line out for its default")
+    if value is False and name.endswith("_strategy"):
+        return "no"  # which YAML takes for false
+    if name == "attention_levels" and isinstance(value, list):
+        return ",".join(map(str, value))
     if isinstance(value, (dict, list)) and type(value) not in {get_origin(each) or each for each in kinds}:
         raise RecipeError(f"{place}: {name} cannot be a {type(value).__name__}, got {json.dumps(value, default=str)}")
     return value if value is None or isinstance(value, (dict, list)) else str(value)

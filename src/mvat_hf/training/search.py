@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from .arguments import EnhancementConfig, checked_weights
+from .arguments import DistillationConfig, EnhancementConfig, checked_weight, checked_weights
 
 
 def objective(args: EnhancementConfig) -> tuple[Callable[[dict[str, float]], float], str]:
@@ -21,3 +21,6 @@ def objective(args: EnhancementConfig) -> tuple[Callable[[dict[str, float]], flo
 def check_trial(args: EnhancementConfig) -> None:
     """ValueError where a trial has set a weight that has no sense."""
     args.loss_weights = checked_weights(args.loss_weights)
+    if isinstance(args, DistillationConfig):
+        args.beta = checked_weight("beta", args.beta)
+        args.enhancement_weight = checked_weight("enhancement_weight", args.enhancement_weight)
