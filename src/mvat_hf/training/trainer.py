@@ -31,7 +31,16 @@ from ..utils.records import write_text
 from .arguments import EnhancementConfig, as_config
 from .callbacks import CropEpochCallback, MovedFolderCallback, StreamResumeCallback, check_reporters, step_of
 from .checks import advice, check_batch, check_given, check_trainable, warn_of_unused
-from .items import as_items, count_of, inputs_of, network_of, noisy_batches, training_items, unwrapped
+from .items import (
+    as_items,
+    count_of,
+    inputs_of,
+    items_to_validate,
+    network_of,
+    noisy_batches,
+    training_items,
+    unwrapped,
+)
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
 from .search import check_trial, objective
@@ -80,7 +89,7 @@ class EnhancementTrainer(Trainer):
         if kwargs.get("train_dataset") is not None:
             check_trainable(network)
         for name in ("train_dataset", "eval_dataset"):
-            kwargs[name] = as_items(kwargs.get(name), rate, streams=name == "train_dataset")
+            kwargs[name] = as_items(kwargs.get(name), rate, name)
         if kwargs.get("processing_class") is None:
             kwargs["processing_class"] = MannerFeatureExtractor(sampling_rate=rate)
         if data_collator is None:
@@ -315,13 +324,7 @@ class EnhancementTrainer(Trainer):
 
         Of a mapping of data sets, these for every one, EVAL_NAME_pesq, and their means, EVAL_pesq.
         """
-        rate = self.network.config.sampling_rate
-        own: Any = self.eval_dataset
-        dataset = own if eval_dataset is None else as_items(eval_dataset, rate)
-        if isinstance(dataset, str):  # one of those that the trainer has
-            dataset = {dataset: own[dataset]}
-        if dataset is None:
-            raise ValueError("evaluate needs an eval_dataset, of the trainer or as its argument")
+        dataset = items_to_validate(self.eval_dataset, eval_dataset, self.network.config.sampling_rate)
         start = time.time()
         with self.recalibrated():
             if isinstance(dataset, Mapping):
@@ -342,7 +345,7 @@ class EnhancementTrainer(Trainer):
         """Of whole files as `evaluate` has them: lists of arrays (time,), the enhanced and the clean recordings, and
         the same metrics. `ignore_keys` is transformers': it says nothing here."""
         start = time.time()
-        dataset = as_items(test_dataset, self.network.config.sampling_rate)
+        dataset = as_items(test_dataset, self.network.config.sampling_rate, "test_dataset")
         with self.recalibrated():
             files = self.validated(dataset, keep=True)
         metrics: dict[str, float] = {f"{metric_key_prefix}_{key}": one for key, one in self.metrics_of(files).items()}
@@ -369,7 +372,10 @@ class EnhancementTrainer(Trainer):
         found["unscorable"] = sum(score.failure is not None for score in scores)
         if self.compute_metrics is not None:
             sides: Any = ([file.enhanced for file in files], [file.clean for file in files])
-            found |= self.compute_metrics(EvalPrediction(*sides))
+            own = self.compute_metrics(EvalPrediction(*sides))
+            if not isinstance(own, Mapping):
+                raise ValueError(f"compute_metrics gave {own!r}, expected a mapping of names to numbers")
+            found |= own
         return found
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
