@@ -89,6 +89,12 @@ def test_weights_without_sense_are_refused(weights, message, tmp_path):
         EnhancementConfig(str(tmp_path), use_cpu=True, loss_weights=weights)
 
 
+def test_defaults_are_those_that_options_end_with():
+    recipe = parse_recipe(KINDS, ["--output_dir=elsewhere", "--use_cpu=true"])
+    for name in ("eval_strategy", "save_strategy", "load_best_model_at_end", "loss_weights", "beta"):
+        assert recipe.defaults()[name] == recipe.value(name)
+
+
 def test_missing_recipe_is_named():
     with pytest.raises(RecipeError, match="no such recipe: nowhere.yaml"):
         parse_recipe(KINDS, ["--config", "nowhere.yaml"])

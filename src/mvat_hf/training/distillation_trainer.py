@@ -36,10 +36,11 @@ class DistillationTrainer(EnhancementTrainer):
     Args:
         model: the student.
         teacher: any module that takes noisy audio (B, T), or a folder or Hub id of a `MannerModel`; that of `args` by
-            default. It is frozen, and never saved or optimised. A method that needs none is given none.
+            default. It is frozen in place, and never saved or optimised; what `torch.compile` or `DataParallel` wrapped
+            is run without. A method that needs none is given none.
         args: `DistillationConfig`, its defaults by default. Other `TrainingArguments` are taken over into one.
         method: what to transfer (see `mvat_hf.distillation`); by default what `args` name. A `beta` of 0 is plain
-            training to the bit.
+            training to the bit. With `model_init`, every run begins with a copy that has learnt nothing.
         kwargs: as of `EnhancementTrainer`.
 
     Raises:

@@ -73,7 +73,8 @@ class Recipe:
         """What options are where nothing is set, as YAML holds it."""
         kinds = [type(part) for part in self.flat()]
         plain = {option.name: option.default for kind in kinds for option in dataclasses.fields(kind)}
-        return plain | {name: {} for name in ("loss_weights", "method_kwargs")}
+        made = {"eval_strategy": "steps", "save_strategy": "steps", "load_best_model_at_end": True}
+        return plain | made | {name: {} for name in ("loss_weights", "method_kwargs")}
 
 
 class RecipeParser(HfArgumentParser):
