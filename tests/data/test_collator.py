@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from mvat_hf.data.collator import SegmentCollator
+from mvat_hf.data.collator import SegmentCollator, as_item
+from mvat_hf.data.matching import DataError
 
 
 def item(name="a", length=1000, offset=0):
@@ -90,3 +92,38 @@ def test_lists_and_other_types_are_fine(collator):
     lists = {"id": "a", "clean": item()["clean"].tolist(), "noisy": item()["noisy"].astype(np.float64)}
     batch, expected = collator([lists]), collator([item()])
     assert all(torch.equal(batch[name], expected[name]) and batch[name].dtype == torch.float32 for name in expected)
+
+
+@pytest.mark.parametrize(("kind", "scale"), [(np.int16, 2**15), (np.int32, 2**31)])
+def test_integer_samples_are_divided_by_their_full_scale(kind, scale):
+    samples = (np.array([-1, -0.5, 0, 0.25]) * scale).astype(kind)
+    batch = SegmentCollator(4 / 16000)([{"clean": samples, "noisy": {"array": samples, "sampling_rate": 16000}}])
+    for values in batch.values():
+        assert values.tolist() == [[-1, -0.5, 0, 0.25]]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.ones(4, np.int64), "clean has samples of int64, expected floating, int16 or int32: divide them"),
+        ([1, 2, 3, 4], "clean has samples of int64"),
+        (np.ones(4, np.uint8), "clean has samples of uint8"),
+        ("a.wav", r'clean is a string, "a.wav", expected samples: .*cast_column\("clean", Audio\(\)\)'),
+    ],
+)
+def test_what_is_no_audio_is_named(value, message):
+    with pytest.raises(DataError, match=message):
+        as_item({"clean": value, "noisy": np.ones(4)}, 16000)
+
+
+def test_an_item_without_names_is_refused():
+    with pytest.raises(DataError, match="an item is of class tuple, expected a mapping with clean and noisy"):
+        as_item((torch.zeros(4), torch.zeros(4)), 16000)
+
+
+def test_encoded_audio_is_decoded(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(800, 0.5), 8000)
+    encoded = [{"bytes": None, "path": str(path)}, {"bytes": path.read_bytes(), "path": None}]
+    item = as_item(dict(zip(("clean", "noisy"), encoded, strict=True)), 8000)
+    assert all(np.allclose(item[side], 0.5, atol=1e-3) and len(item[side]) == 800 for side in ("clean", "noisy"))

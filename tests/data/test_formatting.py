@@ -332,3 +332,10 @@ def test_recorded_audio_is_a_wav_file_of_the_same_samples(root):
     audio, rate = soundfile.read(io.BytesIO(held["noisy"]["bytes"]), dtype="float32")
     assert rate == 16000
     np.testing.assert_array_equal(audio, item["noisy"])
+
+
+def test_lists_of_integers_are_refused():
+    """A row does not tell what their full scale is."""
+    rows = Dataset.from_dict({"clean": [[1, 2]], "noisy": [[1, 2]]})
+    with pytest.raises(DataError, match="clean has samples of int64, expected floating"):
+        decoded(rows, 16000)[0]

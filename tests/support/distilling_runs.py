@@ -38,7 +38,7 @@ def distilling(
     named = {"method": method} if isinstance(method, str) else {}
     torch.manual_seed(3)
     return DistillationTrainer(
-        student or small_model(),
+        small_model() if student is None else student,
         teacher=teacher,
         method=None if named else method,
         args=DistillationConfig(str(folder), beta=beta, **{**defaults, **named, **options}),

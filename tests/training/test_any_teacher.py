@@ -9,6 +9,7 @@ from distilling_runs import ITEMS, Filtering, Scaled, distilling
 from mvat_hf.distillation import build_method
 from mvat_hf.training.run import training_record
 from mvat_hf.utils.records import weights_hash
+from training_runs import pairs, small_model
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,59 @@ def test_a_teacher_of_another_kind_is_in_the_record_and_the_card(tmp_path):
     assert "teacher: a Filtering without a name" in card and "snr 0.5 in the loss" in card
 
 
+class Adapted(nn.Module):
+    """As PEFT wraps a model: its forward takes anything, what it does not have is the model's."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.base_model = model
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base_model"), name)
+
+    def forward(self, *args, **kwargs):
+        return self.base_model(*args, **kwargs)
+
+    def get_base_model(self):
+        return self.base_model
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+WITH_VIEWS = {"hidden_size": 8, "depth": 3, "attention_levels": "all"}
+BY_MODULES = {"at": {"modules": {"encoder.0": "encoder.0"}}, "mvat": {}}
+
+
+@pytest.mark.parametrize("method", ["mvat", "at"])
+@pytest.mark.parametrize("wrap", [compiled, nn.DataParallel, Adapted])
+def test_a_wrapped_teacher_teaches_as_it_does_alone(wrap, method, tmp_path):
+    losses = []
+    for teacher in (small_model(1, **WITH_VIEWS), wrap(small_model(1, **WITH_VIEWS))):
+        given = build_method(method, **BY_MODULES[method])
+        trainer = distilling(tmp_path, given, teacher=teacher, max_steps=1)
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["distillation"])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("wrap", [compiled, Adapted])
+def test_a_wrapped_student_learns_and_is_validated(wrap, tmp_path):
+    student = wrap(small_model())
+    trainer = distilling(tmp_path, "mvat", student=student, max_steps=1)
+    before = trainer.network.input.weight.clone()
+    trainer.train()
+    assert trainer.state.log_history[0]["distillation"] > 0
+    assert not torch.equal(trainer.network.input.weight, before)
+    assert trainer.evaluate(pairs(1, 1.5))["eval_loss"] > 0
+
+
 def test_what_is_no_module_cannot_teach(tmp_path):
-    with pytest.raises(ValueError, match="teacher must be a module, a folder or a Hub id, got an object of class dict"):
+    with pytest.raises(ValueError, match="got an object of class dict; of an exported model, give the checkpoint"):
         distilling(tmp_path, "output", teacher={})
 
 

@@ -16,7 +16,7 @@ from mvat_hf.models.manner import MannerModel
 from mvat_hf.training.arguments import DistillationConfig, EnhancementConfig
 from mvat_hf.training.distillation_trainer import METHOD_FILE, DistillationTrainer
 from mvat_hf.training.trainer import EnhancementTrainer
-from training_runs import StopAt, same_weights, small_model
+from training_runs import StopAt, arguments, same_weights, small_model
 
 NAMES = [name for name in METHODS if name != "none"]
 RECIPES = sorted((REPOSITORY / "scripts/recipes/methods").glob("*.yaml"))
@@ -39,6 +39,33 @@ def test_a_method_is_one_class_with_its_name():
             register("scaled")(InTwoStages)
     finally:
         del METHODS["scaled"]
+
+
+class Keen(Scaled):
+    """One option that must be given, and any others."""
+
+    def __init__(self, need, **others):
+        super().__init__()
+        self.need, self.others = need, others
+
+
+class Bare(Scaled.__base__):
+    """No constructor of its own."""
+
+
+def test_the_options_of_a_method_are_those_of_its_constructor():
+    register("keen")(Keen)
+    register("bare")(Bare)
+    try:
+        built = build_method("keen", need=1, more=2)
+        assert (built.need, built.others, built.built_with) == (1, {"more": 2}, {"need": 1, "more": 2})
+        with pytest.raises(ValueError, match='"keen" needs the option need, got none'):
+            build_method("keen")
+        with pytest.raises(ValueError, match='"bare" has no option q, expected none'):
+            build_method("bare", q=1)
+        assert isinstance(build_method("bare"), Bare)
+    finally:
+        del METHODS["keen"], METHODS["bare"]
 
 
 def test_parameters_of_a_method_learn_and_their_gradients_do_not_pile_up(tmp_path):
@@ -80,7 +107,7 @@ def test_a_killed_run_resumes_to_the_bit_with_its_method(uninterrupted, step, tm
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory) -> MannerModel:
     """The student trained as all here are, by nobody's method."""
-    args = distilling(tmp_path_factory.mktemp("baseline"), "none", 0.0).args
+    args = arguments(tmp_path_factory.mktemp("baseline"), max_steps=3)
     trainer = EnhancementTrainer(small_model(), args, data_collator=SegmentCollator(0.1), train_dataset=ITEMS)
     trainer.train()
     return trainer.model
@@ -207,6 +234,7 @@ def test_what_the_trainer_was_given_is_in_the_card(tmp_path):
     facts = trainer.run_facts()
     assert facts["method"] == "AttentionTransfer, beta 0.1, {'p': 1}" and facts["files to validate"] == 3
     assert "enhancement_weight 0.5" in facts["hyperparameters"]
+    args.method_kwargs = {}
     for options, told in (({}, ""), ({"p": 3}, ", {'p': 3}")):
         method = build_method("mvat", **options)
         built = DistillationTrainer(small_model(), teacher=small_model(1), method=method, args=args, **data)

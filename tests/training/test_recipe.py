@@ -60,6 +60,13 @@ def test_types_of_yaml_stay_types(tmp_path):
     assert args.lr_scheduler_kwargs == {"num_cycles": 2} and args.learning_rate == 1e-4 and args.bf16 is False
 
 
+def test_what_yaml_makes_of_no_and_of_levels_is_what_was_meant(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("eval_strategy: no\nsave_strategy: no\nattention_levels: [0, 2]\n")
+    args, model, _ = parse_recipe(KINDS, ["--config", str(tmp_path / "recipe.yaml")])
+    assert (args.eval_strategy, args.save_strategy, args.load_best_model_at_end) == ("no", "no", False)
+    assert set(model.build().config.attended_levels) == {0, 2}
+
+
 def test_the_short_name_of_an_option_is_described_by_its_own(tmp_path):
     recipe = parse_recipe(KINDS, ["--teacher", "a/b"])
     assert recipe.described() == {"teacher_model_name_or_path": "a/b"}
@@ -82,6 +89,12 @@ def test_two_recipes_are_refused():
 def test_weights_without_sense_are_refused(weights, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         EnhancementConfig(str(tmp_path), use_cpu=True, loss_weights=weights)
+
+
+def test_defaults_are_those_that_options_end_with():
+    recipe = parse_recipe(KINDS, ["--output_dir=elsewhere", "--use_cpu=true"])
+    for name in ("eval_strategy", "save_strategy", "load_best_model_at_end", "loss_weights", "beta"):
+        assert recipe.defaults()[name] == recipe.value(name)
 
 
 def test_missing_recipe_is_named():

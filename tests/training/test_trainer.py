@@ -194,6 +194,13 @@ def test_frozen_statistics_stay_and_weights_move(tmp_path):
         plain(tmp_path, frozen_statistics=True, recalibration_batches=2)
 
 
+def test_the_loss_is_compiled_as_the_arguments_say(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(torch, "compile", lambda function, **options: seen.update({function.__name__: options}))
+    plain(tmp_path, torch_compile_backend="eager", torch_compile_mode="max-autotune")
+    assert seen == {"enhancement_loss": {"backend": "eager", "mode": "max-autotune"}}
+
+
 def test_a_process_trains_on_one_gpu(tmp_path):
     args = arguments(tmp_path)
     args._n_gpu = 4  # what transformers finds where a process sees four

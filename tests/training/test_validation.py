@@ -10,8 +10,9 @@ from datasets import Dataset
 from conftest import REPOSITORY
 from mvat_hf import enhance
 from mvat_hf.acceleration.folding import unknown_part
+from mvat_hf.data.audio import resample
 from mvat_hf.data.collator import SegmentCollator
-from mvat_hf.metrics import si_sdr
+from mvat_hf.metrics import pesq, si_sdr
 from mvat_hf.models.manner import MannerModel
 from mvat_hf.training.arguments import EnhancementConfig
 from mvat_hf.training.trainer import EnhancementTrainer
@@ -113,6 +114,35 @@ def test_predictions_are_of_whole_files_and_measured_as_validations_are(tmp_path
     with trainer.recalibrated(), torch.no_grad():
         enhanced = trainer.model.eval()(torch.as_tensor(files[1]["noisy"])[None]).audio_values[0].numpy()
     np.testing.assert_allclose(predicted.predictions[1], enhanced, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8000, 48000])
+def test_recordings_of_another_rate_are_scored_at_16_khz(rate, tmp_path):
+    item = pairs(1, 1.5 * rate / 16000)[0]
+    model = small_model(sampling_rate=rate)
+    trainer = EnhancementTrainer(model, arguments(tmp_path), eval_dataset=[item])
+    predicted = trainer.predict([item])
+    sides = [resample(audio[None], rate, 16000)[0] for audio in (item["clean"], predicted.predictions[0])]
+    assert predicted.metrics["test_pesq"] == pytest.approx(pesq(*sides, 16000))
+    assert predicted.metrics["test_si_sdr"] == pytest.approx(si_sdr(*sides), abs=1e-3)
+
+
+def test_without_training_data_nothing_is_recalibrated(tmp_path):
+    trainer = EnhancementTrainer(
+        small_model(), arguments(tmp_path, recalibration_batches=2), eval_dataset=pairs(1, 1.5)
+    )
+    assert trainer.evaluate()["eval_loss"] > 0
+    trainer.save_model()
+    assert same_weights(MannerModel.from_pretrained(tmp_path), trainer.model)
+
+
+def test_recalibration_needs_training_data_of_a_length(tmp_path):
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield from pairs(2)
+
+    with pytest.raises(ValueError, match="recalibration_batches needs training data with a length, got Endless"):
+        EnhancementTrainer(small_model(), arguments(tmp_path, recalibration_batches=2), train_dataset=Endless())
 
 
 def test_a_file_too_short_for_the_loss_is_left_out_of_its_mean(tmp_path):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .matching import SIDES, DataError, check_lengths
+from .audio import read_mono
+from .matching import SIDES, DataError, as_samples, check_lengths, source_of
 
 
 @dataclass
@@ -56,11 +57,14 @@ def as_item(item: Mapping[str, Any], sampling_rate: int) -> dict[str, Any]:
 
     Args:
         item: these, or in the place of arrays {"array", "sampling_rate"}, as `datasets` gives decoded audio, or its
-            `AudioDecoder`. Without an id, the samples of the clean side tell items apart.
+            `AudioDecoder`, or encoded audio {"bytes", "path"}. Samples of int16 and int32 are divided by their full
+            scale. Without an id, the samples of the clean side tell items apart.
 
     Raises:
-        DataError: a side is missing, of another rate, not of one channel, or longer than the other.
+        DataError: a side is missing, of another rate, not of one channel, longer than the other, or no samples.
     """
+    if not isinstance(item, Mapping):
+        raise DataError(f"an item is of class {type(item).__name__}, expected a mapping with clean and noisy")
     if missing := [side for side in SIDES if side not in item]:
         raise DataError(f"an item has no {' and no '.join(missing)}, expected clean and noisy, got {', '.join(item)}")
     sides = [samples_of(item[side], side, sampling_rate) for side in SIDES]
@@ -75,11 +79,18 @@ def samples_of(value: Any, side: str, sampling_rate: int) -> np.ndarray:
     if hasattr(value, "get_all_samples"):  # datasets' AudioDecoder
         decoded = value.get_all_samples()
         value = {"array": decoded.data.mean(dim=0), "sampling_rate": decoded.sample_rate}
+    if isinstance(value, str):
+        raise DataError(
+            f'{side} is a string, "{value}", expected samples: if it is a path, '
+            f'dataset.cast_column("{side}", Audio()) decodes the column'
+        )
     if isinstance(value, Mapping):
+        if value.get("array") is None and value.keys() & {"bytes", "path"}:
+            return read_mono(source_of({"bytes": None, "path": None, **value}, side), sampling_rate)
         if value.get("sampling_rate", sampling_rate) != sampling_rate:
             raise DataError(f"{side} is at {value['sampling_rate']} Hz, expected {sampling_rate}: resample it")
         value = value.get("array")
-    audio = np.asarray(value if value is not None else [[]], dtype=np.float32)
+    audio = as_samples(value if value is not None else [[]], side)
     if audio.ndim != 1:
         raise DataError(f"{side} has the shape {audio.shape}, expected samples of one channel, (time,)")
     return audio

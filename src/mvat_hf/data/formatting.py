@@ -20,7 +20,7 @@ from fsspec import AbstractFileSystem, register_implementation
 from pyarrow.compute import binary_join_element_wise as join
 
 from .audio import describe_files, read_mono
-from .matching import SIDES, DataError, check_lengths, source_of
+from .matching import SIDES, DataError, as_samples, check_lengths, source_of
 
 FORMAT = "mvat_hf"  # the name under which `datasets` knows it
 RATE = 16000  # Hz, of columns that do not say
@@ -143,7 +143,7 @@ class RecordingFormatter(Formatter):
         batch = dict(self.python_arrow_extractor().extract_batch(table))
         others = {name: values for name, values in batch.items() if name not in self.rates}
         batch |= self.python_features_decoder.decode_batch(others) if others else {}
-        batch |= {name: [as_array(value) for value in others[name]] for name in SIDES if name in others}
+        batch |= {name: [as_array(value, name) for value in others[name]] for name in SIDES if name in others}
         ids = batch.get("id", [None] * table.num_rows)
         made: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
         for name in self.rates.keys() & batch.keys():
@@ -184,10 +184,11 @@ class RecordingBatch(LazyBatch):
 formatting._register_formatter(RecordingFormatter, FORMAT)
 
 
-def as_array(value: Any) -> Any:
-    """A list of numbers as an array (time,) float32, anything else as it is."""
+def as_array(value: Any, side: str) -> Any:
+    """A list of numbers as an array (time,) float32, anything else as it is; DataError for integers, whose full scale
+    a list does not tell."""
     if isinstance(value, list) and value and all(isinstance(sample, (int, float)) for sample in value):
-        return np.asarray(value, dtype=np.float32)
+        return as_samples(value, side)
     return value
 
 

@@ -21,6 +21,7 @@ from .audio import (
 )
 
 SIDES = ("clean", "noisy")
+FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # of integer samples
 
 
 class DataError(ValueError):
@@ -143,7 +144,7 @@ def decode_pair(
         if is_encoded(row[side]):
             sides.append(read_mono(source_of(row[side], side, row["id"]), sampling_rate, start, length))
         else:
-            audio = np.asarray(row[side], dtype=np.float32)[start:]
+            audio = as_samples(row[side], side)[start:]
             sides.append(audio if length < 0 else audio[:length])
     check_lengths(row["id"], *map(len, sides))
     return sides[0], sides[1]
@@ -160,6 +161,18 @@ def pair_length(row: Mapping[str, Any], sampling_rate: int) -> int:
             lengths.append(resampled_length(file.frames, file.samplerate, sampling_rate))
     check_lengths(row["id"], *lengths)
     return lengths[0]
+
+
+def as_samples(value: Any, side: str) -> np.ndarray:
+    """Samples as float32, int16 and int32 divided by their full scale; DataError for other kinds of numbers."""
+    audio = np.asarray(value)
+    if audio.dtype.kind != "f" and audio.dtype.name not in FULL_SCALE:
+        raise DataError(
+            f"{side} has samples of {audio.dtype}, expected floating, {' or '.join(FULL_SCALE)}: divide them by their "
+            "full scale, 32768 where they are of 16 bits"
+        )
+    samples = audio.astype(np.float32, copy=False)
+    return samples / np.float32(FULL_SCALE[audio.dtype.name]) if audio.dtype.name in FULL_SCALE else samples
 
 
 def is_encoded(value: Any) -> bool:

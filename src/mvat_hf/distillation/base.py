@@ -119,22 +119,37 @@ def build_method(name: str, **options: Any) -> DistillationMethod | None:
     """The method of a name in `METHODS`, `options` to its constructor; None for "none".
 
     Raises:
-        ValueError: unknown name, or an option that the method does not have.
+        ValueError: unknown name, an option that the method does not have, or none that it needs.
     """
     if name not in METHODS:
         raise ValueError(f'unknown distillation method "{name}", expected one of: {", ".join(METHODS)}')
     method = METHODS[name]
-    known = [] if method is None else list(inspect.signature(method).parameters)
-    if unknown := [option for option in options if option not in known]:
+    known = options_of(method)
+    anything = any(one.kind is one.VAR_KEYWORD for one in known)
+    names = [one.name for one in known if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    if not anything and (unknown := [option for option in options if option not in names]):
         raise ValueError(
             f'the distillation method "{name}" has no option {", ".join(unknown)}, '
-            f"expected {', '.join(known) or 'none'}"
+            f"expected {', '.join(names) or 'none'}"
+        )
+    if missing := [
+        one.name for one in known if one.name in names and one.default is one.empty and one.name not in options
+    ]:
+        raise ValueError(
+            f'the distillation method "{name}" needs the option {", ".join(missing)}, got {options or "none"}'
         )
     if method is None:
         return None
     built = method(**options)
     built._built_with = options
     return built
+
+
+def options_of(method: type[DistillationMethod] | None) -> list[inspect.Parameter]:
+    """The arguments of a method's constructor."""
+    if method is None or method.__init__ is nn.Module.__init__:
+        return []
+    return list(inspect.signature(method).parameters.values())
 
 
 def choices(what: str, chosen: Any, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from ..losses import TERMS
 
@@ -26,16 +27,24 @@ class EnhancementConfig(TrainingArguments):
 
     output_dir: str = field(default="runs/default", metadata={"help": "Folder of checkpoints, curves and results."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the items are not tensors."})
-    eval_strategy: str = field(default="steps", metadata={"help": "When to validate: no, steps or epoch."})
+    eval_strategy: str | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "When to validate: no, steps or epoch; by default as save_strategy, or steps."}
+    )
     eval_steps: float | None = field(
         default=None,
         metadata={"help": "Steps between validations; by default save_steps, or logging_steps if not saved by steps."},
     )
-    save_strategy: str = field(default="steps", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
+    save_strategy: str | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "When to save a checkpoint: no, steps or epoch; by default as eval_strategy, or steps."},
+    )
     save_total_limit: int | None = field(
         default=2, metadata={"help": "How many checkpoints are kept, the best one among them."}
     )
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best validated checkpoint."})
+    load_best_model_at_end: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "End with the best validated checkpoint; by default where it validates and saves."},
+    )
     metric_for_best_model: str | None = field(
         default="pesq", metadata={"help": "pesq, stoi, si_sdr or loss of validation; NAME_pesq of the data set NAME."}
     )
@@ -87,18 +96,36 @@ class EnhancementConfig(TrainingArguments):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns must be false: it takes the audio away that the collator crops")
+        if self.eval_strategy is None:
+            self.eval_strategy = "epoch" if self.save_strategy == "epoch" else "steps"
+        if self.save_strategy is None:
+            self.save_strategy = "epoch" if self.eval_strategy == "epoch" else "steps"
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = "no" not in (self.eval_strategy, self.save_strategy)
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False  # every weight is used in every pass
         if self.eval_strategy == self.save_strategy == "steps" and not self.eval_steps:
             self.eval_steps = self.save_steps  # a validation between checkpoints has no weights to choose
+        check_json(loss_weights=self.loss_weights)
         super().__post_init__()
         self.loss_weights = checked_weights(self.loss_weights)
         if self.frozen_statistics and self.recalibration_batches > 0:
             raise ValueError(
                 "frozen_statistics keeps what recalibration_batches replaces: expected one of them, got both "
                 f"(recalibration_batches {self.recalibration_batches})"
+            )
+        if self.one_cycle and self.warmup_steps:
+            raise ValueError(
+                f"one_cycle beside warmup_steps {self.warmup_steps}: expected one of them, a cycle warms up"
+            )
+        if self.muon_learning_rate > 0 and self.optim != self.default_optim:
+            raise ValueError(
+                f"muon_learning_rate {self.muon_learning_rate} beside optim {OptimizerNames(self.optim).value}: "
+                "expected one of them"
             )
         if self.dataloader_persistent_workers:  # they would keep the collator, and with it the epoch, they began with
             raise ValueError("dataloader_persistent_workers must be false: every epoch would crop at the same places")
@@ -131,15 +158,24 @@ class DistillationConfig(EnhancementConfig):
     )
 
     def __post_init__(self):
+        check_json(method_kwargs=self.method_kwargs)
         super().__post_init__()
         if self.method_kwargs is None:
             self.method_kwargs = {}
         if not isinstance(self.method_kwargs, dict):
             raise ValueError(f"method_kwargs must be a mapping of options, got {self.method_kwargs!r}")
-        for name in ("beta", "enhancement_weight"):
-            weight = getattr(self, name)
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name} must be at least 0, got {weight}")
+        self.beta = checked_weight("beta", self.beta)
+        self.enhancement_weight = checked_weight("enhancement_weight", self.enhancement_weight)
+
+
+def check_json(**options: Any) -> None:
+    """ValueError that names an option whose string begins as a mapping and is none."""
+    for name, value in options.items():
+        if isinstance(value, str) and value.startswith("{"):
+            try:
+                json.loads(value)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{name} must be JSON, with names in double quotes, got {value}: {error}") from error
 
 
 def checked_weights(weights: Any) -> dict[str, float]:
@@ -150,15 +186,18 @@ def checked_weights(weights: Any) -> dict[str, float]:
         raise ValueError(f"loss_weights must be a mapping of terms to weights, got {json.dumps(weights, default=str)}")
     if unknown := sorted(weights.keys() - set(TERMS)):
         raise ValueError(f"loss_weights has no term {', '.join(unknown)}, expected of {', '.join(TERMS)}")
-    checked = {}
-    for name, weight in weights.items():
-        try:
-            checked[name] = float(weight)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"loss_weights: {name} must be a number, got {weight!r}") from error
-        if not 0 <= checked[name] < math.inf:
-            raise ValueError(f"loss_weights: {name} must be at least 0, got {weight}")
-    return checked
+    return {name: checked_weight(f"loss_weights: {name}", weight) for name, weight in weights.items()}
+
+
+def checked_weight(name: str, weight: Any) -> float:
+    """`weight` as a number; ValueError for what is no number from 0."""
+    try:
+        number = float(weight)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number, got {weight!r}") from error
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} must be at least 0, got {weight}")
+    return number
 
 
 def as_config(args: TrainingArguments | None, kind: type[Config]) -> Config:
@@ -166,6 +205,13 @@ def as_config(args: TrainingArguments | None, kind: type[Config]) -> Config:
     with all columns, which our collators need."""
     if args is None:
         return kind()
+    if not isinstance(args, TrainingArguments):
+        raise ValueError(f"args must be of class {kind.__name__}, got {type(args).__name__}")
+    if isinstance(args, DistillationConfig) and not issubclass(kind, DistillationConfig):
+        raise ValueError(
+            "EnhancementTrainer has no teacher, got a DistillationConfig: expected DistillationTrainer, or an "
+            "EnhancementConfig"
+        )
     if isinstance(args, kind):
         return args
     known = {option.name for option in fields(kind) if option.init}  # `args` may be of a class with more

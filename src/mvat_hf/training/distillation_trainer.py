@@ -1,10 +1,11 @@
 """`DistillationTrainer`: trains a student on L_SE and what a distillation method takes from a teacher."""
 
+import copy
 import inspect
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +17,8 @@ from ..distillation.activations import activations, forward_options, module_of, 
 from ..models.manner import MannerModel, MannerOutput
 from ..utils.files import replaced_at_end
 from .arguments import DistillationConfig, as_config
+from .checks import check_method, check_terms
+from .items import unwrapped
 from .teacher_cache import TargetCache
 from .trainer import EnhancementTrainer
 
@@ -33,10 +36,11 @@ class DistillationTrainer(EnhancementTrainer):
     Args:
         model: the student.
         teacher: any module that takes noisy audio (B, T), or a folder or Hub id of a `MannerModel`; that of `args` by
-            default. It is frozen, and never saved or optimised. A method that needs none is given none.
+            default. It is frozen in place, and never saved or optimised; what `torch.compile` or `DataParallel` wrapped
+            is run without. A method that needs none is given none.
         args: `DistillationConfig`, its defaults by default. Other `TrainingArguments` are taken over into one.
         method: what to transfer (see `mvat_hf.distillation`); by default what `args` name. A `beta` of 0 is plain
-            training to the bit.
+            training to the bit. With `model_init`, every run begins with a copy that has learnt nothing.
         kwargs: see `EnhancementTrainer`.
 
     Raises:
@@ -44,6 +48,7 @@ class DistillationTrainer(EnhancementTrainer):
     """
 
     args: DistillationConfig
+    config_class = DistillationConfig
 
     def __init__(
         self,
@@ -55,34 +60,71 @@ class DistillationTrainer(EnhancementTrainer):
     ):
         args = as_config(args, DistillationConfig)
         options: Any = args.method_kwargs
-        if method is None:
-            method = build_method(args.method, **options)
-        self.method = method if args.beta > 0 else None
-        taught_by: Any = None
+        if method is not None:
+            check_method(method, options)
+        self.given = copy.deepcopy(method)  # as it is before it has learnt anything
+        built = build_method(args.method, **options) if method is None else method
+        self.method = built if args.beta > 0 else None
+        self.taught_by: Any = args.teacher_model_name_or_path if teacher is None else teacher
         if self.method is not None and self.method.needs_teacher:
-            taught_by = args.teacher_model_name_or_path if teacher is None else teacher
-            if isinstance(taught_by, (str, Path)):
-                taught_by = MannerModel.from_pretrained(taught_by)
-            if taught_by is not None and not isinstance(taught_by, nn.Module):
-                kind = type(taught_by).__name__
-                raise ValueError(f"teacher must be a module, a folder or a Hub id, got an object of class {kind}")
-        super().__init__(model=model, args=args, **kwargs)
-        student: Any = self.model
-        self.teacher: nn.Module | None = None if taught_by is None else taught_by.requires_grad_(False).eval()
+            self.find_teacher()
+        self.teacher: nn.Module | None = None
+        self.placed: nn.Module | None = None  # the teacher, where it is run
         self.teacher_options: dict[str, Any] = {}
         self.cache: TargetCache | None = None
         self.seen: dict[str, Tensor] = {}  # of the student's modules that the method reads, in this pass
-        if self.method is not None:
-            check(self.method, student, taught_by)
-            if self.method.needs_teacher:
-                self.prepare_teacher(student)
-            self.method.prepare(student, taught_by)
-            self.method.to(self.args.device)
-            if self.args.world_size > 1:
-                for value in self.method.state_dict().values():
-                    torch.distributed.broadcast(value, 0)
-            if any(parameter.requires_grad for parameter in self.method.parameters()):
-                self.add_callback(MethodGradientCallback(self))
+        super().__init__(model=model, args=args, **kwargs)
+        self.begin(self.model)
+        self.add_callback(MethodGradientCallback(self))
+
+    def find_teacher(self) -> Any:
+        """The network that teaches, loaded if a name was given; None if nothing was."""
+        if isinstance(self.taught_by, (str, Path)):
+            self.taught_by = MannerModel.from_pretrained(self.taught_by)
+        if self.taught_by is not None and not isinstance(self.taught_by, nn.Module):
+            kind = type(self.taught_by).__name__
+            raise ValueError(
+                f"teacher must be a module, a folder or a Hub id, got an object of class {kind}; of an exported model, "
+                "give the checkpoint"
+            )
+        return unwrapped(self.taught_by)
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        """As of `EnhancementTrainer`; where the model was made anew the method is too, as the arguments now say."""
+        fixed = ["teacher_model_name_or_path", *(["method", "method_kwargs"] if self.given is not None else [])]
+        before = {name: getattr(self.args, name) for name in fixed}
+        super()._hp_search_setup(trial)
+        if moved := [name for name, value in before.items() if getattr(self.args, name) != value]:
+            raise ValueError(
+                f"a trial set {', '.join(moved)}, expected the teacher to stay, and a method that trials change to be "
+                "named by DistillationConfig"
+            )
+        if self.model_init is not None:
+            self.method, options = None, cast(dict[str, Any], self.args.method_kwargs)
+            if self.args.beta > 0:
+                given = self.given
+                self.method = build_method(self.args.method, **options) if given is None else copy.deepcopy(given)
+            self.begin(self.model)
+
+    def begin(self, student: Any) -> None:
+        """Make the method, which has learnt nothing yet, and the teacher ready for a student."""
+        method, network = self.method, unwrapped(student)
+        self.teacher, self.teacher_options, self.cache = None, {}, None
+        if method is None:
+            return
+        taught_by = self.find_teacher() if method.needs_teacher else None
+        if taught_by is network:
+            raise ValueError("the teacher is the student, and a teacher is frozen in place: expected another model")
+        if taught_by is not None:
+            self.teacher = taught_by.requires_grad_(False).eval()
+        check(method, network, taught_by)
+        if method.needs_teacher:
+            self.prepare_teacher(network)
+        method.prepare(network, taught_by)
+        method.to(self.args.device)
+        if self.args.world_size > 1:
+            for value in method.state_dict().values():
+                torch.distributed.broadcast(value, 0)
 
     def prepare_teacher(self, student: MannerModel) -> None:
         """Put the teacher where it is run, with the options that record what is read of it, and its cache."""
@@ -94,9 +136,11 @@ class DistillationTrainer(EnhancementTrainer):
         if self.args.teacher_cache is not None:
             how = {**self.teacher_options, "bf16": self.args.bf16, "fp16": self.args.fp16}
             self.cache = TargetCache(self.args.teacher_cache, teacher, method, **how)
-        if isinstance(teacher, MannerModel) and self.args.device.type == "cpu":
-            teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
-        self.teacher = self.accelerator.prepare_model(teacher, evaluation_mode=True)
+        if self.placed is None:
+            if isinstance(teacher, MannerModel) and self.args.device.type == "cpu":
+                teacher.fuse(torch.bfloat16 if self.args.bf16 else None)
+            self.placed = self.accelerator.prepare_model(teacher, evaluation_mode=True)
+        self.teacher = self.placed
 
     def run_facts(self) -> dict[str, Any]:
         """As in `EnhancementTrainer`, with the teacher and the method."""
@@ -124,8 +168,7 @@ class DistillationTrainer(EnhancementTrainer):
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
         if self.method is None or not self.teaches:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        student = self.accelerator.unwrap_model(model)
-        with recording(student, self.method.reads) as self.seen:
+        with recording(self.network, self.method.reads) as self.seen:
             asked = {**inputs, **self.method.forward_options}
             return super().compute_loss(model, asked, return_outputs, num_items_in_batch)
 
@@ -138,6 +181,7 @@ class DistillationTrainer(EnhancementTrainer):
         loss = self.args.enhancement_weight * stage.enhancement * enhancement
         if self.method is not None and self.teaches:
             taken = self.distil(self.method, inputs, outputs)
+            check_terms(self.method, taken, terms)
             distance = torch.stack(list(taken.values())).sum()
             terms |= {**taken, "distillation": distance}
             loss = loss + self.args.beta * stage.distillation * distance
@@ -153,17 +197,14 @@ class DistillationTrainer(EnhancementTrainer):
             taught = self.teach(audio) if self.cache is None else self.cache(audio, self.teach)
         student: Any = self.model
         with self.accelerator.autocast() if method.autocast else nullcontext():
-            terms = method(activations(student, outputs, method.reads, self.seen), taught, batch)
-        if not terms:
-            raise ValueError(f"{type(method).__name__} gave no terms, expected at least one scalar by name")
-        return terms
+            return method(activations(student, outputs, method.reads, self.seen), taught, batch)
 
     @torch.no_grad()
     def teach(self, audio: Tensor) -> dict[str, Any]:
         """The activations of the teacher's pass over `audio` (B, T) that the method reads."""
         method, teacher = self.method, self.teacher
         assert method is not None and teacher is not None
-        inner = self.accelerator.unwrap_model(teacher)
+        inner = unwrapped(self.accelerator.unwrap_model(teacher))
         with recording(inner, method.read_of_teacher) as seen:
             return activations(inner, teacher(audio, **self.teacher_options), method.read_of_teacher, seen)
 
@@ -193,7 +234,10 @@ class DistillationTrainer(EnhancementTrainer):
         if checkpoint is not None and self.method is not None and self.method.state_dict():
             path = Path(checkpoint) / METHOD_FILE
             if not path.is_file():
-                raise ValueError(f"{checkpoint} holds no {METHOD_FILE}, expected what {self.method} has learnt")
+                raise ValueError(
+                    f"{checkpoint} holds no {METHOD_FILE}, expected what {type(self.method).__name__} has learnt: the "
+                    "run had another method, or save_only_model, which leaves it out"
+                )
             self.method.load_state_dict(load_file(path, device=str(self.args.device)))
         super()._load_optimizer_and_scheduler(checkpoint)
 
@@ -203,18 +247,20 @@ class MethodGradientCallback(TrainerCallback):
     after it gone. Trainer and DistributedDataParallel look after the student's alone."""
 
     def __init__(self, trainer: DistillationTrainer):
-        self.accelerator, self.method = trainer.accelerator, trainer.method
+        self.trainer = trainer  # the method is another one where the model is made anew
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        parameters = [] if self.trainer.method is None else list(self.trainer.method.parameters())
         if args.world_size > 1:
-            for parameter in self.method.parameters():
+            for parameter in parameters:
                 if parameter.grad is not None:
-                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+                    parameter.grad = self.trainer.accelerator.reduce(parameter.grad, "mean")
         if args.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.method.parameters(), args.max_grad_norm)
+            nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
 
     def on_optimizer_step(self, args, state, control, **kwargs):
-        self.method.zero_grad()
+        if self.trainer.method is not None:
+            self.trainer.method.zero_grad()
 
 
 def check(method: DistillationMethod, student: MannerModel, teacher: nn.Module | None) -> None:

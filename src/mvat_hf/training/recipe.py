@@ -73,7 +73,8 @@ class Recipe:
         """The default values of all options, in YAML types."""
         kinds = [type(part) for part in self.flat()]
         plain = {option.name: option.default for kind in kinds for option in dataclasses.fields(kind)}
-        return plain | {name: {} for name in ("loss_weights", "method_kwargs")}
+        made = {"eval_strategy": "steps", "save_strategy": "steps", "load_best_model_at_end": True}
+        return plain | made | {name: {} for name in ("loss_weights", "method_kwargs")}
 
 
 class RecipeParser(HfArgumentParser):
@@ -126,6 +127,10 @@ def default_of(place: str | Path, name: str, value: Any, kind: Any) -> Any:
     kinds = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Union else (kind,)
     if value is None and type(None) not in kinds:
         raise RecipeError(f"{place}: {name} cannot be null; leave the line out for its default")
+    if value is False and name.endswith("_strategy"):
+        return "no"  # which YAML takes for false
+    if name == "attention_levels" and isinstance(value, list):
+        return ",".join(map(str, value))
     if isinstance(value, (dict, list)) and type(value) not in {get_origin(each) or each for each in kinds}:
         raise RecipeError(f"{place}: {name} cannot be a {type(value).__name__}, got {json.dumps(value, default=str)}")
     return value if value is None or isinstance(value, (dict, list)) else str(value)

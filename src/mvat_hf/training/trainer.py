@@ -30,9 +30,20 @@ from ..models.manner import MannerFeatureExtractor, MannerModel, MannerOutput
 from ..utils.records import write_text
 from .arguments import EnhancementConfig, as_config
 from .callbacks import CropEpochCallback, MovedFolderCallback, StreamResumeCallback, check_reporters, step_of
-from .items import as_items, count_of, noisy_batches, rate_of, training_items
+from .checks import advice, check_batch, check_given, check_trainable, warn_of_unused
+from .items import (
+    as_items,
+    count_of,
+    inputs_of,
+    items_to_validate,
+    network_of,
+    noisy_batches,
+    training_items,
+    unwrapped,
+)
 from .muon import Muon
 from .recalibration import Recalibration, kept_buffers
+from .search import check_trial, objective
 from .validation import ValidatedFile, enhance_and_score, take_off_autocast
 
 
@@ -54,6 +65,7 @@ class EnhancementTrainer(Trainer):
     """
 
     args: EnhancementConfig
+    config_class: type[EnhancementConfig] = EnhancementConfig
 
     def __init__(
         self,
@@ -62,7 +74,7 @@ class EnhancementTrainer(Trainer):
         data_collator: Any = None,
         **kwargs,
     ):
-        args = as_config(args, EnhancementConfig)
+        args = as_config(args, self.config_class)
         if model is None and kwargs.get("model_init") is None:
             raise ValueError("expected a model or model_init, got neither")
         if args.eval_strategy != "no":
@@ -70,9 +82,14 @@ class EnhancementTrainer(Trainer):
         check_reporters(args.report_to)
         if args.threads is not None:
             torch.set_num_threads(args.threads)
-        rate = rate_of(model, kwargs.get("model_init"))
+        network = network_of(model, kwargs.get("model_init"))
+        rate = network.config.sampling_rate
+        check_given(args, kwargs, rate)
+        warn_of_unused(args, kwargs)
+        if kwargs.get("train_dataset") is not None:
+            check_trainable(network)
         for name in ("train_dataset", "eval_dataset"):
-            kwargs[name] = as_items(kwargs.get(name), rate, streams=name == "train_dataset")
+            kwargs[name] = as_items(kwargs.get(name), rate, name)
         if kwargs.get("processing_class") is None:
             kwargs["processing_class"] = MannerFeatureExtractor(sampling_rate=rate)
         if (other := getattr(kwargs["processing_class"], "sampling_rate", rate)) != rate:
@@ -96,12 +113,15 @@ class EnhancementTrainer(Trainer):
         self.logged_batches = 0
         self.recalibration = Recalibration()
         self.autocast_forward: dict[str, Any] = {}
-        self.l_se: Any = torch.compile(enhancement_loss) if args.torch_compile else enhancement_loss
+        self.l_se: Any = enhancement_loss
+        if args.torch_compile:
+            options: Any = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
+            self.l_se = torch.compile(enhancement_loss, **options)
 
     @property
     def network(self) -> MannerModel:
-        """The model itself, without what compiles it or spreads it over processes."""
-        return cast(MannerModel, self.accelerator.unwrap_model(self.model))
+        """The model itself, without what compiles it, adapts it or spreads it over processes."""
+        return cast(MannerModel, unwrapped(self.accelerator.unwrap_model(self.model)))
 
     def train(self, *args, **kwargs):
         """As in transformers; then the model computes as it is saved, without the autocast of mixed precision."""
@@ -114,6 +134,21 @@ class EnhancementTrainer(Trainer):
     def call_model_init(self, trial=None):
         """As in transformers, with the layers for training."""
         return use_training_layers(super().call_model_init(trial))
+
+    def hyperparameter_search(
+        self, hp_space=None, compute_objective=None, n_trials=20, direction=None, backend=None, hp_name=None, **kwargs
+    ):
+        """As in transformers; by default for the best `metric_for_best_model`. `direction` of an objective of one's own
+        is "minimize" by default."""
+        by_default, way = objective(self.args)
+        if direction is None:
+            direction = way if compute_objective is None else "minimize"
+        chosen = compute_objective or by_default
+        return super().hyperparameter_search(hp_space, chosen, n_trials, direction, backend, hp_name, **kwargs)
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        check_trial(self.args)
 
     def get_train_dataloader(self) -> DataLoader:
         """As in transformers, except for a stream: it splits itself; accelerate would let one process make it all."""
@@ -170,7 +205,7 @@ class EnhancementTrainer(Trainer):
         if not torch.isfinite(loss).all():
             raise ValueError(
                 f"the loss is {loss.item()} in step {self.state.global_step + 1}, at a learning rate of "
-                f"{self._get_learning_rate():.3g}: try a lower one, or a lower max_grad_norm"
+                f"{self._get_learning_rate():.3g}: {advice(inputs)}"
             )
         return loss
 
@@ -182,12 +217,13 @@ class EnhancementTrainer(Trainer):
         return optimizer.param_groups[-1]["lr"]
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None):
+        check_batch(inputs)
         if self.args.frozen_statistics:
             for module in model.modules():
                 if isinstance(module, nn.BatchNorm1d):
                     module.eval()
         self.items_in_batch = num_items_in_batch
-        outputs: MannerOutput = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        outputs: MannerOutput = model(**inputs_of(self.network, inputs))
         loss = self.total_loss(inputs, outputs) / self.undivided_batches
         return (loss, outputs) if return_outputs else loss
 
@@ -208,10 +244,6 @@ class EnhancementTrainer(Trainer):
         """L_SE, with the weights of the arguments the terms beside it; and the terms to log."""
         enhanced, model = outputs["audio_values"], self.network
         noisy, labels = inputs["input_values"], inputs["labels"]
-        if labels.shape != noisy.shape:
-            raise ValueError(
-                f"labels must have the shape of input_values {tuple(noisy.shape)}, got {tuple(labels.shape)}"
-            )
         clean = model.high_passed(labels)
         if self.compute_loss_func is None:
             loss, terms = self.l_se(enhanced, clean, model.high_passed(noisy))
@@ -303,13 +335,7 @@ class EnhancementTrainer(Trainer):
 
         For a mapping of data sets: these scores for each (EVAL_NAME_pesq), and their means (EVAL_pesq).
         """
-        rate = self.network.config.sampling_rate
-        own: Any = self.eval_dataset
-        dataset = own if eval_dataset is None else as_items(eval_dataset, rate)
-        if isinstance(dataset, str):  # one of those that the trainer has
-            dataset = {dataset: own[dataset]}
-        if dataset is None:
-            raise ValueError("evaluate needs an eval_dataset, of the trainer or as its argument")
+        dataset = items_to_validate(self.eval_dataset, eval_dataset, self.network.config.sampling_rate)
         start = time.time()
         with self.recalibrated():
             if isinstance(dataset, Mapping):
@@ -330,7 +356,7 @@ class EnhancementTrainer(Trainer):
         """Whole files, as in `evaluate`: lists of arrays (time,), the enhanced and the clean recordings, and the same
         metrics. `ignore_keys` is transformers' and not used."""
         start = time.time()
-        dataset = as_items(test_dataset, self.network.config.sampling_rate)
+        dataset = as_items(test_dataset, self.network.config.sampling_rate, "test_dataset")
         with self.recalibrated():
             files = self.validated(dataset, keep=True)
         metrics: dict[str, float] = {f"{metric_key_prefix}_{key}": one for key, one in self.metrics_of(files).items()}
@@ -357,7 +383,10 @@ class EnhancementTrainer(Trainer):
         found["unscorable"] = sum(score.failure is not None for score in scores)
         if self.compute_metrics is not None:
             sides: Any = ([file.enhanced for file in files], [file.clean for file in files])
-            found |= self.compute_metrics(EvalPrediction(*sides))
+            own = self.compute_metrics(EvalPrediction(*sides))
+            if not isinstance(own, Mapping):
+                raise ValueError(f"compute_metrics gave {own!r}, expected a mapping of names to numbers")
+            found |= own
         return found
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -381,7 +410,7 @@ class EnhancementTrainer(Trainer):
         arguments ask for them, and those of rank 0 in all processes. Then every buffer is as it was.
         """
         with kept_buffers(self.network):
-            if self.args.recalibration_batches > 0:
+            if self.args.recalibration_batches > 0 and self.train_dataset is not None:
                 self.recalibrate()
             yield
 

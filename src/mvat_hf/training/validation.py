@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..data.audio import resample
 from ..data.collator import as_item
 from ..metrics.scoring import FileScore, ScoringPool
 from ..models.manner import MannerModel
@@ -21,6 +22,8 @@ from .arguments import EnhancementConfig
 
 with extra("training"):
     from accelerate.utils import gather_object
+
+SCORED_AT = 16000  # Hz, where PESQ-WB is defined
 
 
 @dataclass
@@ -35,7 +38,7 @@ class ValidatedFile:
 
 @torch.no_grad()
 def enhance_and_score(model: MannerModel, dataset: Any, args: EnhancementConfig, keep: bool) -> list[ValidatedFile]:
-    """Every file of `dataset` in its order, on every rank; each rank enhances and scores its share.
+    """Every file of `dataset` in its order, on every rank; each rank enhances its share, and scores it at 16 kHz.
 
     Args:
         keep: the recordings too.
@@ -51,11 +54,14 @@ def enhance_and_score(model: MannerModel, dataset: Any, args: EnhancementConfig,
         pending = []
         for index in tqdm(mine, "validation", disable=None if rank == 0 else True, leave=False):
             item = as_item(dataset[index], rate)
-            noisy, clean = (torch.as_tensor(item[side])[None].to(args.device) for side in ("noisy", "clean"))
+            noisy, clean = (
+                torch.as_tensor(item[side])[None].to(args.device, model.dtype) for side in ("noisy", "clean")
+            )
             output = model(noisy, labels=clean if clean.shape[-1] >= MIN_SAMPLES else None)
-            enhanced = output.audio_values[0].cpu().numpy()
+            enhanced = output.audio_values[0].float().cpu().numpy()
             kept = (enhanced, item["clean"]) if keep else (None, None)
-            scoring = pool.submit(item["id"], item["clean"], enhanced, rate)
+            reference, degraded = (resample(audio[None], rate, SCORED_AT)[0] for audio in (item["clean"], enhanced))
+            scoring = pool.submit(item["id"], reference, degraded, SCORED_AT)
             loss = None if output.loss is None else float(output.loss)
             pending.append((index, scoring, loss, *kept))
         done = [(index, ValidatedFile(scoring.result(), *rest)) for index, scoring, *rest in pending]
