@@ -122,7 +122,7 @@ assert all(name in mvat_hf.__all__ or name.startswith("__") for name in dir(mvat
 for name in mvat_hf.__all__:
     assert callable(getattr(mvat_hf, name)) or name == "metrics", name
 from mvat_hf.evaluation.evaluating import evaluate_systems
-assert mvat_hf.evaluate_systems is evaluate
+assert mvat_hf.evaluate_systems is evaluate_systems
 assert "evaluation" not in dir(mvat_hf)
 """
     ended = forks.run(code)

@@ -22,7 +22,7 @@ from mvat_hf.models.manner import MannerModel
 from mvat_hf.utils.records import weights_hash
 
 CODE = {f"{part}_manner.py" for part in (
-    "attention", "chunking", "configuration", "feature_extraction", "loss", "modeling", "pipeline",
+    "attention", "chunking", "configuration", "feature_extraction", "leveling", "loss", "modeling", "pipeline",
 )}  # fmt: skip
 CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 

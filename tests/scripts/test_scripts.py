@@ -268,7 +268,14 @@ def test_no_steps_recalibrate_validate_and_save_the_mean(data, teacher, tmp_path
 def test_a_run_that_was_killed_at_its_end_is_recorded_without_another_step(data, tmp_path):
     folder = tmp_path / "run"
     config = ("--config", REPOSITORY / "scripts" / "recipes" / "release" / "1_plain.yaml")
-    options = {**SHORT, "data_root": data, "output_dir": folder, "streaming": True, "one_cycle": True}
+    options = {
+        **SHORT,
+        "data_root": data,
+        "output_dir": folder,
+        "streaming": True,
+        "one_cycle": True,
+        "warmup_steps": 0,
+    }
     done = call("train.py", *config, **options)
     assert done.returncode == 0, done.stderr[-2000:]
     weights, record = (folder / "model.safetensors").read_bytes(), json.loads((folder / "results.json").read_text())

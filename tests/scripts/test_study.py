@@ -31,7 +31,7 @@ STUDY = {
     "seeds": [3, 4],
     "recipe": {"max_steps": 2, "beta": 0.5},
     "methods": {"none": {"method": "none"}, "mvat": {"method": "mvat", "beta": 0.1}},
-    "ablation": {"preset": "manner-s-2.2gf", "cells": {"p 1": {"p": 1.0}}},
+    "ablation": {"preset": "manner-s-2.2gf", "cells": {"p 1": {"method_kwargs": {"p": 1.0}}}},
 }
 
 
@@ -180,8 +180,9 @@ def train_here(command, stdout, **_) -> SimpleNamespace:
 def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
     teacher = SNAPSHOTS / "manner-s-8.1gf"
     recipe = {
-        "teacher": str(teacher), "dataset": "dns", "segment_seconds": 0.3, "max_steps": 2, "eval_steps": 2,
-        "save_steps": 2, "per_device_train_batch_size": 2, "validation_files": 1, "use_cpu": True, "hidden_size": 6,
+        "teacher_model_name_or_path": str(teacher), "dataset": "dns", "segment_seconds": 0.3, "max_steps": 2,
+        "eval_steps": 2, "save_steps": 2, "per_device_train_batch_size": 2, "validation_files": 1, "use_cpu": True,
+        "hidden_size": 6,
     }  # fmt: skip
     changes = {"presets": ["manner-s-2.2gf"], "seeds": [0]}
     config = written(tmp_path / "study.yaml", recipe=recipe, **changes)
