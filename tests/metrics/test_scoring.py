@@ -124,7 +124,8 @@ def test_a_pair_that_crashes_its_process_is_a_failure_of_that_file_alone(monkeyp
 
 
 ORPHANS = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
 from mvat_hf.metrics.scoring import ScoringPool
 import numpy as np
 with ScoringPool(2, ("si_sdr",)) as pool:
