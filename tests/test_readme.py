@@ -22,7 +22,12 @@ from recipe_options import KINDS
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-PAGES = sorted(path for path in REPOSITORY.rglob("README.md") if not {".venv", "runs", "checkpoints"} & set(path.parts))
+FOLDERS = {"runs", "checkpoints"}  # whose pages are not of the repository, or rendered again; and hidden ones
+PAGES = sorted(
+    path
+    for path in REPOSITORY.rglob("README.md")
+    if not any(part in FOLDERS or part[0] == "." for part in path.relative_to(REPOSITORY).parts)
+)
 RECIPES = sorted((REPOSITORY / "scripts" / "recipes").rglob("*.yaml"))
 LONGEST = 200
 STEPS = "max_steps=1000"  # what a reader trains for, and a test does not
