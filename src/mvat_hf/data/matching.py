@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.pcm import FULL_SCALE
 from .audio import (
     AudioError,
     AudioSource,
@@ -21,7 +22,6 @@ from .audio import (
 )
 
 SIDES = ("clean", "noisy")
-FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # of integer samples
 
 
 class DataError(ValueError):

@@ -7,10 +7,10 @@ import numpy as np
 
 from ..utils.errors import extra
 from ..utils.onnx import one_thread_session
+from ..utils.pcm import FULL_SCALE
 from .intrusive import UsageError, check_signal
 
 RATE = 16000  # Hz
-FULL_SCALE = {"int16": 2**15, "int32": 2**31}  # of integer PCM
 
 
 def dnsmos(degraded: np.ndarray, sampling_rate: int) -> dict[str, float]:

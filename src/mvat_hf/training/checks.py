@@ -40,6 +40,8 @@ def check_given(args: EnhancementConfig, given: Mapping[str, Any], rate: int) ->
             raise ValueError(f"muon_learning_rate {args.muon_learning_rate} beside {name}: expected one of them")
     if args.one_cycle and scheduler is not None:
         raise ValueError("one_cycle beside a scheduler in optimizers: expected one of them")
+    if (other := getattr(given.get("processing_class"), "sampling_rate", rate)) != rate:
+        raise ValueError(f"processing_class, which is saved with the model, must be of {rate} Hz, got {other} Hz")
     train = given.get("train_dataset")
     if args.recalibration_batches > 0 and not (train is None or hasattr(train, "__len__") or hasattr(train, "first")):
         raise ValueError(f"recalibration_batches needs training data with a length, got {type(train).__name__}")
@@ -59,11 +61,10 @@ def check_trainable(model: nn.Module) -> None:
             "the model has no parameter that can be trained: a trainer freezes a teacher in place; expected another "
             "model than the teacher, or model.requires_grad_(True)"
         )
-    half = {parameter.dtype for parameter in trained} & {torch.bfloat16, torch.float16}
-    for dtype in half:
+    if half := {parameter.dtype for parameter in trained} & {torch.bfloat16, torch.float16}:
         raise ValueError(
-            f"the model has weights of {dtype}, in which small steps are lost: load with dtype=torch.float32 and set "
-            "bf16=True"
+            f"the model has weights of {half.pop()}, in which small steps are lost: load with dtype=torch.float32 "
+            "and set bf16=True"
         )
 
 

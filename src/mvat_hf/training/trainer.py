@@ -92,8 +92,6 @@ class EnhancementTrainer(Trainer):
             kwargs[name] = as_items(kwargs.get(name), rate, name)
         if kwargs.get("processing_class") is None:
             kwargs["processing_class"] = MannerFeatureExtractor(sampling_rate=rate)
-        if (other := getattr(kwargs["processing_class"], "sampling_rate", rate)) != rate:
-            raise ValueError(f"processing_class, which is saved with the model, must be of {rate} Hz, got {other} Hz")
         if data_collator is None:
             data_collator = SegmentCollator(sampling_rate=rate, seed=args.seed)
         if model is not None:

@@ -62,6 +62,8 @@ def evening(chunk: np.ndarray, rate: float) -> np.ndarray:
         depth = 10 * np.log10(power.mean(axis=1, keepdims=True) / loudest) - DEPTH
         lively = loudest >= 10 ** (LIVELY / 10) * lowest
     depth = np.where(lively & (loudest > 0), depth.clip(0, MOST_DEPTH), 0)
+    if not depth.any():
+        return np.ones((len(chunk), 1), dtype=np.float32)
     window = np.hanning(2 * SMOOTHING + 3)[1:-1]
     depth = around(depth, SMOOTHING) @ (window / window.sum())
     place = (np.arange(chunk.shape[1]) + 0.5) / hop - 0.5
