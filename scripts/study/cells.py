@@ -122,7 +122,7 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
             said = log.read_bytes()[earlier:].decode(errors="replace").split("\n")
             last = next((line for line in reversed(said) if line.strip()), "it said nothing")
             raise RecipeError(f"{cell.path} failed with exit status {status}: {last}")
-    if changed := cell.changed(json.loads((own / "results.json").read_text(encoding="utf-8"))["recipe"]):
+    if changed := cell.changed(read_results(own)["recipe"]):
         raise RecipeError(f"{own} holds a run with other {', '.join(changed)}: choose another folder")
     for name, dataset in test_sets.items():
         record = record_path(own, name)
@@ -130,6 +130,12 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
             journal = record.with_suffix(".jsonl")
             write_json(record, evaluate_systems({"student": own}, dataset, name=name, metrics=QUICK, journal=journal))
             journal.unlink(missing_ok=True)
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """What a run says of its training."""
+    results: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    return results
 
 
 def record_path(run: Path, name: str) -> Path:
@@ -166,8 +172,8 @@ def collect(
     A run of another recipe than its cell's is none of it.
 
     Args:
-        before: an earlier record, or nothing; its rows stand for the cells that `folder` lacks, so that a study goes on
-            where its runs are no more.
+        before: an earlier record, or nothing; its rows stand for the cells that `folder` lacks or has of another
+            recipe, so that a study goes on where its runs are no more.
     """
     kept = recorded(cells, before)
     found: list[dict[str, Any]] = []
@@ -175,11 +181,9 @@ def collect(
     teacher = before["teacher"] if kept else None
     for cell in cells:
         paths = [record_path(folder / cell.path, name) for name in test_sets]
-        if not all(path.is_file() for path in paths):
+        training = read_results(folder / cell.path) if all(path.is_file() for path in paths) else None
+        if training is None or cell.changed(training["recipe"]):
             found += [kept[cell.path]] if cell.path in kept else []
-            continue
-        training = json.loads((folder / cell.path / "results.json").read_text(encoding="utf-8"))
-        if cell.changed(training["recipe"]):
             continue
         teacher = teacher or training["teacher"]
         row = {

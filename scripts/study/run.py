@@ -33,7 +33,10 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run also cells that the record has and the folder lacks")
     options = parser.parse_args()
     cells, title = read_study(options.config), read_recipe(options.config)["title"]
-    draw = quality_by_method if len({cell.preset for cell in cells}) > 1 else validation_by_method
+    several = len({cell.preset for cell in cells}) > 1
+    draw = quality_by_method if several else validation_by_method
+    # what a method reads of the teacher is the same for students of all sizes, and takes gigabytes
+    cache = options.folder / "teacher" if several else None
     test_sets = {
         "dns test": load_dns(options.dns_root, "test"),
         "valentini test": load_valentini(options.valentini_root, "test"),
@@ -44,7 +47,7 @@ def main() -> None:
     for cell in cells:
         if options.cells in cell.path and cell.path not in done:
             print(cell.path, flush=True)
-            run_cell(cell, options.folder, options.dns_root, test_sets, options.folder / "teacher")
+            run_cell(cell, options.folder, options.dns_root, test_sets, cache)
             record = collect(cells, options.folder, title, record, test_sets)
             write_json(output, record)
             draw(record, output.with_suffix(".png"))

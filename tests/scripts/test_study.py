@@ -216,10 +216,13 @@ def test_a_study_runs_resumes_and_measures(corpora, tmp_path, monkeypatch):
     assert record["cells"][0] == first["cells"][0]
     assert all([entry["step"] for entry in cell["validations"]] == [2] for cell in record["cells"])
     assert (tmp_path / "study.png").read_bytes()[1:4] == b"PNG"
-    assert any((tmp_path / "runs" / "teacher").rglob("*.safetensors"))
+    assert not (tmp_path / "runs" / "teacher").exists()  # no students of other sizes share it
     assert collect(read_study(config), tmp_path / "elsewhere", "", {}, TESTS)["cells"] == []
     longer = read_study(written(tmp_path / "longer.yaml", recipe={**recipe, "max_steps": 3}, **changes))
     assert collect(longer, tmp_path / "runs", "", {}, TESTS)["cells"] == []
+    steps = {"max_steps": 3}
+    before = {**record, "cells": [{**row, "recipe": {**row["recipe"], **steps}} for row in record["cells"]]}
+    assert collect(longer, tmp_path / "runs", "", before, TESTS)["cells"] == before["cells"]
     with pytest.raises(RecipeError, match=r"dns_test.json is of 1 pairs, others are of 75"):
         tests = {name: {**test, "files": 75} for name, test in record["tests"].items()}
         collect(read_study(config), tmp_path / "runs", "", {**record, "tests": tests}, TESTS)

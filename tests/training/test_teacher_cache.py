@@ -1,11 +1,13 @@
 """Targets from the disk are those of the teacher, and the teacher is asked for a clip once."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.distillation.activations import activations, flattened
-from mvat_hf.training.teacher_cache import TargetCache
+from mvat_hf.training.teacher_cache import SPARE_BYTES, TargetCache
 
 # the others are tested in tests/training/test_distillation_trainer.py: they hold networks of their own
 NAMES = [name for name in METHODS if name not in ("none", "latent-augmentation", "peers")]
@@ -97,6 +99,23 @@ def test_a_truncated_file_is_made_anew(left, tiny_model, clips, tmp_path):
     assert teacher.asked == len(clips) + 1 and len(path.read_bytes()) == len(whole)
     for name, value in flattened(again).items():
         torch.testing.assert_close(value, flattened(first)[name], rtol=1e-4, atol=1e-4)
+
+
+def test_a_nearly_full_disk_keeps_no_more_clips(tiny_model, clips, tmp_path, monkeypatch, recwarn):
+    model, method = tiny_model(), build_method("mvat")
+    teacher = Teacher(model, method)
+    cache = TargetCache(tmp_path, model, method)
+    cache(clips[:1], teacher)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=SPARE_BYTES - 1))
+    kept = [flattened(cache(clips, teacher)) for _ in range(2)]
+    assert teacher.asked == 1 + 3 + 3 and len(list(tmp_path.rglob("*.safetensors"))) == 1
+    assert sum(f"{tmp_path}: less than 2 GiB" in str(warning.message) for warning in recwarn) == 1
+    expected = flattened(method.compact(teacher(clips)))
+    for block, target in kept[1].items():
+        torch.testing.assert_close(target, expected[block], rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=SPARE_BYTES))
+    cache(clips, teacher)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == len(clips)
 
 
 @torch.no_grad()
