@@ -16,7 +16,7 @@ from typing import Any
 from mvat_hf.acceleration.runtime_choice import measured
 from mvat_hf.evaluation.figures import COSTS, gain_over_snr, quality_against_cost
 from mvat_hf.evaluation.report import markdown, show
-from mvat_hf.hub.cards import fill_block, read_records, render_card
+from mvat_hf.hub.cards import fill_block, measured_weights, read_records, render_card
 from mvat_hf.hub.sections import TEST_SETS, render_history, render_results, render_trials, share_of_set
 from mvat_hf.metrics.scoring import METRICS, QUICK
 from mvat_hf.models.complexity import complexity
@@ -85,15 +85,10 @@ def earlier_weights(record: Mapping[str, Any]) -> str:
     measured = dict(record.get("models", {}))
     for row in (record, *record.get("others", ())):
         measured |= {row["model"].rpartition("/")[2]: row} if "weights_sha256" in row else {}
-    present = {name: released_weights(name) for name in measured if (SNAPSHOTS / name).is_dir()}
+    released = [name for name in measured if (SNAPSHOTS / name).is_dir()]
+    present = {name: measured_weights(name, read_records(RELEASE.parent / name)[1]) for name in released}
     earlier = [name for name, sha256 in present.items() if measured[name]["weights_sha256"] != sha256]
     return f"\n\nMeasured with the weights of an earlier release: {', '.join(earlier)}." if earlier else ""
-
-
-def released_weights(name: str) -> str:
-    """The hash of the weights of a card, which its evaluations are of."""
-    systems = read_records(RELEASE.parent / name)[1][0]["systems"]
-    return next(system["weights_sha256"] for system in systems if system["name"] == name)
 
 
 def fill(files: dict[Path, str], name: str, block: str, content: str) -> None:

@@ -17,6 +17,7 @@ from mvat_hf.hub.cards import (
     fill_block,
     of_the_hub,
     read_records,
+    with_earlier_releases,
 )
 from mvat_hf.hub.run_cards import render_run_card
 from mvat_hf.hub.sections import render_recogniser, render_results, render_twin, render_validation
@@ -106,6 +107,20 @@ def test_a_twin_without_a_teacher_is_what_the_model_is_compared_with():
     assert "| minus small-plain | PESQ-WB | files |" in section and "| small | +0.25 " in section
     assert "differences" not in systems[2]  # the record is left as it is
     assert render_twin("noisy", [record]) == ""
+
+
+def test_a_row_of_earlier_weights_says_so(tmp_path):
+    for name in ("large", "small"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "about.md").touch()
+        (tmp_path / name / "training.json").write_text("{}")
+        systems = [{"name": "noisy"}, {"name": name, "weights_sha256": f"of {name}"}]
+        (tmp_path / name / "eval_dns.json").write_text(json.dumps({"systems": systems}))
+    rows = [("noisy", None), ("small", "of small"), ("small-plain", "b"), ("large", "before"), ("other", "c")]
+    record = {"systems": [{"name": name, "weights_sha256": weights} for name, weights in rows]}
+    told = [system["name"] for system in with_earlier_releases(record, tmp_path)["systems"]]
+    assert told == ["noisy", "small", "small-plain", "large, an earlier release", "other"]
+    assert record["systems"][3]["name"] == "large"
 
 
 def test_a_recogniser_is_told_of_where_it_was_measured(tmp_path):

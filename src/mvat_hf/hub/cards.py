@@ -38,10 +38,22 @@ def read_records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads((folder / "training.json").read_text(encoding="utf-8")), evaluations
 
 
+def with_earlier_releases(record: Mapping[str, Any], cards: Path) -> dict[str, Any]:
+    """An evaluation whose rows say where they are of other weights than those that the card of their model is of."""
+    systems = []
+    for system in record["systems"]:
+        name, card = system["name"], cards / system["name"]
+        present = measured_weights(name, read_records(card)[1]) if (card / "about.md").is_file() else None
+        earlier = present is not None and system["weights_sha256"] != present
+        systems.append({**system, "name": f"{name}, an earlier release" if earlier else name})
+    return {**record, "systems": systems}
+
+
 def render_card(folder: str | Path) -> str:
     """The card of `model_cards/NAME`, with the Hub's metadata in front."""
     folder = Path(folder)
     training, evaluations = read_records(folder)
+    told = [with_earlier_releases(record, folder.parent) for record in evaluations]
     about = ModelCard.load(folder / "about.md")
     metadata = card_metadata(folder.name, about.data, training, evaluations)
     heard = render_recogniser(folder, metadata["weights_sha256"])
@@ -50,7 +62,7 @@ def render_card(folder: str | Path) -> str:
         template_path=str(TEMPLATES / "release.md"),
         name=folder.name,
         usage=USAGE.format(repo=f"mvat/{folder.name}"),
-        results="\n\n".join(filter(None, [render_results(evaluations), render_twin(folder.name, evaluations)])),
+        results="\n\n".join(filter(None, [render_results(told), render_twin(folder.name, evaluations)])),
         cost="\n\n".join(filter(None, [render_cost(folder.name), heard])),
         lineage=render_lineage(folder),
         training=render_training(training),
