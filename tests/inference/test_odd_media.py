@@ -82,6 +82,83 @@ def test_what_follows_a_gap_stays_where_its_time_puts_it(tmp_path, live):
         assert read_audio(tmp_path / "call.mka")[0].shape == (1, round(5.2 * RATE))
 
 
+def tone(path, codec: str, seconds: float, later, **options: str):
+    """A tone whose packets come as many seconds `later` as that function says of their time; the path."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=RATE, layout="mono")
+        audio = (0.2 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)[None]
+        frame = av.AudioFrame.from_ndarray(audio, format="fltp", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            packet.pts += round(later(float(packet.pts * packet.time_base)) / packet.time_base)
+            packet.dts = packet.pts
+            container.mux(packet)
+    return path
+
+
+def quiet_seconds(path) -> tuple[float, float]:
+    """(Length, how much of it is silent after the encoder's delay) in seconds."""
+    audio = read_audio(path)[0][0]
+    loud = np.abs(audio[: len(audio) // 480 * 480]).reshape(-1, 480).max(axis=1) > 0.005
+    return len(audio) / RATE, (~loud[5:]).sum() / 100
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.m4a", "live.mp4", "a.mov"])
+def test_a_gap_in_mp4_is_silent_where_the_packet_before_lasts_over_it(tmp_path, name):
+    live = {"movflags": "empty_moov+default_base_moof", "frag_duration": "500000"} if name == "live.mp4" else {}
+    path = tone(tmp_path / name, "aac", 4, lambda time: 0.5 * (time > 1), **live)
+    with pytest.warns(DamagedAudioWarning, match=r"has gaps without audio, 0\.50 s together: they are silent"):
+        assert quiet_seconds(path) == pytest.approx((4.5, 0.5), abs=0.04)
+    assert quiet_seconds(tone(tmp_path / f"whole.{name}", "aac", 4, lambda time: 0, **live))[1] == 0
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mka", "libopus"), ("a.flv", "aac"), ("a.ts", "aac")])
+def test_packets_that_come_late_and_are_caught_up_leave_no_hole(tmp_path, recwarn, name, codec):
+    def stalled(time):  # 0.3 s in which nothing comes, then all that was held back at once
+        return 1.3 + (time - 1) / 10 - time if 1 <= time < 1.3 else max(0.035 - 0.8 * (time - 1.3), 0) * (time >= 1.3)
+
+    assert quiet_seconds(tone(tmp_path / name, codec, 4, stalled)) == pytest.approx((4, 0), abs=0.04)
+    assert not [warning for warning in recwarn if warning.category is DamagedAudioWarning]
+
+
+def test_after_a_jump_of_the_clock_late_packets_leave_no_holes(tmp_path):
+    def later(time):
+        return max(0.08 - time % 1 / 2, 0) * (time % 1 < 0.16) + 70 * (time > 2.005)
+
+    with pytest.warns(DamagedAudioWarning, match="has no audio from 2"):
+        assert quiet_seconds(tone(tmp_path / "a.mka", "libopus", 12, later, live="1")) == pytest.approx(
+            (12, 0), abs=0.02
+        )
+
+
+def spoilt(path, first: float, last: float):
+    """The file with sound packets that no one can decode between two times, s."""
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        for packet in container.demux(audio=0):
+            if packet.size and first <= packet.pts * packet.time_base < last:
+                place = content.index(bytes(packet))
+                content[place : place + packet.size] = b"\xff" * packet.size
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_packets_that_cannot_be_decoded_move_nothing(tmp_path, suffix):
+    path = spoilt(tone(tmp_path / f"a{suffix}", "aac", 4, lambda time: 0), 1, 1.7)
+    with pytest.warns(DamagedAudioWarning, match=r"packets from 1\.0\d s on cannot be decoded and are silent"):
+        assert quiet_seconds(path) == pytest.approx((4, 0.7), abs=0.05)
+
+
+@pytest.mark.parametrize("target", ["out.mkv", "out.mp4"])
+def test_a_video_whose_first_sound_cannot_be_decoded_is_enhanced(tmp_path, target):
+    path = spoilt(video(tmp_path / "a.mkv"), -1, 0.05)
+    with pytest.warns(DamagedAudioWarning, match=r"packets from 0\.00 s on cannot be decoded and are silent"):
+        enhance_file(Fake(), path, tmp_path / target)
+    times = times_of(tmp_path / target)
+    assert times["end"] == pytest.approx(1, abs=0.06) and times["audio"] == pytest.approx(0.06, abs=0.05)
+
+
 def test_single_packets_that_are_missing_move_nothing_by_more_than_a_picture(tmp_path):
     """Each packet of 20 ms holds its number; every twelfth was lost."""
     size, kept = RATE // 50, [number for number in range(1, 200) if number % 12]

@@ -1,5 +1,6 @@
 """Compressed audio, and the sound track of a video, decoded by FFmpeg through PyAV."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
@@ -32,6 +33,7 @@ GAP = 0.5  # s by which times in a container may jump
 JITTER = 0.015  # s by which the time of a packet may be off without a gap
 FILLED = 0.04  # s of missing audio from which silence takes its place: less moves no lips
 LONGEST_GAP = 60.0  # s that are filled where no header tells the length; a clock may also jump by hours
+AHEAD = 64  # packets that are looked at before one is taken to be late: of a live recording whose times stall
 DRIFT = 0.005  # s a second by which its clock may differ from that of the samples
 PIPE_BYTES = 2**31 - 2**25  # a header that says more was written through a pipe, which cannot be gone back to
 FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
@@ -182,18 +184,19 @@ class ContainerPass:
         # s, where the first packet begins and the latest one ends, by the container's clock
         self.first: float | None = None
         self.reached: float | None = None
-        for packet in chain(self.packets(), [None]):
+        for packet, late, length in chain(self.timed_packets(), [(None, 0.0, 0.0)]):
             if packet is not None:
                 if last is None:
                     self.look_at_first(packet)
                 last = bytes(packet) if self.checks_frames else b""
-                self.check_time(packet)
+                self.check_time(packet, late, length)
             try:
                 frames = context.decode(packet)
             except self.av.error.FFmpegError:
                 if packet is not None:
                     failed.append(bytes(packet)[:8])
                     first_lost = self.reached if first_lost is None else first_lost
+                    self.missing += 0.0 if self.reached is None else length
                 continue
             if frames and packet is not None:
                 lost, failed = lost + len(failed), []
@@ -201,8 +204,9 @@ class ContainerPass:
         if self.checks_frames:  # tags at the end are none that were lost
             failed = [head for head in failed if not is_tag(head) and frame_bytes(self.codec, head)]
         if lost:
-            place = "" if first_lost is None else f" from {first_lost:.2f} s on"
-            self.tell(f"is damaged: {lost + len(failed)} packets{place} cannot be decoded and are left out")
+            place = "" if first_lost is None else f" from {max(first_lost, 0):.2f} s on"
+            instead = "left out" if self.reached is None else "silent"
+            self.tell(f"is damaged: {lost + len(failed)} packets{place} cannot be decoded and are {instead}")
         elif failed or (last and frame_bytes(self.codec, last) > len(last)) or self.ends_unevenly:
             self.tell("is truncated: it ends within a packet")
 
@@ -243,7 +247,37 @@ class ContainerPass:
         """Whether the file is nothing but frames, each of which begins where the one before ends."""
         return self.kind in ("mp3", "aac")
 
-    def check_time(self, packet: Any) -> None:
+    def timed_packets(self) -> Iterator[tuple[Any, float, float]]:
+        """The packets, each with the seconds by which it is later than the one before, and how long it is.
+
+        A packet is as late as its time is after the end of all before it, or one of the next `AHEAD` is, if that is
+        less: what they catch up was never missing.
+        """
+        held: deque[tuple[Any, float | None, float]] = deque()  # and how late by its own time, if it has one
+        ends = usual = 0.0
+        before: float | None = None
+
+        def settled() -> tuple[Any, float, float]:
+            nonlocal before
+            lowest = min((late for _, late, _ in held if late is not None), default=before)
+            later = 0.0 if before is None or lowest is None else lowest - before
+            before = lowest
+            packet, _, length = held.popleft()
+            return packet, later, length
+
+        for packet in self.packets():
+            length = float((packet.duration or 0) * packet.time_base)
+            if self.kind == "mov" and 0 < usual < length - JITTER:
+                length = usual  # there a packet is told to last until the next one begins, over a gap, too
+            usual = length
+            held.append((packet, None if packet.pts is None else float(packet.pts * packet.time_base) - ends, length))
+            ends += length
+            if len(held) > AHEAD:
+                yield settled()
+        while held:
+            yield settled()
+
+    def check_time(self, packet: Any, later: float, length: float) -> None:
         """Note where a packet ends, and what is missing before it; a gap that is too long to be filled is told of."""
         if packet.pts is None or self.kind in ("ogg", "mp3", "aac"):
             self.first = self.reached = None
@@ -251,11 +285,12 @@ class ContainerPass:
         start = float(packet.pts * packet.time_base)
         if self.reached is None:
             self.first = start
-        elif start > self.reached + max(GAP, self.longest_gap):
+        elif later > max(GAP, self.longest_gap):
             self.tell(f"has no audio from {self.reached:.2f} to {start:.2f} s: what follows moves there")
-        elif abs(start - self.reached) > JITTER:
-            self.missing = max(self.missing + start - self.reached, 0.0)
-        self.reached = start + float((packet.duration or 0) * packet.time_base)
+            self.begins = None if self.begins is None else self.begins + later
+        elif abs(later) > JITTER:
+            self.missing = max(self.missing + later, 0.0)
+        self.reached = start + length
 
     @property
     def longest_gap(self) -> float:

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Picture:
     def sound_start(self, rate: int) -> int:
         """When the file's sound begins, in samples at `rate` Hz."""
         with self.path.open("rb") as file, open_container(file) as container:
-            first: Any = next(container.decode(default_sound(container)), None)
+            first = first_frame(container, default_sound(container))
             if first is None or first.pts is None:
                 return 0
             return max(round((first.pts * first.time_base - self.begin) * rate), 0)
@@ -87,6 +88,15 @@ class Picture:
     def close(self) -> None:
         self.container.close()
         self.file.close()
+
+
+def first_frame(container: Any, stream: Any) -> Any:
+    """The first frame of a stream that can be decoded; None if there is none."""
+    for packet in packets_of(container, stream):
+        with suppress(*ffmpeg_errors()):
+            for frame in stream.codec_context.decode(packet):
+                return frame
+    return None
 
 
 __all__ = ["Picture", "ffmpeg_errors", "has_picture"]
