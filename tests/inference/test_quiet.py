@@ -136,7 +136,7 @@ def test_a_quiet_talker_beside_a_loud_one_is_kept(manner, speech, monkeypatch):
     """30 dB apart, in one chunk. Alone, the model all but removes the second."""
     clean, noisy, second = talkers(30, np.concatenate(speech[:3]))
     output = enhance(manner, noisy, 16000)
-    monkeypatch.setattr(chunking_manner, "evening", lambda chunk, rate: np.ones((len(chunk), 1), np.float32))
+    monkeypatch.setattr(chunking_manner, "evening", lambda chunk, *_: np.ones((len(chunk), 1), np.float32))
     alone = enhance(manner, noisy, 16000)
     assert kept(output[second], clean[second]) > kept(alone[second], clean[second]) + 3
     assert kept(output[~second], clean[~second]) == pytest.approx(kept(alone[~second], clean[~second]), abs=0.2)
@@ -145,17 +145,33 @@ def test_a_quiet_talker_beside_a_loud_one_is_kept(manner, speech, monkeypatch):
 def test_speech_far_below_its_chunk_is_brought_near_without_a_step():
     for apart, expected in ((0, 0), (15, 0), (20, 2.8), (30, 12.8), (60, 30)):
         _, noisy, _ = talkers(apart)
-        gains = 20 * np.log10(evening(noisy[None], 16000)[0])
+        gains = 20 * np.log10(evening(noisy[None], 16000, 70)[0])
         assert gains.min() == 0 and gains.max() == pytest.approx(expected, abs=0.5)
         assert np.abs(np.diff(gains)).max(initial=0) * 16000 < 150  # dB a second
     # of each channel by itself
-    both = evening(np.stack([talkers(0)[1], talkers(30)[1]]), 16000)
+    both = evening(np.stack([talkers(0)[1], talkers(30)[1]]), 16000, 70)
     assert both[0].max() == 1 and both[1].max() > 4
+
+
+def test_what_the_model_does_not_hear_changes_no_gain():
+    """An offset, and rumble below the high-pass filter."""
+    _, noisy, _ = talkers(30)
+    rumble = 0.03 * np.sin(2 * np.pi * 20 * np.arange(len(noisy)) / 16000)
+    gains = [evening((noisy + below)[None].astype(np.float32), 16000, 70) for below in (0, 0.1, rumble)]
+    for gain in gains[1:]:
+        np.testing.assert_allclose(20 * np.log10(gain / gains[0]), 0, atol=0.1)
+
+
+def test_steady_noise_is_none_the_livelier_for_a_gap_in_it():
+    voice, hiss = at(-20, talkers(0)[1]), noise(128000, seed=5)
+    chunk = np.concatenate([voice[:80000], at(-50, hiss)[:80000]])
+    chunk[112000:120000] = 0
+    assert (evening(chunk[None].astype(np.float32), 16000, 70) == 1).all()
 
 
 def test_pauses_steady_noise_silence_and_short_chunks_are_not_lifted():
     _, noisy, second = talkers(0)
     for pause in (noise(len(noisy)) * 0.03, np.zeros(len(noisy)), np.full(len(noisy), 1e-30)):
-        assert (evening(np.where(second, pause, noisy)[None].astype(np.float32), 16000) == 1).all()
-    assert (evening(talkers(30)[1][None, :30000], 16000) == 1).all()
-    assert (evening(np.zeros((2, 64000), np.float32), 16000) == 1).all()
+        assert (evening(np.where(second, pause, noisy)[None].astype(np.float32), 16000, 70) == 1).all()
+    assert (evening(talkers(30)[1][None, :30000], 16000, 70) == 1).all()
+    assert (evening(np.zeros((2, 64000), np.float32), 16000, 70) == 1).all()

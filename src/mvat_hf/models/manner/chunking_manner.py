@@ -81,8 +81,9 @@ class ChunkedEnhancer:
 
     def enhance_chunk(self, chunk: np.ndarray) -> np.ndarray:
         """One pass of the model, (channels, n) to the same; what is quiet is lifted before it and lowered after it."""
-        even = evening(chunk, self.rate)
-        gain = even * lift(heard_deviation(chunk * even, self.rate, getattr(self.model.config, "high_pass_hz", 0)))
+        high_pass_hz = getattr(self.model.config, "high_pass_hz", 0)
+        even = evening(chunk, self.rate, high_pass_hz)
+        gain = even * lift(heard_deviation(chunk * even, self.rate, high_pass_hz))
         return self.enhance_rows(chunk * gain) / gain
 
     def enhance_rows(self, rows: np.ndarray) -> np.ndarray:

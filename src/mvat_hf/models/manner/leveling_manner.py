@@ -24,10 +24,15 @@ def heard_deviation(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.n
     beside what is left out that lifting it would lift rounding errors."""
     samples = chunk.shape[1]
     varying = chunk - chunk.mean(axis=1, keepdims=True, dtype=np.float64).astype(chunk.dtype)
-    spectrum = np.fft.rfft(varying)[:, max(1, math.ceil(high_pass_hz * samples / rate)) :]
+    spectrum = np.fft.rfft(varying)[:, first_heard(samples, rate, high_pass_hz) :]
     deviation = np.sqrt(2 * np.square(np.abs(spectrum)).sum(axis=1, keepdims=True)) / samples
     peak, varying_peak = (np.abs(audio).max(axis=1, keepdims=True) for audio in (chunk, varying))
     return np.where(deviation > np.maximum(FAINT * varying_peak, ROUNDING * peak), deviation, 0)
+
+
+def first_heard(samples: int, rate: float, high_pass_hz: float) -> int:
+    """The first bin of a spectrum of so many samples that the model hears: none of an offset."""
+    return max(1, math.ceil(high_pass_hz * samples / rate))
 
 
 def lift(deviation: np.ndarray) -> np.ndarray:
@@ -43,21 +48,27 @@ def lift(deviation: np.ndarray) -> np.ndarray:
     return np.where((deviation > 0) & (deviation < QUIET), gain, 1).astype(np.float32)
 
 
-def evening(chunk: np.ndarray, rate: float) -> np.ndarray:
+def evening(chunk: np.ndarray, rate: float, high_pass_hz: float) -> np.ndarray:
     """
     Float32 gains (channels, n), at least 1, that bring speech far below the level of its chunk (channels, n) up to
     `DEPTH` dB below it: of a second speaker who is further away, or after a bang.
 
     Such speech rises and falls by `LIVELY` dB within a second and has no loud sound near it. All else has a gain of
-    exactly 1. `rate` is in Hz.
+    exactly 1. `rate` is in Hz. An offset, and what lies below `high_pass_hz`, are no sound.
     """
-    hop = round(FRAME_SECONDS * rate)
-    count = chunk.shape[1] // hop  # what is over counts as the last frame
+    samples, hop = chunk.shape[1], round(FRAME_SECONDS * rate)
+    count = samples // hop  # what is over counts as the last frame
     if count < 2 * FAR:
         return np.ones((len(chunk), 1), dtype=np.float32)
-    power = np.square(chunk[:, : count * hop], dtype=np.float64).reshape(len(chunk), count, hop).mean(axis=2)
+    spectrum = np.fft.rfft(chunk)
+    spectrum[:, : first_heard(samples, rate, high_pass_hz)] = 0
+    # of the two that is less: the filter rings where the audio is silent
+    power = np.minimum(
+        *(frame_power(audio[:, : count * hop], hop) for audio in (np.fft.irfft(spectrum, samples), chunk))
+    )
     loudest = around(power, NEAR).max(axis=2)
-    lowest = around(around(power, 1).mean(axis=2), FAR).min(axis=2)
+    # digital silence, as in a gap, is no pause: steady noise stops there, too
+    lowest = around(around(np.where(power > 0, power, np.inf), 1).mean(axis=2), FAR).min(axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):  # of silence
         depth = 10 * np.log10(power.mean(axis=1, keepdims=True) / loudest) - DEPTH
         lively = loudest >= 10 ** (LIVELY / 10) * lowest
@@ -66,9 +77,14 @@ def evening(chunk: np.ndarray, rate: float) -> np.ndarray:
         return np.ones((len(chunk), 1), dtype=np.float32)
     window = np.hanning(2 * SMOOTHING + 3)[1:-1]
     depth = around(depth, SMOOTHING) @ (window / window.sum())
-    place = (np.arange(chunk.shape[1]) + 0.5) / hop - 0.5
+    place = (np.arange(samples) + 0.5) / hop - 0.5
     decibels = np.stack([np.interp(place, np.arange(count), row) for row in depth])
     return (10 ** (decibels / 20)).astype(np.float32)
+
+
+def frame_power(audio: np.ndarray, hop: int) -> np.ndarray:
+    """Mean square (channels, n) of every `hop` samples of (channels, hop n)."""
+    return np.square(audio.reshape(len(audio), -1, hop), dtype=np.float64).mean(axis=2)
 
 
 def around(frames: np.ndarray, reach: int) -> np.ndarray:
