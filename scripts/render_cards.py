@@ -22,6 +22,8 @@ from mvat_hf.metrics.scoring import METRICS, QUICK
 from mvat_hf.models.complexity import complexity
 from mvat_hf.models.manner import MannerConfig
 from mvat_hf.models.snapshots import SNAPSHOTS
+from mvat_hf.utils.errors import run_script
+from mvat_hf.utils.records import read_json, write_text
 
 sys.path += [str(Path(__file__).parent / room) for room in ("benchmarks", "study")]  # which are no packages
 from benchmark_tables import (
@@ -77,7 +79,7 @@ def rendered() -> dict[Path, str]:
 
 def load(name: str) -> dict[str, Any]:
     """The record `scripts/NAME.json`."""
-    return json.loads((SCRIPTS / f"{name}.json").read_text(encoding="utf-8"))
+    return read_json(SCRIPTS / f"{name}.json")
 
 
 def earlier_weights(record: Mapping[str, Any]) -> str:
@@ -260,9 +262,9 @@ def main() -> None:
     if parser.parse_args().pictures:
         draw_pictures()
     for path, content in rendered().items():
-        path.write_text(content, encoding="utf-8")
+        write_text(path, content)
         print(path.relative_to(REPO))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -37,7 +37,7 @@ from mvat_hf.acceleration.runtime import OnnxManner
 from mvat_hf.evaluation.peers import PEERS, load_peer
 from mvat_hf.models.manner.configuration_manner import PRESETS
 from mvat_hf.models.snapshots import SNAPSHOTS
-from mvat_hf.utils.records import environment, weights_hash, write_json
+from mvat_hf.utils.records import environment, read_json, weights_hash, write_json
 
 EXPORTED = {  # systems that run an exported file: its precision, and the runtime
     "ONNX Runtime": ("fp32", "onnx"),
@@ -107,7 +107,7 @@ def main() -> None:
 
 def earlier_record(path: Path, here: Mapping[str, Any]) -> dict[str, Any]:
     """The record at `path`, every row with its commit; SystemExit if it is of another machine or other versions."""
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_json(path)
     there = record["environment"]
     if differing := [name for name in ("machine", "versions") if there[name] != here[name]]:
         sys.exit(f"{path} is of {there}, this is {here}: other {' and '.join(differing)}, leave out --add")

@@ -17,7 +17,7 @@ from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.metrics.scoring import QUICK
 from mvat_hf.training.arguments import DistillationConfig
 from mvat_hf.training.recipe import RESULT_OPTIONS, RecipeError, read_recipe
-from mvat_hf.utils.records import environment, write_json, write_text
+from mvat_hf.utils.records import environment, read_json, write_json, write_text
 
 KEYS = {"title", "recipe", "presets", "seeds", "methods"}
 OPTIONAL_KEYS = {"ablation"}
@@ -134,7 +134,7 @@ def run_cell(cell: Cell, folder: Path, data_root: Path, test_sets: Mapping[str, 
 
 def read_results(run: Path) -> dict[str, Any]:
     """What a run says of its training."""
-    results: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    results: dict[str, Any] = read_json(run / "results.json")
     return results
 
 
@@ -149,7 +149,7 @@ def read_record(path: Path, test_sets: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: it is of test sets with another number of files.
     """
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    record: dict[str, Any] = read_json(path) if path.is_file() else {}
     for name, test in record.get("tests", {}).items():
         if name in test_sets and len(test_sets[name]) != test["files"]:
             found = f"{test['files']} pairs of {name}, here are {len(test_sets[name])}"
@@ -199,7 +199,7 @@ def collect(
             "tests": {},
         }
         for path in paths:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             noisy, student = record["systems"]
             about = {**record["dataset"], "noisy": noisy["means"], "noisy_scored": noisy["scored"]}
             test = tests.setdefault(record["dataset"]["name"], about)

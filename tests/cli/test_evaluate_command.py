@@ -25,7 +25,7 @@ def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
     record = json.loads((output / "results.json").read_text())
     assert [system["name"] for system in record["systems"]] == ["noisy", checkpoint]
     assert f"{record['systems'][1]['means']['stoi'] * 100:.1f}" in capsys.readouterr().out
-    assert not (output / "scores.jsonl").exists()
+    assert not list(output.glob("*.jsonl"))
 
     other = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "clean"), "--output", str(output)]
     assert main(["evaluate", checkpoint, "--data", "pairs", *other]) == 1
@@ -35,6 +35,34 @@ def test_evaluate_writes_the_record_it_prints(checkpoint, tmp_path, capsys):
     assert main(["evaluate", checkpoint, "--data", "pairs", *folders, "--output", str(output)]) == 1
     assert "is of other files of pairs of" in error_of(capsys)
     assert json.loads((output / "results.json").read_text()) == record
+
+
+def test_evaluations_of_one_folder_lose_nothing_of_each_other(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clean", "noisy", "enhanced"):
+        audio = np.random.default_rng(0).standard_normal(1600) + (name == "noisy")
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "0.wav", audio / 10 + (name == "enhanced") / 20, 16000)
+    command = ["--data=pairs", "--clean=clean", "--noisy=noisy", "--metrics=si_sdr", "--processes=1", "--output=out"]
+    journals = []
+    for row in ("A", "B"):  # both are interrupted when all is scored
+        with monkeypatch.context() as patch:
+            patch.setattr("mvat_hf.evaluation.evaluating.environment", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert main(["evaluate", f"{row}=enhanced", *command]) == 130
+        assert set(journals) < set(journals := sorted((tmp_path / "out").iterdir()))
+    assert all(len(path.read_text().splitlines()) == 3 for path in journals)
+
+    def ended(folder, record):  # another evaluation did, while this one was under way
+        (folder / "results.json").write_text(json.dumps({**record, "systems": [*record["systems"], {"name": "C"}]}))
+        return record
+
+    monkeypatch.setattr("mvat_hf.evaluation.evaluating.environment", lambda: ended(tmp_path / "out", whole) and {})
+    whole = {"dataset": {}, "systems": [{"name": "noisy", "scores": {"0": {}}, "failures": []}], "metrics": []}
+    whole["dataset"]["name"] = f"pairs of {tmp_path.name}/noisy and {tmp_path.name}/clean"
+    assert main(["evaluate", "A=enhanced", *command]) == 1
+    assert "also has C, which would be lost: choose another --output. To go on" in (told := error_of(capsys))
+    assert [str(path.relative_to(tmp_path)) in told for path in journals].count(True) == 1
+    assert all(path.exists() for path in journals)
 
 
 def test_evaluate_fails_where_a_system_lacks_a_file(tmp_path, capsys, monkeypatch):

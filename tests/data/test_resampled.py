@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import soundfile
 from mvat_hf.data import parallel
 from mvat_hf.data.audio import read_mono
 from mvat_hf.data.resampled import resampled_copies
+from mvat_hf.utils.files import SPARE_BYTES
 
 FORK = multiprocessing.get_context("fork")
 
@@ -56,6 +58,14 @@ def test_a_file_that_is_given_again_is_there_again(files, tmp_path):
     copies = resampled_copies([files[0], own, files[0], files[1], own, files[0]], 16000, tmp_path / "cache")
     first, second = resampled_copies(files[:2], 16000, tmp_path / "cache")
     assert copies == [first, own, first, second, own, first]
+
+
+def test_a_nearly_full_disk_gets_no_more_copies(files, tmp_path, monkeypatch):
+    copies = resampled_copies(files[:1], 16000, tmp_path / "cache")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=SPARE_BYTES - 1))
+    with pytest.warns(UserWarning, match="not all files have copies in .*cache: less than 2 GiB"):
+        assert resampled_copies(files, 16000, tmp_path / "cache") == [*copies, *files[1:]]
+    assert list(made(tmp_path / "cache")) == copies
 
 
 def test_files_of_the_rate_are_used_as_they_are(files, tmp_path):

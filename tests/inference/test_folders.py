@@ -327,6 +327,19 @@ def test_a_target_that_is_a_file_is_no_folder(corpus, tmp_path):
     assert (tmp_path / "out").read_text() == "precious"
 
 
+def test_a_folder_that_cannot_be_made_fails_its_own_files_alone(corpus, tmp_path):
+    (corpus / "sub").rename(corpus / "below")
+    (corpus / "sub").mkdir()
+    (corpus / "below").rename(corpus / "sub" / "below")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").write_text("precious")
+    report = enhance_folder(Fake(), corpus, tmp_path / "out", resume=True)
+    assert [path.name for path in report.done] == ["a.wav", "b.wav", "c.wav"]
+    assert [path.name for path, _ in report.failed] == ["d.wav", "e.wav"]
+    assert all("Not a directory" in reason for _, reason in report.failed)
+    assert (tmp_path / "out" / "sub").read_text() == "precious"
+
+
 def test_folders_in_which_all_failed_are_not_left(tmp_path):
     (tmp_path / "in" / "bad").mkdir(parents=True)
     (tmp_path / "in" / "bad" / "a.wav").write_bytes(b"no audio")

@@ -5,6 +5,7 @@ import resource
 import signal
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,3 +169,10 @@ def test_a_folder_that_takes_no_files_is_told_from_a_format(tmp_path):
         enhance_file(Fake(), tmp_path / "in.wav", target)
     with pytest.raises(AudioError, match="in.wav/b.wav cannot be written: Not a directory$"):
         enhance_file(Fake(), tmp_path / "in.wav", tmp_path / "in.wav" / "b.wav")
+
+
+@pytest.mark.parametrize(("free", "reason"), [(2**20 - 1, "No space left on device"), (2**30, "System error")])
+def test_a_full_disk_is_told_where_libsndfile_does_not_say_it(tmp_path, monkeypatch, free, reason):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    with pytest.raises(AudioError, match=rf"a\.wav cannot be written: {reason}"), writing.writing(tmp_path / "a.wav"):
+        raise soundfile.LibsndfileError(2)

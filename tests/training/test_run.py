@@ -150,8 +150,12 @@ def test_a_checkpoint_that_is_asked_for_is_gone_on_from(tmp_path, tiny_model):
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
     ],
 )
-def test_a_full_disk_is_told(tmp_path, error):
-    with pytest.raises(OSError, match=f"{tmp_path} cannot be written: the disk is full"), disk_errors(tmp_path):
+def test_a_full_disk_is_told(tmp_path, error, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**20))
+    with pytest.raises(OSError, match=f"{tmp_path} cannot be written: the disk is full, 1 MiB"), disk_errors(tmp_path):
+        raise error
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**40))  # another disk is
+    with pytest.raises(OSError, match="or a temporary one, cannot be written: .*(pos|left)"), disk_errors(tmp_path):
         raise error
     with pytest.raises(RuntimeError, match="shapes"), disk_errors(tmp_path):
         raise RuntimeError("shapes")

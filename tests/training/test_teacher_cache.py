@@ -7,7 +7,8 @@ import torch
 
 from mvat_hf.distillation import METHODS, build_method
 from mvat_hf.distillation.activations import activations, flattened
-from mvat_hf.training.teacher_cache import SPARE_BYTES, TargetCache
+from mvat_hf.training.teacher_cache import TargetCache
+from mvat_hf.utils.files import SPARE_BYTES
 
 # the others are tested in tests/training/test_distillation_trainer.py: they hold networks of their own
 NAMES = [name for name in METHODS if name not in ("none", "latent-augmentation", "peers")]
@@ -116,6 +117,17 @@ def test_a_nearly_full_disk_keeps_no_more_clips(tiny_model, clips, tmp_path, mon
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=SPARE_BYTES))
     cache(clips, teacher)
     assert len(list(tmp_path.rglob("*.safetensors"))) == len(clips)
+
+
+def test_a_cache_that_cannot_be_written_stops_no_training(tiny_model, clips, tmp_path):
+    model, method = tiny_model(), build_method("mvat")
+    teacher = Teacher(model, method)
+    cache = TargetCache(tmp_path, model, method)
+    for clip in clips:
+        cache.path(clip).parent.touch()  # a file in the place of the folder
+    with pytest.warns(UserWarning, match="not all of the teacher's activations are kept in .*Not a directory"):
+        assert len(cache(clips, teacher)) > 0
+    assert teacher.asked == len(clips)
 
 
 @torch.no_grad()

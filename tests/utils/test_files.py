@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and text that is utf-8 whatever the locale."""
 
 import ast
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
-from mvat_hf.utils.files import replaced_at_end
+from mvat_hf.utils.errors import message_of
+from mvat_hf.utils.files import made_folders, replaced_at_end
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
@@ -44,6 +46,26 @@ def test_an_error_tells_of_the_target(tmp_path, error):
     assert caught.value.filename == str(tmp_path / "a.txt") and "partial" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="other.txt"), replaced_at_end(tmp_path / "a.txt"):
         raise FileNotFoundError(2, "No such file or directory", "other.txt")
+
+
+def test_a_full_disk_is_told_of_the_target_where_the_system_names_no_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.txt'"), replaced_at_end(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    copied = OSError(errno.ENOSPC, "No space left on device", "source.py", None, "target.py")  # as shutil.copy says it
+    assert message_of(copied) == "target.py: No space left on device"
+    assert (
+        message_of(OSError(errno.ENOENT, "No such file", "source.py", None, "target.py")) == "source.py: No such file"
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_told_or_left_to_the_writer(tmp_path):
+    (tmp_path / "file").touch()
+    folders = [tmp_path / "file" / "below", tmp_path / "other"]
+    with pytest.raises(NotADirectoryError), made_folders(folders):
+        pass
+    with made_folders(folders, lenient=True):
+        assert (tmp_path / "other").is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_is_not_replaced(tmp_path):

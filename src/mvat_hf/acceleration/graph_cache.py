@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
+from ..utils.files import remove_stale
 from .runtime import OnnxManner
 
 GRAPH = "model.onnx"  # beside the weights
@@ -50,7 +51,8 @@ def cached_graph(checkpoint_sha256: str) -> Path:
 
 
 def drop_oldest(folder: Path) -> None:
-    """Leave the `KEPT_GRAPHS` that were used last."""
+    """Leave the `KEPT_GRAPHS` that were used last, and nothing that a kill left half-written."""
+    remove_stale(folder)
     with suppress(OSError):  # another process may do the same
         for path in sorted(folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime)[:-KEPT_GRAPHS]:
             path.unlink()

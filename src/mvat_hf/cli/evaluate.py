@@ -1,5 +1,6 @@
 """`mvat evaluate`: models, peers and enhanced files, scored on noisy and clean pairs."""
 
+import hashlib
 import json
 import re
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..utils.errors import need
+from ..utils.records import read_json
 from .options import Device, parse_name, parse_path, parse_positive
 
 Systems = Annotated[
@@ -81,12 +83,18 @@ def evaluate(
     rows = {row: build_system(entry, device) for row, entry in entries.items()}
     rows |= {name: PeerSystem(name) for name in peer or []}
     output = output or Path("results") / re.sub(r"[^\w-]+", "_", name)
-    refuse_other_record(output / "results.json", name, set(names_of(dataset)), {"noisy", *rows}, set(scored))
+    there = output / "results.json", name, set(names_of(dataset)), {"noisy", *rows}, set(scored)
+    refuse_other_record(*there)
     output.mkdir(parents=True, exist_ok=True)
-    journal = output / "scores.jsonl"
+    asked = hashlib.sha256(json.dumps([name, entries, peer, scored]).encode()).hexdigest()
+    journal = output / f"scores.{asked[:8]}.jsonl"  # another evaluation that was not finished keeps its own
     record = evaluate_systems(
         rows, dataset, name=name, metrics=scored, processes=processes, journal=journal, progress=True
     )
+    try:  # meanwhile another may have ended
+        refuse_other_record(*there)
+    except ValueError as error:
+        raise ValueError(f"{error}. To go on from the scores of this one, move {journal} there") from None
     write_report(output, record)
     first = next(iter(rows.values()), None)
     draw_report(output, record, {} if first is None else examples_of(record, first, dataset))
@@ -120,7 +128,7 @@ def parse_names(text: str) -> list[str]:
 def refuse_other_record(path: Path, name: str, ids: set[str], rows: set[str], metrics: set[str]) -> None:
     """ValueError if writing to `path` would lose a record: one of another data set than `name` or of other files than
     `ids`, or one with systems or metrics beside `rows` and `metrics`."""
-    there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    there = read_json(path) if path.is_file() else {}
     if there and there.get("dataset", {}).get("name") != name:
         raise ValueError(f"{path} is of another data set, and {name} would replace it: choose another --output")
     if there and ids != {*there["systems"][0]["scores"], *(lost["id"] for lost in there["systems"][0]["failures"])}:

@@ -1,7 +1,7 @@
 """Copies of audio files at another sampling rate, made once and kept in a folder."""
 
 import hashlib
-import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import soundfile
 import soxr
 
 from ..utils.errors import extra
+from ..utils.files import SPARE_BYTES, disk_reason, has_room, remove_stale, replaced_at_end
 from .audio import AudioError, open_audio, read_mono
 from .parallel import map_in_threads
 
@@ -24,9 +25,9 @@ def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Pa
     A copy is mono float32 wav, equal to `read_mono` of the file to the bit, so training is the same. It belongs to the
     file's path, size and time of modification: a changed file gets a new copy, and the old one stays until someone
     empties the folder. Copies appear whole or not at all. One process at a time makes them; a killed
-    one leaves whole copies behind.
+    one leaves whole copies behind. While less than 2 GiB of the disk are free, none is made, and a warning says so.
 
-    A file that cannot be read is returned as it is, so that its error names it when it is used.
+    A file without a copy is returned as it is; if it cannot be read, its error names it when it is used.
 
     Raises:
         OSError: the folder cannot be written.
@@ -37,7 +38,14 @@ def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Pa
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             missing = [path for path, copy in copies.items() if not copy.exists()]
+            remove_stale(folder, 0)  # whoever has the lock is the only one that writes
             map_in_threads(lambda path: make_copy(path, copies[path], sampling_rate), missing, "resampling")
+            if not has_room(folder):
+                warnings.warn(
+                    f"not all files have copies in {folder}: less than {SPARE_BYTES / 2**30:g} GiB of its disk are "
+                    "free. The others are resampled each time.",
+                    stacklevel=2,
+                )
     found = {path: copy if copy.exists() else path for path, copy in copies.items()}
     return [found[path] for path in files]
 
@@ -51,7 +59,9 @@ def copy_of(path: Path, sampling_rate: int, folder: Path) -> Path:
 
 
 def make_copy(path: Path, copy: Path, sampling_rate: int) -> None:
-    """Write `copy` under a temporary name and rename it; nothing for a file of that rate or one that is no audio."""
+    """Write `copy`; nothing for a file of that rate or one that is no audio, or where there is no room."""
+    if not has_room(copy.parents[1]):
+        return
     try:
         with open_audio(path) as file:
             if file.samplerate == sampling_rate:
@@ -59,10 +69,9 @@ def make_copy(path: Path, copy: Path, sampling_rate: int) -> None:
         mono = read_mono(path, sampling_rate)
     except AudioError:
         return
-    copy.parent.mkdir(exist_ok=True)
-    partial = copy.with_name(f".{copy.name}.part")  # one name for all: who holds the lock overwrites a killed one's
     try:
-        soundfile.write(partial, mono, sampling_rate, subtype="FLOAT", format="WAV")
+        with replaced_at_end(copy) as partial:
+            soundfile.write(partial, mono, sampling_rate, subtype="FLOAT", format="WAV")
     except soundfile.LibsndfileError as error:
-        raise OSError(f"{copy} cannot be written: {error.error_string}") from error
-    os.replace(partial, copy)
+        reason = disk_reason(copy.parent, error.error_string)
+        raise OSError(f"{copy} cannot be written: {reason}") from error

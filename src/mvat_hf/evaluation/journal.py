@@ -34,7 +34,7 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         if self.path is not None:
-            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []
             for line in lines[1:] if lines and lines[0] == self.header else []:
                 self.restore(line)
             write_text(self.path, "".join(f"{line}\n" for line in [self.header, *self.lines()]))

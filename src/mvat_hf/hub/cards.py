@@ -7,7 +7,6 @@ A folder there holds `about.md` (licence, languages and data sets as metadata; a
 chosen) and `history.json` (what every release scored). The cards are filled from `templates/`.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
 from ..metrics.scoring import TITLES
+from ..utils.records import read_json
 from .sections import (
     TEST_SETS,
     render_cost,
@@ -34,8 +34,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def read_records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(training record, evaluation records) of a card's folder."""
-    evaluations = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("eval_*.json"))]
-    return json.loads((folder / "training.json").read_text(encoding="utf-8")), evaluations
+    evaluations = [read_json(path) for path in sorted(folder.glob("eval_*.json"))]
+    return read_json(folder / "training.json"), evaluations
 
 
 def with_earlier_releases(record: Mapping[str, Any], cards: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The sections of a card in Markdown, each from one record."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from ..evaluation.report import add_statistics, markdown, render_differences, re
 from ..metrics.scoring import METRICS, TITLES
 from ..models.complexity import complexity
 from ..models.manner import MannerConfig
+from ..utils.records import read_json
 
 # data set of a record: its title, how many pairs it has in full, and its id on the Hub
 TEST_SETS = {
@@ -21,8 +21,8 @@ def render_lineage(folder: Path) -> str:
     """The stages of `lineage.json`, a row each, with the validation scores of releases from `history.json`."""
     if not (folder / "lineage.json").is_file():
         return "One run, see below."
-    stages = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))["stages"]
-    releases = json.loads((folder / "history.json").read_text(encoding="utf-8"))["releases"]
+    stages = read_json(folder / "lineage.json")["stages"]
+    releases = read_json(folder / "history.json")["releases"]
     rows = [["stage", "data", "steps", "what changed", f"validation: {' / '.join(TITLES.values())}"]]
     for number, stage in enumerate(stages, 1):
         released = stage.get("release")
@@ -45,7 +45,7 @@ def render_recogniser(folder: Path, weights_sha256: str) -> str:
     It says so if other weights than those of the card were measured."""
     if not (folder / "recogniser.json").is_file():
         return ""
-    record = json.loads((folder / "recogniser.json").read_text(encoding="utf-8"))
+    record = read_json(folder / "recogniser.json")
     shares = list(dict.fromkeys(row["dry"] for row in record["rows"]))
     rates: dict[float, list[str]] = {}
     for row in record["rows"]:
@@ -103,7 +103,7 @@ def render_trials(path: Path) -> str:
     A table for every kind of run: of the same model, first weights, seed and validation mixtures.
     """
     kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for trial in json.loads(path.read_text(encoding="utf-8")):
+    for trial in read_json(path):
         recipe = trial["recipe"]
         kind = (recipe["preset"], recipe.get("init_from"), trial["seed"], validated_on(trial))
         kinds.setdefault(kind, []).append(trial)
@@ -192,7 +192,7 @@ def share_of_set(record: Mapping[str, Any]) -> str:
 
 def render_history(path: Path) -> str:
     """Scores of every release, the oldest first."""
-    releases = json.loads(path.read_text(encoding="utf-8"))["releases"]
+    releases = read_json(path)["releases"]
     last = releases[-1]["scores"]
     rows = [["release", "date", *(f"{source} {title}" for source in last for title in TITLES.values())]]
     for number, release in enumerate(releases, 1):

@@ -203,7 +203,7 @@ def stream_files(
     line) of what fails."""
     # of each chunk in the model another is read or made ready, and one written
     pool = ThreadPoolExecutor(2 * enhancer.batch_size * enhancer.at_once + 1)
-    folders = made_folders(target.parent for _, target, _ in work)
+    folders = made_folders((target.parent for _, target, _ in work), lenient=True)
     with folders, audio_bar(sum(seconds for *_, seconds in work), progress) as bar, pool:
         futures = {pool.submit(stream_file, enhancer, *one[:2], full_band, bar): one for one in work}
         try:
@@ -223,7 +223,7 @@ def stream_files(
 
 def is_written(path: Path) -> bool:
     """Whether something is in a file there: an empty one is none of ours."""
-    return path.is_file() and path.stat().st_size > 0
+    return os.path.isfile(path) and os.path.getsize(path) > 0
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -22,6 +22,7 @@ from ..data.audio import AudioError, AudioFile
 from ..data.containers import library, open_container
 from ..data.decoding import channel_order
 from ..data.opening import SAMPLE_BYTES
+from ..utils.files import disk_reason
 from .picture import Picture, ffmpeg_errors, has_picture
 
 WAV_BYTES = 2**32 - 2**16  # that a wav file can hold; RF64 is the same without the limit
@@ -235,7 +236,9 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except (soundfile.LibsndfileError, OSError, *ffmpeg_errors()) as error:
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, soundfile.LibsndfileError):
+            reason = disk_reason(target.parent, error.error_string)
         raise AudioError(f"{target} cannot be written: {reason}") from error
 
 

@@ -24,6 +24,7 @@ from ..data.streaming import EndlessStream
 from ..models.manner import MannerFeatureExtractor, MannerModel
 from ..utils.cores import threads_of_launcher, usable_cores
 from ..utils.errors import extra
+from ..utils.files import SPARE_BYTES
 from ..utils.records import environment, weights_hash, write_json, write_text
 from .arguments import EnhancementConfig
 from .callbacks import MovedFolderCallback, step_of
@@ -90,8 +91,10 @@ def disk_errors(folder: Path) -> Iterator[None]:
         words = " ".join(str(error).split())
         if "No space left" not in words and "file write failed" not in words and "unexpected pos" not in words:
             raise
-        free = shutil.disk_usage(folder).free / 2**20
-        raise OSError(f"{folder} cannot be written: the disk is full, {free:.0f} MiB are free") from error
+        free = shutil.disk_usage(folder).free
+        if free >= SPARE_BYTES:  # that of a temporary folder, perhaps, or there is another limit
+            raise OSError(f"a file of the run in {folder}, or a temporary one, cannot be written: {words}") from error
+        raise OSError(f"{folder} cannot be written: the disk is full, {free / 2**20:.0f} MiB are free") from error
 
 
 def threads_of(args: EnhancementConfig) -> int:

@@ -1,9 +1,8 @@
 """A teacher's activations for a clip, kept on disk, so that another epoch or student need not run the teacher."""
 
 import hashlib
-import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from torch import Tensor, nn
 
 from ..distillation import DistillationMethod
 from ..distillation.activations import Activations, flattened, nested
-from ..utils.files import replaced_at_end
+from ..utils.errors import message_of
+from ..utils.files import SPARE_BYTES, has_room, replaced_at_end
 from ..utils.records import weights_hash
-
-SPARE_BYTES = 2**31  # of the disk, for checkpoints and what else is written
 
 
 class TargetCache:
@@ -27,7 +25,8 @@ class TargetCache:
     A clip is known by the hash of its samples, so that neither its place in the data nor the batch it comes in matters;
     it is useful if clips come again: segments on a fixed grid, or several students on the same mixtures. Files are
     written under a temporary name: any number of processes may share a folder. A file that cannot be read is made anew.
-    While less than 2 GiB of the disk are free, no more clips are kept, and a warning says so once.
+    While less than 2 GiB of the disk are free, or a file cannot be written, the clips are not kept, and a warning says
+    so once.
 
     Args:
         folder: where to keep them, below it a folder for every teacher (by its weights and layers), method, its options
@@ -44,7 +43,7 @@ class TargetCache:
         kind = f"activations of {who} {type(method).__name__}({options}) {sorted(how.items())}"
         self.folder = Path(folder) / hashlib.sha256(kind.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.told = False  # that the disk is nearly full
+        self.told = False  # that clips are not kept
 
     def __call__(self, audio: Tensor, teach: Callable[[Tensor], Activations]) -> dict[str, Any]:
         """The kept activations for `audio` (B, T); `teach` computes those of unknown clips."""
@@ -52,26 +51,29 @@ class TargetCache:
         kept = [read(path) for path in paths]
         unknown = [index for index, tensors in enumerate(kept) if tensors is None]
         if unknown:
-            taught, fits = flattened(self.method.compact(teach(audio[unknown]))), self.has_room()
+            taught = flattened(self.method.compact(teach(audio[unknown])))
             for row, index in enumerate(unknown):
-                own = {name: value[row].cpu().contiguous().clone() for name, value in taught.items()}
-                if fits:
-                    keep(paths[index], own)
-                kept[index] = own
+                kept[index] = {name: value[row].cpu().contiguous().clone() for name, value in taught.items()}
+            self.keep({paths[index]: kept[index] for index in unknown})
         rows = [tensors for tensors in kept if tensors is not None]
         return nested({name: torch.stack([row[name] for row in rows]).to(audio.device) for name in rows[0]})
 
-    def has_room(self) -> bool:
-        """Whether the disk has room for more."""
-        fits = shutil.disk_usage(self.folder).free >= SPARE_BYTES
-        if not fits and not self.told:
+    def keep(self, clips: Mapping[Path, Any]) -> None:
+        """Write the tensors of clips, each file in one piece, as long as there is room."""
+        try:
+            fault = None if has_room(self.folder) else f"less than {SPARE_BYTES / 2**30:g} GiB of its disk are free"
+            for path, tensors in clips.items() if fault is None else ():
+                with replaced_at_end(path) as partial:
+                    save_file(tensors, partial)
+        except (OSError, SafetensorError) as error:
+            fault = message_of(error)
+        if fault is not None and not self.told:
             self.told = True
             warnings.warn(
-                f"no more of the teacher's activations are kept in {self.folder.parent}: less than "
-                f"{SPARE_BYTES / 2**30:g} GiB of its disk are free. Training goes on, and asks the teacher.",
-                stacklevel=2,
+                f"not all of the teacher's activations are kept in {self.folder.parent}: {fault}. Training goes on, "
+                "and asks the teacher.",
+                stacklevel=3,
             )
-        return fits
 
     def path(self, clip: Tensor) -> Path:
         """The file for a clip (T,)."""
@@ -85,12 +87,6 @@ def read(path: Path) -> dict[str, Tensor] | None:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):
         return None
-
-
-def keep(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write `tensors` to `path` in one piece."""
-    with replaced_at_end(path) as partial:
-        save_file(tensors, partial)
 
 
 __all__ = ["TargetCache"]

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 
 from huggingface_hub.errors import StrictDataclassError
 
+from .files import DISK_ERRORS
+
 
 class MissingExtraError(ImportError):
     """A package of one of the optional extras is not installed; the message says how to install it."""
@@ -57,7 +59,9 @@ def message_of(error: BaseException) -> str:
     """What an error says, without line breaks: of the system's, without number and quotes; of one in a worker of a
     `DataLoader`, without the worker's traceback; of one that says nothing, its name."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, bytes, os.PathLike)):
-        words = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        # a copy names what is read, and then what is written, where there is no room
+        name = error.filename2 if error.errno in DISK_ERRORS and error.filename2 else error.filename
+        words = f"{os.fsdecode(name)}: {error.strerror}"
     else:
         words = without_traceback(str(error)) or type(error).__name__
     return " ".join(words.split())

@@ -1,15 +1,21 @@
-"""Files that appear whole or not at all, and the folders made for them."""
+"""Files that appear whole or not at all, the folders made for them, and what there is no room for."""
 
+import errno
 import os
 import re
+import shutil
 import stat
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 STALE_SECONDS = 3600  # without a write for so long, a half-written file has no writer any more
+# of a write to a file that is named nowhere else: no room, too much for one user or one file, only to be read
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+SPARE_BYTES = 2**31  # that caches leave to checkpoints and what else is written
+FULL_BYTES = 2**20  # with less a disk counts as full
 
 
 @contextmanager
@@ -27,7 +33,8 @@ def replaced_at_end(target: Path) -> Iterator[Path]:
                 partial.chmod(stat.S_IMODE(real.stat().st_mode))
             os.replace(partial, real)
         except OSError as error:
-            if error.errno is None or error.filename is None or os.fspath(error.filename) != str(partial):
+            unnamed = error.filename is None and error.errno in DISK_ERRORS
+            if error.errno is None or not (unnamed or str(error.filename) == str(partial)):
                 raise
             raise OSError(error.errno, error.strerror, str(target)) from error
         finally:
@@ -35,22 +42,41 @@ def replaced_at_end(target: Path) -> Iterator[Path]:
                 partial.unlink()
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove the temporary files of `replaced_at_end` anywhere below `folder` that no one has written to of late."""
+def has_room(folder: Path) -> bool:
+    """Whether the disk of `folder` has room for a cache to grow: 2 GiB, and names for files."""
+    if shutil.disk_usage(folder).free < SPARE_BYTES:
+        return False
+    names = os.statvfs(folder) if hasattr(os, "statvfs") else None  # Windows has none
+    return names is None or names.f_files == 0 or names.f_favail > 0
+
+
+def disk_reason(folder: Path, otherwise: str) -> str:
+    """Why nothing more can be written to `folder`, where a library does not say: its disk is full, or `otherwise`."""
+    full = folder.is_dir() and shutil.disk_usage(folder).free < FULL_BYTES
+    return os.strerror(errno.ENOSPC) if full else otherwise
+
+
+def remove_stale(folder: Path, seconds: float = STALE_SECONDS) -> None:
+    """Remove the temporary files of `replaced_at_end` below `folder` that no one has written to for so many seconds."""
     for path in folder.rglob(".*.partial"):
-        with suppress(FileNotFoundError):  # another process may remove them too
+        with suppress(OSError):  # another process may remove them too; another user's stay
             ours = re.fullmatch(r"\.[0-9a-f]{32}\.partial", path.name)
-            if ours and path.stat().st_mtime < time.time() - STALE_SECONDS:
+            if ours and path.stat().st_mtime <= time.time() - seconds:
                 path.unlink()
 
 
 @contextmanager
-def made_folders(folders: Iterable[Path]) -> Iterator[None]:
-    """The folders exist; of those that were made for it, what is empty at the end goes."""
-    made = {path for folder in folders for path in (folder, *folder.parents) if not path.exists()}
+def made_folders(folders: Iterable[Path], lenient: bool = False) -> Iterator[None]:
+    """The folders exist; of those that were made for it, what is empty at the end goes.
+
+    Args:
+        lenient: where one cannot be made, leave the error to whoever writes there.
+    """
+    made = {path for folder in folders for path in (folder, *folder.parents) if not os.path.exists(path)}
     try:
         for folder in sorted(made):
-            folder.mkdir(exist_ok=True)
+            with suppress(OSError) if lenient else nullcontext():
+                folder.mkdir(exist_ok=True)
         yield
     finally:
         for folder in sorted(made, reverse=True):

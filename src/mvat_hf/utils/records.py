@@ -90,6 +90,14 @@ def write_json(path: str | Path, content: Any) -> Path:
     return write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """What a file of JSON holds; ValueError that names it where it is not whole."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON, or of text
+        raise ValueError(f"{path} is no whole JSON file: {error}") from error
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` under a temporary name and rename it: a reader sees the old file or the new one."""
     path = Path(path)
