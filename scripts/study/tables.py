@@ -68,7 +68,8 @@ def render_study(record: Mapping[str, Any]) -> str:
     done, planned = len(record["cells"]), record["planned"]
     methods, parts_of_mvat = rows_of(record, ablation=False), rows_of(record, ablation=True)
     parts = [render_seeds(methods, parts_of_mvat), record["title"].strip()]
-    parts.append(f"{done} of {planned} cells are measured; the others are not shown.")
+    if done < planned:
+        parts.append(f"{done} of {planned} cells are measured; the others are not shown.")
     parts.append("Difference to plain training over all sizes and test sets (range over runs; how many runs gain):")
     parts.append(render_answer(methods, methods))
     if parts_of_mvat:
