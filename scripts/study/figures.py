@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from tables import curves, rows_of
+from tables import PLAIN, curves, rows_of
 
 from mvat_hf.metrics.scoring import METRICS, TITLES
 from mvat_hf.utils.plotting import legend_below, points_of
@@ -35,7 +35,7 @@ def quality_by_method(record: Mapping[str, Any], path: str | Path) -> None:
 
 def validation_by_method(record: Mapping[str, Any], path: str | Path) -> None:
     """PESQ-WB, STOI and SI-SDR in validation over the steps, a line for every method of a study's record of one size;
-    the band is the range over seeds."""
+    the band is the range over seeds. What is far from plain training, as the first half of two-step, is left out."""
     figure = Figure(figsize=(5 * len(TITLES), 3.9), layout="constrained")
     for axis, (metric, title) in zip(figure.subplots(1, len(TITLES)), TITLES.items(), strict=True):
         for (_, name), cells in rows_of(record, ablation=False).items():
@@ -44,6 +44,9 @@ def validation_by_method(record: Mapping[str, Any], path: str | Path) -> None:
             values = np.array([[seed[step] for step in steps] for seed in seeds])
             axis.plot(steps, values.mean(axis=0), marker="o", markersize=4, label=name)
             axis.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.2)
+            if name == PLAIN:
+                margin = np.ptp(values) / 2
+                axis.set_ylim(values.min() - margin, values.max() + margin)
         axis.set(title="validation", xlabel="step", ylabel=title)
     legend_below(figure)
     figure.savefig(path, dpi=110)
