@@ -11,14 +11,15 @@ COSTS_OF_A_CUT = ("PESQ to one pass", "lowest of a pair", "SI-SDR to one pass (d
 
 
 def render_long_file(record: Mapping[str, Any]) -> str:
-    """Memory and speed for the shortest and the longest file in a sentence."""
-    short, long = (select(record["rows"], key=lambda row: row["minutes"]) for select in (min, max))
-    left = ", ".join(record["left_by_sigterm"]) or "nothing"
+    """Memory and speed by length and runtime."""
+    table = [["", "runtime", "memory", "CPU time a second of audio"]]
+    for row in record["rows"]:
+        length = f"{row['minutes']:g} min of {row['format']}"
+        table.append([length, row["runtime"], f"{row['peak_memory_mb']:.0f} MB", f"{row['real_time_factor']:.3f} s"])
     return (
-        f"Measured on {record['sampling_rate'] // 1000} kHz files of {record['channels']} channels, on one thread: "
-        f"{short['peak_memory_mb']:.0f} MB for {short['minutes']:g} min and {long['peak_memory_mb']:.0f} MB for "
-        f"{long['minutes']:g} min of {long['format']}, {long['real_time_factor']:.3f} s of CPU time a second of audio; "
-        f"`kill` in the midst left {left}."
+        f"Files of {record['sampling_rate'] // 1000} kHz and {record['channels']} channels, on one thread of "
+        f"{processor(record['environment']['machine'])}. `kill` in the midst left "
+        f"{', '.join(record['left_by_sigterm']) or 'nothing'}.\n\n{markdown(table)}"
     )
 
 
