@@ -16,7 +16,7 @@ from typing import Any
 from mvat_hf.acceleration.runtime_choice import measured
 from mvat_hf.evaluation.figures import COSTS, gain_over_snr, quality_against_cost
 from mvat_hf.evaluation.report import markdown, show
-from mvat_hf.hub.cards import fill_block, measured_weights, read_records, render_card
+from mvat_hf.hub.cards import fill_block, read_records, released_weights, render_card
 from mvat_hf.hub.sections import TEST_SETS, render_history, render_results, render_trials, share_of_set
 from mvat_hf.metrics.scoring import METRICS, QUICK
 from mvat_hf.models.complexity import complexity
@@ -88,7 +88,7 @@ def earlier_weights(record: Mapping[str, Any]) -> str:
     for row in (record, *record.get("others", ())):
         measured |= {row["model"].rpartition("/")[2]: row} if "weights_sha256" in row else {}
     released = [name for name in measured if (SNAPSHOTS / name).is_dir()]
-    present = {name: measured_weights(name, read_records(RELEASE.parent / name)[1]) for name in released}
+    present = {name: released_weights(RELEASE.parent / name) for name in released}
     earlier = [name for name, sha256 in present.items() if measured[name]["weights_sha256"] != sha256]
     return f"\n\nMeasured with the weights of an earlier release: {', '.join(earlier)}." if earlier else ""
 

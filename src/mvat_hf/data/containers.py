@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -256,26 +256,19 @@ class ContainerPass:
         held: deque[tuple[Any, float | None, float]] = deque()  # and how late by its own time, if it has one
         ends = usual = 0.0
         before: float | None = None
-
-        def settled() -> tuple[Any, float, float]:
-            nonlocal before
-            lowest = min((late for _, late, _ in held if late is not None), default=before)
-            later = 0.0 if before is None or lowest is None else lowest - before
-            before = lowest
-            packet, _, length = held.popleft()
-            return packet, later, length
-
-        for packet in self.packets():
-            length = float((packet.duration or 0) * packet.time_base)
-            if self.kind == "mov" and 0 < usual < length - JITTER:
-                length = usual  # there a packet is told to last until the next one begins, over a gap, too
-            usual = length
-            held.append((packet, None if packet.pts is None else float(packet.pts * packet.time_base) - ends, length))
-            ends += length
-            if len(held) > AHEAD:
-                yield settled()
-        while held:
-            yield settled()
+        for new in chain(self.packets(), repeat(None, AHEAD)):
+            if new is not None:
+                length = float((new.duration or 0) * new.time_base)
+                if self.kind == "mov" and 0 < usual < length - JITTER:
+                    length = usual  # there a packet is told to last until the next one begins, over a gap, too
+                usual = length
+                held.append((new, None if new.pts is None else float(new.pts * new.time_base) - ends, length))
+                ends += length
+            if held and (new is None or len(held) > AHEAD):
+                lowest = min((late for _, late, _ in held if late is not None), default=before)
+                packet, _, length = held.popleft()
+                yield packet, 0.0 if before is None or lowest is None else lowest - before, length
+                before = lowest
 
     def check_time(self, packet: Any, later: float, length: float) -> None:
         """Note where a packet ends, and what is missing before it; a gap that is too long to be filled is told of."""

@@ -9,7 +9,7 @@ import soundfile
 import soxr
 
 from ..utils.errors import extra
-from ..utils.files import SPARE_BYTES, disk_reason, has_room, remove_stale, replaced_at_end
+from ..utils.files import disk_reason, lack_of_room, remove_stale, replaced_at_end
 from .audio import AudioError, open_audio, read_mono
 from .parallel import map_in_threads
 
@@ -40,11 +40,9 @@ def resampled_copies(files: Sequence[Path], sampling_rate: int, folder: str | Pa
             missing = [path for path, copy in copies.items() if not copy.exists()]
             remove_stale(folder, 0)  # whoever has the lock is the only one that writes
             map_in_threads(lambda path: make_copy(path, copies[path], sampling_rate), missing, "resampling")
-            if not has_room(folder):
+            if fault := lack_of_room(folder):
                 warnings.warn(
-                    f"not all files have copies in {folder}: less than {SPARE_BYTES / 2**30:g} GiB of its disk are "
-                    "free. The others are resampled each time.",
-                    stacklevel=2,
+                    f"not all files have copies in {folder}: {fault}. The others are resampled each time.", stacklevel=2
                 )
     found = {path: copy if copy.exists() else path for path, copy in copies.items()}
     return [found[path] for path in files]
@@ -60,7 +58,7 @@ def copy_of(path: Path, sampling_rate: int, folder: Path) -> Path:
 
 def make_copy(path: Path, copy: Path, sampling_rate: int) -> None:
     """Write `copy`; nothing for a file of that rate or one that is no audio, or where there is no room."""
-    if not has_room(copy.parents[1]):
+    if lack_of_room(copy.parents[1]):
         return
     try:
         with open_audio(path) as file:

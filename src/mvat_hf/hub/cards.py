@@ -43,7 +43,7 @@ def with_earlier_releases(record: Mapping[str, Any], cards: Path) -> dict[str, A
     systems = []
     for system in record["systems"]:
         name, card = system["name"], cards / system["name"]
-        present = measured_weights(name, read_records(card)[1]) if (card / "about.md").is_file() else None
+        present = released_weights(card) if (card / "about.md").is_file() else None
         earlier = present is not None and system["weights_sha256"] != present
         systems.append({**system, "name": f"{name}, an earlier release" if earlier else name})
     return {**record, "systems": systems}
@@ -155,6 +155,11 @@ def measured_weights(name: str, evaluations: list[dict[str, Any]]) -> str:
     if len(hashes) != 1:
         raise ValueError(f"the results of {name} must be of one set of weights, got {len(hashes)}")
     return hashes.pop()
+
+
+def released_weights(card: Path) -> str:
+    """Hash of the weights that the card in a folder is of."""
+    return measured_weights(card.name, read_records(card)[1])
 
 
 def card_metadata(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..distillation import DistillationMethod
 from ..distillation.activations import Activations, flattened, nested
 from ..utils.errors import message_of
-from ..utils.files import SPARE_BYTES, has_room, replaced_at_end
+from ..utils.files import lack_of_room, replaced_at_end
 from ..utils.records import weights_hash
 
 
@@ -61,7 +61,7 @@ class TargetCache:
     def keep(self, clips: Mapping[Path, Any]) -> None:
         """Write the tensors of clips, each file in one piece, as long as there is room."""
         try:
-            fault = None if has_room(self.folder) else f"less than {SPARE_BYTES / 2**30:g} GiB of its disk are free"
+            fault = lack_of_room(self.folder)
             for path, tensors in clips.items() if fault is None else ():
                 with replaced_at_end(path) as partial:
                     save_file(tensors, partial)

@@ -42,12 +42,12 @@ def replaced_at_end(target: Path) -> Iterator[Path]:
                 partial.unlink()
 
 
-def has_room(folder: Path) -> bool:
-    """Whether the disk of `folder` has room for a cache to grow: 2 GiB, and names for files."""
+def lack_of_room(folder: Path) -> str | None:
+    """Why a cache in `folder` may not grow: its disk is to keep 2 GiB, and takes no more files; None if it may."""
     if shutil.disk_usage(folder).free < SPARE_BYTES:
-        return False
+        return f"less than {SPARE_BYTES / 2**30:g} GiB of its disk are free"
     names = os.statvfs(folder) if hasattr(os, "statvfs") else None  # Windows has none
-    return names is None or names.f_files == 0 or names.f_favail > 0
+    return "its disk takes no more files" if names and names.f_files and not names.f_favail else None
 
 
 def disk_reason(folder: Path, otherwise: str) -> str:
