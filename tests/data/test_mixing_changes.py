@@ -50,6 +50,20 @@ def test_babble_is_of_several_voices_each_at_a_level_of_its_own(files, monkeypat
     assert max(levels) - min(levels) > 2 and sorted(levels) != levels
 
 
+def test_speech_and_noise_have_either_polarity_each(files):
+    signs = []
+    for (clean, noisy), (before, noisy_before) in zip(
+        mixed(files, polarity_probability=0.5), mixed(files), strict=True
+    ):
+        pairs = (clean, before), (noisy - clean, noisy_before - before)
+        signs.append([float(np.sign(changed @ plain)) for changed, plain in pairs])
+        for sign, (changed, plain) in zip(signs[-1], pairs, strict=True):
+            gain = sign * np.linalg.norm(changed) / np.linalg.norm(plain)  # the level is that of another mixture
+            np.testing.assert_allclose(changed, gain * plain, atol=1e-5)
+    kinds = [signs.count([of_speech, of_noise]) for of_speech in (1, -1) for of_noise in (1, -1)]
+    assert min(kinds) > 3, kinds
+
+
 def test_some_mixtures_lack_noise_or_speech(files):
     plain, changed = mixed(files), mixed(files, clean_probability=0.3, noise_probability=0.3)
     kinds = []

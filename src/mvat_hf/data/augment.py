@@ -53,6 +53,9 @@ class Augmentation:
     level_change_probability: float = option(
         0.0, "dns, mixed: chance that the speech before or after a random moment is up to 20 dB quieter."
     )
+    polarity_probability: float = option(
+        0.0, "dns, mixed: chance, of speech and of noise each, of the other polarity; a recording may have either."
+    )
     clean_probability: float = option(0.0, "dns, mixed: chance of a mixture without noise.")
     noise_probability: float = option(0.0, "dns, mixed: chance of a mixture without speech, whose target is silence.")
     reverb_probability: float = option(

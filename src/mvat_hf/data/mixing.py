@@ -30,7 +30,7 @@ SECOND_NOISE_DB = (-10.0, 0.0)  # level of a second noise relative to the first
 NARROW_NOISE_DB = (-15.0, 10.0)  # level of noise in narrow bands relative to the other noise
 ATTEMPTS = 100  # files that are tried before a mixture is given up
 # parts with a generator of their own; numbers above 0, as a seed with trailing zeros equals the seed without them
-SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, MADE_NOISE, LEVEL, NARROW_NOISE = range(1, 9)
+SPEECH, NOISE, SECOND_NOISE, ROOM, PARTS, MADE_NOISE, LEVEL, NARROW_NOISE, POLARITY = range(1, 10)
 
 
 @dataclass(frozen=True)
@@ -257,6 +257,9 @@ class Mixer:
             noise = np.zeros_like(noise)
         elif part >= 1 - augmentation.noise_probability:
             clean = reverberant = np.zeros_like(clean)
+        inverted = self.generator(index, POLARITY).random(2) < augmentation.polarity_probability
+        of_speech, of_noise = np.where(inverted, -1, 1).astype(np.float32)
+        clean, reverberant, noise = of_speech * clean, of_speech * reverberant, of_noise * noise
         window = round(WINDOW * rate) if options.active_snr else None
         return mix(clean, noise, snr_db, level_dbfs, reverberant=reverberant, window=window)
 
