@@ -76,7 +76,7 @@ def nothing_looked_through_twice():
 def no_pauses():
     """Of five seconds each, at the end of a pass over the files of a stream and of a worker that reads no more."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+        patch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
         patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
         yield
 

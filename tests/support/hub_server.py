@@ -244,7 +244,8 @@ class Handler(BaseHTTPRequestHandler):
         taken = name in self.hub.repos
         if not taken:
             self.hub.add(name, {})
-            self.hub.repos[name].private = wanted.get("visibility") == "private"
+            # an older huggingface_hub tells whether it is private instead
+            self.hub.repos[name].private = wanted.get("visibility") == "private" or wanted.get("private", False)
         return as_json({"url": f"{self.hub.url}/{name}", "name": name, "id": name}, 409 if taken else 200)
 
     def validate(self, _: bytes) -> Answer:

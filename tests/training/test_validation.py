@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from accelerate import debug_launcher
+from accelerate import Accelerator, debug_launcher
 from accelerate.state import AcceleratorState
 from datasets import Dataset
 
@@ -250,6 +250,17 @@ def test_a_model_trained_in_mixed_precision_computes_as_it_is_saved(tmp_path):
     noisy = trainer.eval_dataset[0]["noisy"]
     saved = MannerModel.from_pretrained(tmp_path)
     np.testing.assert_array_equal(enhance(trainer.model, noisy, 16000), enhance(saved, noisy, 16000))
+
+
+def test_a_model_from_a_loop_of_accelerate_computes_as_before():
+    model, noisy = small_model().eval(), pairs(1)[0]["noisy"]
+    before, accelerator = enhance(model, noisy, 16000), Accelerator(cpu=True, mixed_precision="bf16")
+    prepared = accelerator.prepare(model)
+    assert unknown_part(prepared) is not None  # it computes by autocast
+    unwrapped = accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    assert unknown_part(unwrapped) is None
+    np.testing.assert_array_equal(enhance(unwrapped, noisy, 16000), before)
+    AcceleratorState._reset_state()  # which others share
 
 
 def test_training_with_recalibration_learns_the_same_weights(tmp_path):

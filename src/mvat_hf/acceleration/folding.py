@@ -1,5 +1,6 @@
 """Which models may run on a folded copy of their weights, and the copy that fits the weights they have now."""
 
+import inspect
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -143,7 +144,7 @@ def unknown_part(model: nn.Module) -> str | None:
         state, tensors = vars(module), own_tensors(module)
         if name and kind_of(type(module)) != kind:
             return f"{name} is a {type(module).__name__}"
-        if state["_forward_hooks"] or state["_forward_pre_hooks"] or "forward" in state:
+        if state["_forward_hooks"] or state["_forward_pre_hooks"] or forward_replaced(module):
             return f"{name or 'the model'} has a hook, or a forward of its own"
         if any(state.get(option) != value for option, value in options):
             return f"{name} has other options"
@@ -154,6 +155,14 @@ def unknown_part(model: nn.Module) -> str | None:
                 return f"{name} has weights that are a {type(tensor).__name__}"
             devices |= set() if tensor is None else {tensor.device}
     return None if len(devices) == 1 else "the model is spread over devices"
+
+
+def forward_replaced(module: nn.Module) -> bool:
+    """Whether a module computes by another forward than its class's. Accelerate's `unwrap_model` leaves that one on it,
+    without decorators."""
+    forward, of_class = vars(module).get("forward"), type(module).forward
+    usual = getattr(forward, "__self__", None) is module and forward.__func__ in (of_class, inspect.unwrap(of_class))
+    return forward is not None and not usual
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor | None]:
