@@ -161,8 +161,10 @@ def forward_replaced(module: nn.Module) -> bool:
     """Whether a module computes by another forward than its class's. Accelerate's `unwrap_model` leaves that one on it,
     without decorators."""
     forward, of_class = vars(module).get("forward"), type(module).forward
-    usual = getattr(forward, "__self__", None) is module and forward.__func__ in (of_class, inspect.unwrap(of_class))
-    return forward is not None and not usual
+    usual = (of_class, inspect.unwrap(of_class))
+    return forward is not None and not (
+        getattr(forward, "__self__", None) is module and getattr(forward, "__func__", None) in usual
+    )
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor | None]:
