@@ -6,6 +6,7 @@ import torch
 
 from closeness import assert_close
 from configurations import CONFIGS
+from mvat_hf import MannerConfig
 from mvat_hf.acceleration.folding import folded_copy
 from mvat_hf.acceleration.frames import Frames
 from mvat_hf.acceleration.incremental import IncrementalManner
@@ -43,13 +44,13 @@ def one_pass_at_fixed_scale(model, audio):
 
 
 @torch.inference_mode()
-def run_stream(network, audio, hop=333, lookahead=1500):
-    """All of `audio`, a hop at a time."""
+def run_stream(network, audio, hop=333, lookahead=1500, beyond=0):
+    """All of `audio`, a hop at a time, and each time `beyond` samples more, which are thrown away."""
     outputs, given, fed, total = [], 0, 0, audio.shape[-1]
     while given < total:
         end = min(given + hop + lookahead, total)
         ready = total if end == total else given + hop
-        outputs.append(network.advance(audio[:, fed:end], given, ready))
+        outputs.append(network.advance(audio[:, fed:end], given, min(ready + beyond, end))[:, : ready - given])
         given, fed = ready, end
     return torch.cat(outputs, dim=-1)
 
@@ -78,7 +79,8 @@ def test_what_the_filter_had_computed_with_silence_is_computed_anew(tiny_model, 
     """In the network too: where the look-ahead is longer by what the filter sees, steps are one step over all."""
     model, audio = tiny_model(attention_levels="none", high_pass_hz=70.0), noise(2, 2000 + 8 * hop)
     expected = at_fixed_scale(model, 2).advance(audio, 0, audio.shape[1])
-    assert_close(run_stream(at_fixed_scale(model, 2), audio, hop, lookahead=1820), expected)
+    output = run_stream(at_fixed_scale(model, 2), audio, hop, lookahead=1820, beyond=1820)
+    assert_close(output, expected)
 
 
 @torch.inference_mode()
@@ -156,11 +158,9 @@ def all_frames(network) -> list[Frames]:
 
 def taken_in(audio, cuts=(), **config):
     """What a `StreamingInput` makes of audio (B, T) that comes in parts: filtered, normalised, scale."""
-    from mvat_hf import MannerConfig
-
     stream = StreamingInput(MannerConfig(**config), len(audio), ENDLESS, 1e-3)
     for part in np.split(audio, cuts, axis=1):
-        stream.advance(torch.as_tensor(part, dtype=torch.float32))
+        stream.advance(torch.as_tensor(part, dtype=torch.float32), stream.raw.stop + part.shape[1])
     return [frames.read(0, audio.shape[1]).squeeze(-1) for frames in (stream.filtered, stream.normalized, stream.scale)]
 
 
@@ -181,6 +181,13 @@ def test_cuts_do_not_show_in_the_filter():
     whole, _, _ = taken_in(audio, high_pass_hz=70.0)
     filtered, _, _ = taken_in(audio, [1, 2, 300, 5000, 5001], high_pass_hz=70.0)
     assert_close(filtered, whole)
+
+
+def test_samples_wait_for_what_the_filter_sees_unless_they_are_needed():
+    stream = StreamingInput(MannerConfig(high_pass_hz=70.0), 1, ENDLESS, 1e-3)
+    for total, needed, expected in ((2000, 1000, 1680), (2100, 1500, 1820), (2200, 1990, 2200), (3000, 3000, 3000)):
+        stream.advance(noise(1, total - stream.raw.stop), needed)
+        assert stream.normalized.stop == expected
 
 
 def test_the_scale_is_the_deviation_of_what_has_come():

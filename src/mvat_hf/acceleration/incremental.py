@@ -2,7 +2,7 @@
 
 A pass over a window computes all of its frames. Here the features of the past are kept at every level, and a step
 computes only what the new audio changes:
-- encoder: new frames, and those before them that the filter or depthwise convolutions had computed with zeros where
+- encoder: new frames, and those before them that depthwise convolutions, or the filter, had computed with zeros where
   there is audio now;
 - attention: its first convolutions likewise; the views and what follows for the frames that are not given out yet,
   over the newest `context` of frames (keys, pooled channels);
@@ -10,8 +10,8 @@ computes only what the new audio changes:
 
 A step gives the result of one pass over the stream so far, except for the parts that see further than convolutions:
 - the input is divided by the deviation that the newest `context` of audio has when it arrives, and not divided anew;
-- the high-pass filter is a convolution that sees 20 ms of what follows, silence where nothing has come yet, and no mean
-  is taken away (`streaming_input`);
+- the high-pass filter is a convolution that sees 20 ms of what follows, and no mean is taken away; the last 20 ms wait
+  for what follows them, unless the network hears less after what is given out (`streaming_input`);
 - attention sees the newest `context` of frames, from a whole half-chunk on; of those that were given out, it sees the
   features that they had then: their own attention is not computed again.
 The first step has no past: it is one pass, except for the filter.
@@ -77,7 +77,7 @@ class IncrementalManner:
             (B, stop - start) float32.
         """
         changes = self.changes(start)
-        self.input.advance(samples)
+        self.input.advance(samples, stop)
         self.counts = [self.config.padded_length(self.input.normalized.stop)]
         for _ in range(self.depth):
             self.counts.append((self.counts[-1] - self.kernel_size) // self.stride + 1)

@@ -1,8 +1,8 @@
 """MANNER's processing of audio before the network, on a stream: the high-pass filter, and division by the deviation.
 
 Both see the whole recording in a `MannerModel`. On a stream the filter is a convolution that sees little of what
-follows: at the end it sees silence there, and computes anew what does not stay so. The deviation is that of the newest
-audio; what was divided once stays as it is.
+follows, and what it cannot see all of waits. Where the network needs it before, the filter sees silence there, and
+computes it anew later. The deviation is that of the newest audio; what was divided once stays as it is.
 """
 
 from functools import lru_cache
@@ -32,8 +32,7 @@ class StreamingInput:
         scale_eps: beside the deviation that the input is divided by.
 
     Attributes:
-        settled: so many samples are as they stay; those after them, which the filter computes anew when it sees what
-            follows, are provisional.
+        settled: so many samples are as they stay; those after them, if any, are provisional.
         normalized: samples (B, T, 1) as the network takes them.
         scale: what the network's output is multiplied by, (B, T, 1).
     """
@@ -51,11 +50,11 @@ class StreamingInput:
     def settled(self) -> int:
         return max(self.raw.stop - self.lookahead, 0)
 
-    def advance(self, samples: Tensor) -> None:
-        """Take in more samples (B, n)."""
+    def advance(self, samples: Tensor, needed: int) -> None:
+        """Take in more samples (B, n); up to sample `needed` and what the filter sees, also what does not stay so."""
         start = self.settled
         self.raw.write(self.raw.stop, samples.unsqueeze(-1))
-        stop = self.raw.stop
+        stop = max(self.settled, min(needed + self.lookahead, self.raw.stop))
         self.filtered.write(start, self.high_passed(start, stop).unsqueeze(-1))
         self.raw.forget(self.settled - self.past)
         self.filtered.forget(min(stop - self.context, self.settled))
