@@ -1,5 +1,6 @@
 """Validation: whole files through the model's own forward without autocast, scored by processes beside."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ def take_off_autocast(model: nn.Module) -> dict[str, Any]:
     if "_original_forward" not in vars(model):
         return {}
     put_on = {name: vars(model).pop(name) for name in names if name in vars(model)}
-    if getattr(put_on["_original_forward"], "__func__", None) is not type(model).forward:
-        model.forward = put_on["_original_forward"]
+    original, of_class = put_on["_original_forward"], type(model).forward
+    # what an older accelerate had put on before, and puts on again, is over that of the class, too
+    if inspect.unwrap(getattr(original, "__func__", original)) is not inspect.unwrap(of_class):
+        model.forward = original
     return put_on
