@@ -161,10 +161,10 @@ def forward_replaced(module: nn.Module) -> bool:
     """Whether a module computes by another forward than its class's. Accelerate's `unwrap_model` leaves that one on it,
     without decorators."""
     forward, of_class = vars(module).get("forward"), type(module).forward
-    usual = (of_class, inspect.unwrap(of_class))
-    return forward is not None and not (
-        getattr(forward, "__self__", None) is module and getattr(forward, "__func__", None) in usual
-    )
+    if forward is None:
+        return False
+    usual = getattr(forward, "__func__", None) in (of_class, inspect.unwrap(of_class))
+    return not usual or forward.__self__ is not module
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor | None]:

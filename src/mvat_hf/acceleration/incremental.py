@@ -11,7 +11,7 @@ computes only what the new audio changes:
 A step gives the result of one pass over the stream so far, except for the parts that see further than convolutions:
 - the input is divided by the deviation that the newest `context` of audio has when it arrives, and not divided anew;
 - the high-pass filter is a convolution that sees 20 ms of what follows, and no mean is taken away; the last 20 ms wait
-  for what follows them, unless the network hears less after what is given out (`streaming_input`);
+  for what follows them, unless the network would hear less than that after what is given out (`streaming_input`);
 - attention sees the newest `context` of frames, from a whole half-chunk on; of those that were given out, it sees the
   features that they had then: their own attention is not computed again.
 The first step has no past: it is one pass, except for the filter.
